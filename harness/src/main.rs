@@ -1,0 +1,3 @@
+//! `gaur`, the command-line tool.
+
+fn main() {}

@@ -1,0 +1,25 @@
+//! The one door to threads, locks, channels, parking, clocks and randomness.
+//!
+//! Nothing else in the workspace may block a thread or ask for the time. That
+//! gives two things: promise P4 (no thread waits while it holds a node latch)
+//! is checked in every build, because each blocking primitive here calls
+//! [`latch::assert_may_block`]; and a seeded scheduler can later take the place
+//! of the operating system's without a change above this module.
+//!
+//! Two kinds of lock:
+//! - [`Mutex`], [`RwLock`], [`Condvar`] and the blocking calls of a channel may
+//!   wait for long: taking one while a latch is held is our own bug and panics.
+//! - [`ShortMutex`] guards a few hundred bounded instructions (a log append). It
+//!   may be taken under a latch; while it is held the thread counts as holding a
+//!   latch, so its body cannot wait either.
+
+pub mod channel;
+pub mod latch;
+mod lock;
+pub mod rng;
+pub mod thread;
+pub mod time;
+
+pub use lock::{
+    Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, ShortGuard, ShortMutex,
+};
