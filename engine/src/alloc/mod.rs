@@ -1,0 +1,1 @@
+//! The allocator: the one owner of free space.

@@ -1,0 +1,180 @@
+//! Errors by cause. Each says what happened, where, and what to do.
+
+use gaur_iodriver::IoError;
+
+use crate::format::{BlockNo, Csn, TreeId};
+
+/// The result of the engine's operations.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Why an operation failed.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The device failed. After a failed read, that read alone; a failed write or
+    /// flush also stops the store (see [`Error::Stopped`]).
+    #[error("input/output failed: {0}")]
+    Io(#[from] IoError),
+
+    /// A block does not say what it must say.
+    #[error("{0}")]
+    Damaged(Damage),
+
+    /// No space for this operation. Nothing of it was done.
+    #[error(
+        "the store is full: {needed} block(s) needed, {free} free; delete something, or grow the device"
+    )]
+    Full {
+        /// Blocks the operation needs.
+        needed: u64,
+        /// Blocks free, the reserve for deletes and checkpoints left out.
+        free: u64,
+    },
+
+    /// An earlier write or flush failed, so nothing more can be promised.
+    #[error("the store has stopped after a failed write: {0}; reopen it to recover")]
+    Stopped(String),
+
+    /// The commit was in flight when a write or flush failed: after reopening it
+    /// may be there or not, whole in either case.
+    #[error("outcome of commit {csn} unknown: {cause}; reopen the store and look")]
+    OutcomeUnknown {
+        /// The commit.
+        csn: Csn,
+        /// What failed.
+        cause: String,
+    },
+
+    /// The key is longer than the store can hold.
+    #[error("key of {len} bytes is too long; at most {max} bytes")]
+    KeyTooLong {
+        /// Its length in bytes.
+        len: usize,
+        /// The longest possible.
+        max: usize,
+    },
+
+    /// The value is longer than the store can hold.
+    #[error("value of {len} bytes is too long; at most {max} bytes")]
+    ValueTooLong {
+        /// Its length in bytes.
+        len: u64,
+        /// The longest possible.
+        max: u64,
+    },
+
+    /// The batch is larger than one commit may be.
+    #[error("batch of {len} bytes is too large; at most {max} bytes, so split it")]
+    BatchTooLarge {
+        /// Bytes it would take in the log.
+        len: usize,
+        /// The most possible.
+        max: usize,
+    },
+
+    /// There is no store here.
+    #[error("{path}: no gaur store here ({detail}); `gaur format` makes one")]
+    NotAStore {
+        /// The device or file.
+        path: String,
+        /// What was found.
+        detail: String,
+    },
+
+    /// A store of a format version or with features this code does not know.
+    #[error("this store needs a newer gaur: {0}")]
+    UnknownFormat(String),
+
+    /// Formatting would destroy what is there.
+    #[error("{path}: {detail}; nothing was written. Use force to format it all the same")]
+    Foreign {
+        /// The device or file.
+        path: String,
+        /// What was found.
+        detail: String,
+    },
+
+    /// The device is too small.
+    #[error("{have} bytes are too few for a store: at least {need} bytes")]
+    TooSmall {
+        /// Its size in bytes.
+        have: u64,
+        /// The least size in bytes.
+        need: u64,
+    },
+
+    /// An option has a value it cannot have.
+    #[error("bad option {name}: {detail}")]
+    BadOption {
+        /// The option.
+        name: &'static str,
+        /// Why not, and what it may be.
+        detail: String,
+    },
+
+    /// The store was opened for reading only.
+    #[error("the store was opened read-only; open it for writing")]
+    ReadOnly,
+
+    /// There is no tree of this name.
+    #[error("no tree named {0:?}; create it first")]
+    NoSuchTree(String),
+
+    /// A tree of this name exists.
+    #[error("a tree named {0:?} exists already")]
+    TreeExists(String),
+
+    /// The tree was dropped while a handle to it was held.
+    #[error("tree {0} was dropped")]
+    TreeDropped(TreeId),
+
+    /// A reader lasted so long that the before-images it needs were given up for
+    /// memory. Start it again.
+    #[error("the view at commit {csn} is too old; start the scan again")]
+    ViewTooOld {
+        /// The commit it looked at.
+        csn: Csn,
+    },
+
+    /// The store was closed.
+    #[error("the store was closed")]
+    Closed,
+}
+
+/// A block that is not what it must be.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("damage in {what}{} at block {place}: {detail}; `gaur check` lists all there is", .tree.map(|t| format!(" of tree {t}")).unwrap_or_default())]
+pub struct Damage {
+    /// What the block is: `node`, `map block`, `superblock`, `log block` …
+    pub what: &'static str,
+    /// Its block number.
+    pub place: BlockNo,
+    /// The tree, where there is one.
+    pub tree: Option<TreeId>,
+    /// What is wrong.
+    pub detail: String,
+}
+
+impl Damage {
+    /// Damage found in `what` at `place`.
+    pub fn new(what: &'static str, place: BlockNo, detail: impl Into<String>) -> Self {
+        Self {
+            what,
+            place,
+            tree: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// The same, in a tree.
+    pub fn in_tree(mut self, tree: TreeId) -> Self {
+        self.tree = Some(tree);
+        self
+    }
+}
+
+impl From<Damage> for Error {
+    fn from(d: Damage) -> Self {
+        Self::Damaged(d)
+    }
+}

@@ -1,0 +1,210 @@
+//! Pointers to blocks: where, how long, born when, with which checksum.
+
+use super::BlockNo;
+
+/// A generation: the incarnation that ran it in the high 32 bits, a count in the
+/// low 32. An incarnation is never used twice, so no generation is either, and
+/// they grow with time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Generation(pub u64);
+
+impl Generation {
+    /// The first generation of an incarnation.
+    pub fn first(incarnation: u32) -> Self {
+        Self((u64::from(incarnation) << 32) | 1)
+    }
+
+    /// The incarnation that ran this generation.
+    pub fn incarnation(self) -> u32 {
+        (self.0 >> 32) as u32
+    }
+
+    /// The next generation of the same incarnation.
+    pub fn next(self) -> Self {
+        let next = Self(self.0 + 1);
+        assert_eq!(
+            next.incarnation(),
+            self.incarnation(),
+            "2^32 generations in one incarnation"
+        );
+        next
+    }
+}
+
+impl std::fmt::Display for Generation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.0 >> 32, self.0 & 0xFFFF_FFFF)
+    }
+}
+
+/// Contiguous blocks.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Run {
+    /// The first block.
+    pub start: BlockNo,
+    /// How many blocks.
+    pub len: u32,
+}
+
+impl Run {
+    /// One block.
+    pub fn single(start: BlockNo) -> Self {
+        Self { start, len: 1 }
+    }
+
+    /// The block behind the last.
+    pub fn end(self) -> BlockNo {
+        self.start + u64::from(self.len)
+    }
+}
+
+/// Pointer to a node. On the device: three words.
+///
+/// | word | holds |
+/// |---|---|
+/// | 0 | block number (low 48 bits), stored length in blocks (high 16) |
+/// | 1 | birth generation |
+/// | 2 | checksum of the stored blocks; 0 in memory: not written yet |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BlockPtr {
+    /// First block.
+    pub addr: BlockNo,
+    /// Stored length in blocks.
+    pub len: u16,
+    /// Generation in which the block was written.
+    pub birth: Generation,
+    /// Checksum, 0 while the node exists in memory only.
+    pub checksum: u64,
+}
+
+/// Bits of a block number in word 0 of a pointer.
+pub const ADDR_BITS: u32 = 48;
+
+impl BlockPtr {
+    /// Bytes of a stored pointer.
+    pub const SIZE: usize = 24;
+
+    /// The pointer as three words.
+    pub fn to_words(self) -> [u64; 3] {
+        debug_assert!(self.addr >> ADDR_BITS == 0);
+        [
+            self.addr | (u64::from(self.len) << ADDR_BITS),
+            self.birth.0,
+            self.checksum,
+        ]
+    }
+
+    /// The pointer from three words.
+    pub fn from_words(w: [u64; 3]) -> Self {
+        Self {
+            addr: w[0] & ((1 << ADDR_BITS) - 1),
+            len: (w[0] >> ADDR_BITS) as u16,
+            birth: Generation(w[1]),
+            checksum: w[2],
+        }
+    }
+
+    /// Whether this points nowhere (an empty tree).
+    pub fn is_null(self) -> bool {
+        self.len == 0
+    }
+
+    /// The blocks pointed to.
+    pub fn run(self) -> Run {
+        Run {
+            start: self.addr,
+            len: u32::from(self.len),
+        }
+    }
+}
+
+/// Pointer to an extent: contiguous blocks that hold a large value or a piece of
+/// one. On the device: four words.
+///
+/// | word | holds |
+/// |---|---|
+/// | 0 | first block |
+/// | 1 | birth generation |
+/// | 2 | checksum of its bytes, seeded with block and birth |
+/// | 3 | length in bytes |
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ExtentPtr {
+    /// First block.
+    pub addr: BlockNo,
+    /// Generation in which it was written.
+    pub birth: Generation,
+    /// Checksum of its `bytes` bytes.
+    pub checksum: u64,
+    /// Length in bytes.
+    pub bytes: u64,
+}
+
+impl ExtentPtr {
+    /// Bytes of a stored pointer.
+    pub const SIZE: usize = 32;
+
+    /// Writes the pointer.
+    pub fn encode(self) -> [u8; Self::SIZE] {
+        let mut out = [0; Self::SIZE];
+        for (chunk, word) in
+            out.chunks_exact_mut(8)
+                .zip([self.addr, self.birth.0, self.checksum, self.bytes])
+        {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        out
+    }
+
+    /// Reads a pointer; `None` if `bytes` is not exactly as long as one.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        if bytes.len() != Self::SIZE {
+            return None;
+        }
+        let word =
+            |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("sized"));
+        Some(Self {
+            addr: word(0),
+            birth: Generation(word(1)),
+            checksum: word(2),
+            bytes: word(3),
+        })
+    }
+
+    /// The blocks it takes.
+    pub fn run(self, block_size: u32) -> Run {
+        Run {
+            start: self.addr,
+            len: self.bytes.div_ceil(u64::from(block_size)) as u32,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pointers_survive_the_round_trip() {
+        let p = BlockPtr {
+            addr: (1 << 48) - 2,
+            len: 4,
+            birth: Generation::first(7),
+            checksum: 99,
+        };
+        assert_eq!(BlockPtr::from_words(p.to_words()), p);
+        let e = ExtentPtr {
+            addr: 5,
+            birth: Generation(6),
+            checksum: 7,
+            bytes: 8193,
+        };
+        assert_eq!(ExtentPtr::decode(&e.encode()), Some(e));
+        assert_eq!(e.run(4096).len, 3);
+    }
+
+    #[test]
+    fn generations_grow_across_incarnations() {
+        assert!(Generation::first(1).next() < Generation::first(2));
+        assert_eq!(Generation::first(3).incarnation(), 3);
+    }
+}

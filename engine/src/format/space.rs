@@ -1,0 +1,79 @@
+//! The space map: one map block a group (a bit a block, 1 = in use), under an
+//! index of fixed depth whose root is named by the superblock. Every block of map
+//! and index has two slots, written in turn.
+
+use super::layout::layout;
+use super::{Generation, checksum};
+
+/// Bytes of the header of a map or index block.
+pub const HEADER: usize = SpaceHeader::SIZE;
+/// `GAURMAP1`.
+pub const MAP_MAGIC: u64 = u64::from_le_bytes(*b"GAURMAP1");
+/// `GAURIDX1`.
+pub const INDEX_MAGIC: u64 = u64::from_le_bytes(*b"GAURIDX1");
+
+layout! {
+    /// Header of a map block (level 0) or index block (level 1 and up).
+    pub struct SpaceHeader, 64;
+    /// [`MAP_MAGIC`] or [`INDEX_MAGIC`].
+    magic: u64 = 0,
+    /// Block number of this slot.
+    place: u64 = 8,
+    /// Generation that wrote it.
+    generation: u64 = 16,
+    /// Low 64 bits of the store's identity.
+    store_id: u64 = 24,
+    /// The group, or the number along its level.
+    number: u64 = 32,
+    /// 0: map block.
+    level: u32 = 40,
+    /// Zero bits (map), or entries (index).
+    count: u32 = 44,
+}
+
+layout! {
+    /// What an index block says of one block of the level below.
+    pub struct IndexEntry, 32;
+    /// Generation of the newest slot.
+    generation: u64 = 0,
+    /// Checksum of the newest slot.
+    checksum: u64 = 8,
+    /// Free blocks below.
+    free: u64 = 16,
+    /// 0 or 1: the newest slot.
+    slot: u32 = 24,
+    /// 1: never written; everything below is free but what the geometry fixes.
+    untouched: u32 = 28,
+}
+
+/// Seals a map or index block whose body is filled in: writes the header and
+/// returns the checksum for the entry that names it.
+pub fn seal(header: &SpaceHeader, block: &mut [u8]) -> u64 {
+    header.encode(block);
+    checksum::block(block, header.place, header.generation)
+}
+
+/// Checks a map or index block against the entry and place it was read for.
+pub fn unseal(
+    expected: &SpaceHeader,
+    entry: &IndexEntry,
+    block: &[u8],
+) -> Result<SpaceHeader, &'static str> {
+    if checksum::block(block, expected.place, entry.generation) != entry.checksum {
+        return Err("checksum differs");
+    }
+    let header = SpaceHeader::decode(block);
+    if header.magic != expected.magic || header.level != expected.level {
+        return Err("not a block of this kind");
+    }
+    if header.place != expected.place || header.number != expected.number {
+        return Err("block is out of place");
+    }
+    if header.store_id != expected.store_id {
+        return Err("block of another store");
+    }
+    if Generation(header.generation) != Generation(entry.generation) {
+        return Err("block of another generation");
+    }
+    Ok(header)
+}

@@ -1,0 +1,1 @@
+//! The log: commits in order, made durable in groups.
