@@ -55,6 +55,11 @@ macro_rules! contract {
 }
 
 contract! {
+    sim_512 => Subject::sim(512);
+    sim_4096 => Subject::sim(4096);
+    sim_slow => Subject::slow_sim();
+    sim_delayed => Subject::sim(4096).map(Subject::delayed);
+    uring_delayed => Subject::file("uring", true).map(Subject::delayed);
     uring_file => Subject::file("uring", false);
     uring_sparse_file => Subject::file("uring", true);
     psync_file => Subject::file("psync", false);

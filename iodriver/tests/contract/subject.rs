@@ -2,7 +2,11 @@
 
 use std::sync::Arc;
 
-use gaur_iodriver::{Device, DriverChoice, OpenOptions, open};
+use std::time::Duration;
+
+use gaur_iodriver::{
+    Delayed, Device, DriverChoice, Latency, LatencyProfile, OpenOptions, SimDisk, SimOptions, open,
+};
 
 use crate::loopdev::LoopDevice;
 
@@ -23,6 +27,39 @@ fn driver(name: &str) -> Option<DriverChoice> {
 }
 
 impl Subject {
+    fn on(disk: &SimDisk) -> Option<Self> {
+        Some(Self {
+            device: disk.device(),
+            _loop: None,
+            _dir: None,
+        })
+    }
+
+    pub(crate) fn sim(sector: u32) -> Option<Self> {
+        Self::on(&SimDisk::new(SimOptions {
+            capacity: 32 * MIB,
+            logical_block: sector,
+            ..SimOptions::default()
+        }))
+    }
+
+    pub(crate) fn slow_sim() -> Option<Self> {
+        Self::on(&SimDisk::new(SimOptions {
+            capacity: 32 * MIB,
+            latency: LatencyProfile::all(Latency {
+                fixed: Duration::from_micros(20),
+                jitter: Duration::from_micros(100),
+            }),
+            ..SimOptions::default()
+        }))
+    }
+
+    /// The same, slower.
+    pub(crate) fn delayed(mut self) -> Self {
+        self.device = Delayed::new(self.device, Duration::from_micros(300));
+        self
+    }
+
     pub(crate) fn file(name: &str, sparse: bool) -> Option<Self> {
         let dir = tempfile::tempdir().expect("a temporary directory");
         let options = OpenOptions {
