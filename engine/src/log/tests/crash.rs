@@ -97,6 +97,16 @@ impl Model {
         }
     }
 
+    /// Gets several log blocks in flight at once.
+    fn burst(&mut self, log: &Log) {
+        self.device.disk.lock().latency = Duration::from_micros(150);
+        for _ in 0..self.rng.random_range(0..8) {
+            self.append(log, 500);
+            log.request_sync(log.last_csn());
+            thread::sleep(Duration::from_micros(self.rng.random_range(0..100)));
+        }
+    }
+
     fn run(&mut self, incarnation: u32) {
         let mut c = config(&self.ring, incarnation);
         c.in_flight = self.rng.random_range(1..6);
@@ -122,6 +132,7 @@ impl Model {
             self.durable = tail.position;
             self.device = self.device.crash(&mut self.rng);
         } else {
+            self.burst(&log);
             self.acked = self.acked.max(log.durable_csn());
             self.device = self.device.crash(&mut self.rng);
             log.stop("power cut".into());
