@@ -7,6 +7,8 @@ use crate::format::geometry::INDEX_LEVELS;
 use crate::format::superblock::Superblock;
 use crate::format::{BlockNo, Generation, Geometry, Run};
 
+use super::load::Fresh;
+
 /// How the allocator works. [`AllocConfig::new`] has sensible values.
 #[derive(Clone, Debug)]
 pub struct AllocConfig {
@@ -94,10 +96,7 @@ pub struct MapRoot {
 impl MapRoot {
     /// The map of a store just formatted.
     pub fn fresh(geometry: &Geometry) -> Self {
-        let free = (0..geometry.groups()).map(|g| {
-            let fixed = geometry.fixed_ranges(g);
-            geometry.group_len(g) - fixed.iter().map(|r| u64::from(r.len)).sum::<u64>()
-        });
+        let free = Fresh::new(geometry).map(|f| u64::from(f.free));
         Self {
             untouched: true,
             free: free.sum(),

@@ -185,8 +185,11 @@ mod tests {
     #[test]
     fn fresh_groups_are_what_the_geometry_says() {
         let g = Geometry::new(4096, 40 << 30, 40_000);
-        let total: u64 = Fresh::new(&g).map(|f| u64::from(f.free)).sum();
-        assert_eq!(total, MapRoot::fresh(&g).free);
+        for (group, fresh) in (0..).zip(Fresh::new(&g)) {
+            let fixed: u64 = g.fixed_ranges(group).iter().map(|r| u64::from(r.len)).sum();
+            assert_eq!(u64::from(fresh.free), g.group_len(group) - fixed);
+            assert!(fresh.longest <= fresh.free);
+        }
         assert_eq!(Fresh::new(&g).count() as u64, g.groups());
     }
 }

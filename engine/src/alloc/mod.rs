@@ -60,6 +60,7 @@ mod index;
 mod load;
 mod pick;
 mod runs;
+mod serve;
 mod space;
 mod thread;
 

@@ -4,6 +4,7 @@
 //! long as there is a choice. A cursor goes round the groups that need no I/O;
 //! it takes whole runs as long as there are any, then what is left between.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap};
 
 use crate::format::{BlockNo, Run};
@@ -132,18 +133,12 @@ impl Space {
         }
         self.undo(&runs);
         // All that is ready is not enough, so every cold block may count.
-        let mut cold = self.cold_groups(1, &BTreeSet::new());
-        let mut sum = 0;
-        let enough = cold.iter().position(|&(avail, _)| {
-            sum += avail;
-            sum >= left
-        });
-        cold.truncate(enough.map_or(cold.len(), |i| i + 1));
+        let cold = self.cold_groups(1, &BTreeSet::new(), LOADS);
         if cold.is_empty() {
             debug_assert!(false, "counted free, and not found");
             return self.scattered(req, usable);
         }
-        Answer::Load(cold.into_iter().map(|(_, g)| g).collect())
+        Answer::Load(cold)
     }
 
     fn extent(
@@ -160,31 +155,32 @@ impl Space {
         if let Some(l) = self.find(Life::Extents, req.blocks) {
             return Answer::Granted(vec![self.grant(life, l, req.blocks)]);
         }
-        if looked.len() < LOOKS_FOR_ONE
-            && let Some(&(_, group)) = self.cold_groups(req.blocks, looked).first()
-        {
-            return Answer::Load(vec![group]);
+        if looked.len() < LOOKS_FOR_ONE {
+            let cold = self.cold_groups(req.blocks, looked, 1);
+            if !cold.is_empty() {
+                return Answer::Load(cold);
+            }
         }
         if let Some(runs) = self.pieces(req.blocks, max_pieces) {
             return Answer::Granted(runs);
         }
-        let mut cold = self.cold_groups(1, looked);
-        cold.truncate(LOADS.min(LOOKS.saturating_sub(looked.len())));
+        let most = LOADS.min(LOOKS.saturating_sub(looked.len()));
+        let cold = self.cold_groups(1, looked, most);
         if cold.is_empty() {
             return self.scattered(req, usable);
         }
-        Answer::Load(cold.into_iter().map(|(_, g)| g).collect())
+        Answer::Load(cold)
     }
 
     /// The longest runs of the ready groups, the longest first.
     fn pieces(&mut self, blocks: u32, max_pieces: usize) -> Option<Vec<Run>> {
         let ready = self.loaded.keys().chain(&self.fresh);
-        let bounds = ready.map(|&g| (self.groups[g as usize].bound(), std::cmp::Reverse(g)));
+        let bounds = ready.map(|&g| (self.groups[g as usize].bound(), Reverse(g)));
         let mut heap: BinaryHeap<_> = bounds.filter(|b| b.0 > 0).collect();
         let mut runs = Vec::new();
         let mut left = blocks;
         while left > 0 && runs.len() < max_pieces {
-            let Some((bound, std::cmp::Reverse(group))) = heap.pop() else {
+            let Some((bound, Reverse(group))) = heap.pop() else {
                 break;
             };
             let (start, len) = self.open(group).alloc.longest().unwrap_or((0, 0));
@@ -196,7 +192,7 @@ impl Space {
             }
             let next = self.groups[group as usize].bound();
             if next > 0 {
-                heap.push((next, std::cmp::Reverse(group)));
+                heap.push((next, Reverse(group)));
             }
         }
         if left > 0 {
@@ -260,7 +256,7 @@ impl Space {
     /// The next free run of at least `want` blocks in groups that need no I/O,
     /// from the cursor on and round; in the other lifetime's group only at last.
     fn find(&mut self, life: Life, want: u32) -> Option<Local> {
-        if want >= self.none_of {
+        if want >= self.none_of || u64::from(want) > self.geometry.group_blocks() {
             return None;
         }
         let at = self.cursor[life as usize];
@@ -306,25 +302,30 @@ impl Space {
         }
     }
 
-    /// Groups that need I/O and may have a run of `want` blocks, except `looked`:
-    /// those with the longest first, with that bound.
-    fn cold_groups(&self, want: u32, looked: &BTreeSet<u64>) -> Vec<(u32, u64)> {
-        let all = (0u64..).zip(&self.groups);
-        let mut cold: Vec<_> = all
-            .filter(|(g, group)| group.bound() >= want && self.cold(*g) && !looked.contains(g))
-            .map(|(g, group)| {
-                (
-                    if want == 1 {
-                        group.avail
-                    } else {
-                        group.bound()
-                    },
-                    g,
-                )
-            })
-            .collect();
-        cold.sort_unstable_by_key(|&(size, g)| (std::cmp::Reverse(size), g));
-        cold
+    /// At most `most` groups that need I/O and may have a run of `want` blocks,
+    /// except `looked`: those with the longest run, as far as is known, or with
+    /// the most free blocks if a single one will do.
+    fn cold_groups(&self, want: u32, looked: &BTreeSet<u64>, most: usize) -> Vec<u64> {
+        let mut best = BinaryHeap::new();
+        for (number, group) in (0u64..).zip(&self.groups) {
+            if !group.cold || group.bound() < want || looked.contains(&number) {
+                continue;
+            }
+            let size = if want == 1 {
+                group.avail
+            } else {
+                group.bound()
+            };
+            best.push(Reverse((size, Reverse(number))));
+            if best.len() > most {
+                best.pop();
+            }
+        }
+        let sorted = best.into_sorted_vec();
+        sorted
+            .into_iter()
+            .map(|Reverse((_, Reverse(g)))| g)
+            .collect()
     }
 
     /// The group to read ahead, if the one at the cursor runs low and the next

@@ -26,6 +26,8 @@ pub(super) struct Group {
     pub(super) avail: u32,
     /// No free run is longer than this.
     pub(super) longest: u32,
+    /// Its map block must be read before it can be used.
+    pub(super) cold: bool,
 }
 
 impl Group {
@@ -103,6 +105,7 @@ impl Space {
             Group {
                 avail: free,
                 longest: fresh.longest,
+                cold: entry.untouched == 0 && !damaged.contains_key(&(g as u64)),
             }
         });
         let groups: Vec<_> = groups.collect();
@@ -172,7 +175,7 @@ impl Space {
 
     /// Whether the group must be read before it can be used.
     pub(super) fn cold(&self, group: u64) -> bool {
-        !self.ready(group) && !self.is_damaged(group)
+        self.groups[group as usize].cold
     }
 
     /// What the geometry fixes, and what lies behind the end, as a bitmap.
@@ -243,6 +246,7 @@ impl Space {
         *known = Group {
             avail,
             longest: alloc.longest().map_or(0, |(_, len)| len),
+            cold: false,
         };
         self.loaded.insert(
             group,
@@ -287,7 +291,9 @@ impl Space {
     /// The group's map is not known (any more).
     pub(super) fn set_damaged(&mut self, group: u64, damage: Damage) {
         assert!(!self.loaded.contains_key(&group), "memory is not damaged");
-        self.avail -= u64::from(std::mem::take(&mut self.groups[group as usize].avail));
+        let known = &mut self.groups[group as usize];
+        known.cold = false;
+        self.avail -= u64::from(std::mem::take(&mut known.avail));
         self.damaged.insert(group, damage);
     }
 
@@ -406,6 +412,8 @@ impl Space {
             self.loaded.remove(&group);
             if self.index.entry((0, group)).untouched == 1 {
                 self.fresh.insert(group);
+            } else {
+                self.groups[group as usize].cold = true;
             }
         }
         out.len()

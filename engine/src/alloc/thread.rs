@@ -1,7 +1,7 @@
 //! The event loop. Each turn: messages, completions, the checkpoint, requests
 //! that wait, the channel; then wait for any completion or any message.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
@@ -15,10 +15,10 @@ use super::change::Sorted;
 use super::counters::{Stats, add};
 use super::freeze::Freezing;
 use super::handle::Shared;
-use super::pick::{Answer, Life};
 use super::runs::RunList;
+use super::serve::{Reserved, Waiting};
 use super::space::Space;
-use super::{AllocConfig, MapRoot, Request, Shape, SpaceError};
+use super::{AllocConfig, MapRoot, Request, SpaceError};
 
 /// Messages handled in a turn.
 const MESSAGES: usize = 1024;
@@ -49,8 +49,6 @@ pub(super) mod token {
     }
 }
 
-type Reserved = Result<Vec<Run>, SpaceError>;
-
 /// What the thread is told. The channel has no bound of its own: senders either
 /// wait for an answer, or give back what was handed out, which is bounded.
 #[derive(Debug)]
@@ -67,21 +65,8 @@ pub(super) enum Msg {
     Shutdown,
 }
 
-/// A request not answered yet.
-struct Waiting {
-    request: Request,
-    reply: Sender<Reserved>,
-    /// Groups read for it; they stay in memory until it is answered.
-    looked: BTreeSet<u64>,
-    /// Why one of them could not be used.
-    trouble: Option<SpaceError>,
-    /// It waits for space, not for I/O.
-    for_space: bool,
-    deferred: bool,
-}
-
 /// Extents of the log, by group, not marked yet.
-struct Marking {
+pub(super) struct Marking {
     todo: BTreeMap<u64, Vec<Run>>,
     reply: Sender<Result<()>>,
 }
@@ -96,24 +81,24 @@ pub(super) struct Worker {
     pub(super) submit: Vec<IoRequest>,
     queue: Box<dyn Queue>,
     inbox: Receiver<Msg>,
-    fill: Sender<Run>,
-    filled: Receiver<Run>,
-    waiting: VecDeque<Waiting>,
-    marking: Vec<Marking>,
+    pub(super) fill: Sender<Run>,
+    pub(super) filled: Receiver<Run>,
+    pub(super) waiting: VecDeque<Waiting>,
+    pub(super) marking: Vec<Marking>,
     rebuilds: Vec<(u64, Vec<Run>, Sender<Result<()>>)>,
     settling: Vec<Sender<Result<()>>>,
     /// Groups being read, and how often that failed.
-    loading: BTreeMap<u64, u32>,
+    pub(super) loading: BTreeMap<u64, u32>,
     /// Those of them not submitted yet.
     to_load: VecDeque<u64>,
     discard: Option<Sender<RunList>>,
     to_discard: Vec<Run>,
     buffers: Vec<IoBuf>,
     /// Something happened that waiting requests may wait for.
-    progress: bool,
+    pub(super) progress: bool,
     /// Something happened that may let groups go.
-    may_evict: bool,
-    extents_used: bool,
+    pub(super) may_evict: bool,
+    pub(super) extents_used: bool,
     stop: bool,
 }
 
@@ -236,14 +221,7 @@ impl Worker {
             }
             Msg::Reserve(request, reply) => {
                 self.progress = true;
-                self.waiting.push_back(Waiting {
-                    request,
-                    reply,
-                    looked: BTreeSet::new(),
-                    trouble: None,
-                    for_space: false,
-                    deferred: false,
-                });
+                self.waiting.push_back(Waiting::new(request, reply));
             }
             Msg::GiveBack { runs, written } => {
                 for run in runs {
@@ -394,141 +372,6 @@ impl Worker {
             }
             !m.todo.is_empty()
         });
-    }
-
-    /// Serves what waits, the oldest first; younger ones may overtake one that
-    /// waits for I/O.
-    fn serve(&mut self) {
-        if !std::mem::take(&mut self.progress) {
-            return;
-        }
-        for _ in 0..self.waiting.len() {
-            let mut w = self.waiting.pop_front().expect("counted");
-            match self.answer(&mut w) {
-                Some(answer) => {
-                    let counters = &self.shared.counters;
-                    if let Ok(runs) = &answer {
-                        add(&counters.requests_served, 1);
-                        add(
-                            &counters.request_blocks,
-                            runs.iter().map(|r| u64::from(r.len)).sum(),
-                        );
-                    } else {
-                        add(&counters.requests_refused, 1);
-                    }
-                    if let Err(back) = w.reply.try_send(answer)
-                        && let Ok(runs) = back.into_inner()
-                    {
-                        self.space.undo(&runs);
-                    }
-                    self.may_evict = true;
-                }
-                None => self.waiting.push_back(w),
-            }
-        }
-    }
-
-    fn answer(&mut self, w: &mut Waiting) -> Option<Reserved> {
-        loop {
-            match self.space.reserve(&w.request, &w.looked) {
-                Answer::Granted(runs) => {
-                    self.extents_used |= w.request.shape != Shape::Nodes;
-                    return Some(Ok(runs));
-                }
-                Answer::Load(groups) => {
-                    w.for_space = false;
-                    if !std::mem::replace(&mut w.deferred, true) {
-                        add(&self.shared.counters.requests_deferred, 1);
-                        add(&self.shared.counters.map_waits, 1);
-                    }
-                    for group in groups {
-                        w.looked.insert(group);
-                        self.start_load(group);
-                    }
-                    return None;
-                }
-                Answer::Wait => {
-                    if self.take_back() {
-                        continue;
-                    }
-                    w.for_space = true;
-                    if !std::mem::replace(&mut w.deferred, true) {
-                        add(&self.shared.counters.requests_deferred, 1);
-                    }
-                    return None;
-                }
-                Answer::Refused(e) => {
-                    if self.take_back() {
-                        continue;
-                    }
-                    return Some(Err(w.trouble.take().unwrap_or(e)));
-                }
-            }
-        }
-    }
-
-    /// Takes back what waits in the channel. False if nothing did.
-    fn take_back(&mut self) -> bool {
-        let mut any = false;
-        while let Ok(run) = self.filled.try_recv() {
-            self.shared
-                .channel_blocks
-                .fetch_sub(u64::from(run.len), Ordering::Relaxed);
-            self.space.undo(&[run]);
-            any = true;
-        }
-        if any {
-            add(&self.shared.counters.take_backs, 1);
-        }
-        any
-    }
-
-    /// Fills the channel, if it runs low, and reads ahead for the next time.
-    fn refill(&mut self) {
-        if !self.shared.opened.load(Ordering::SeqCst) || !self.marking.is_empty() {
-            return;
-        }
-        let counters = &self.shared.counters;
-        let mut filled = 0;
-        let short = self.waiting.iter().any(|w| w.for_space);
-        let low = self.filled.len() <= self.config.low_watermark;
-        while low && !short && self.fill.len() < self.config.channel_runs {
-            let spare = self.space.avail.saturating_sub(self.config.reserve_blocks);
-            let max = spare.min(u64::from(self.config.run_blocks)) as u32;
-            if max == 0 {
-                break;
-            }
-            let Some(run) = self.space.take_run(max) else {
-                break;
-            };
-            let blocks = &self.shared.channel_blocks;
-            blocks.fetch_add(u64::from(run.len), Ordering::Relaxed);
-            if self.fill.try_send(run).is_err() {
-                blocks.fetch_sub(u64::from(run.len), Ordering::Relaxed);
-                self.space.undo(&[run]);
-                break;
-            }
-            filled += 1;
-        }
-        if filled > 0 {
-            add(&counters.refills, 1);
-            add(&counters.refill_runs, filled);
-        }
-        if low && self.space.avail > self.config.reserve_blocks {
-            self.load_ahead(Life::Nodes);
-        }
-        if std::mem::take(&mut self.extents_used) {
-            self.load_ahead(Life::Extents);
-        }
-    }
-
-    fn load_ahead(&mut self, life: Life) {
-        if let Some(group) = self.space.load_ahead(life)
-            && !self.loading.contains_key(&group)
-        {
-            add(&self.shared.counters.loads_ahead, 1);
-            self.start_load(group);
-        }
     }
 
     fn evict(&mut self) {
