@@ -25,6 +25,13 @@ macro_rules! counters {
             pub records_per_block: [u64; RECORD_CLASSES],
         }
 
+        impl LogStats {
+            /// Names and values, the classes left out.
+            pub fn named(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($f), self.$f),)*]
+            }
+        }
+
         impl Counters {
             /// The counters now; each is right by itself.
             pub(super) fn snapshot(&self) -> LogStats {
