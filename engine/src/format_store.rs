@@ -84,7 +84,7 @@ pub(crate) fn format_device(
             need: MIN_STORE,
         });
     }
-    if block_size
+    if !block_size
         % device
             .geometry()
             .logical_block
