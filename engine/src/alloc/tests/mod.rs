@@ -1,6 +1,7 @@
 //! Tests: the bookkeeping beside a simple model, and the thread on a device in
 //! memory.
 
+mod bugs;
 mod damage;
 mod device;
 mod model;
