@@ -1,9 +1,14 @@
 //! Damaged map and index blocks: told, contained, rebuilt.
 
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
 use super::config;
 use super::serving::{Store, extent, nodes};
-use crate::alloc::{AllocConfig, SpaceError};
+use crate::alloc::space::Space;
+use crate::alloc::{AllocConfig, MapRoot, SpaceError};
 use crate::format::Run;
+use crate::format::space::{self, IndexEntry};
 
 /// Three whole groups, something used in each; what is used.
 fn store() -> (Store, Vec<Run>) {
@@ -91,6 +96,38 @@ fn an_unreadable_map_block_costs_only_its_group() {
     store.reopen();
     assert!(matches!(look_everywhere(&store), Err(SpaceError::Io(_))));
     look_everywhere(&store).unwrap();
+}
+
+#[test]
+fn a_read_that_fails_once_is_tried_again() {
+    let (mut store, _) = store();
+    store.reopen();
+    store.disk.0.fail_reads.store(1, Ordering::SeqCst);
+    look_everywhere(&store).unwrap();
+    assert!(store.alloc.damaged_groups().unwrap().is_empty());
+}
+
+#[test]
+fn a_map_block_that_frees_metadata_is_damaged() {
+    let config = config(1);
+    let g = config.geometry;
+    let mut index = super::index(&config, MapRoot::fresh(&g));
+    let mut header = index.header((0, 1), 0);
+    let mut block = vec![0; 4096];
+    header.generation = 9;
+    header.count = g.group_blocks() as u32;
+    let entry = IndexEntry {
+        generation: 9,
+        checksum: space::seal(&header, &mut block),
+        free: g.group_blocks(),
+        slot: 0,
+        untouched: 0,
+    };
+    index.set_map(1, entry);
+    let mut space = Space::new(&config, index, BTreeMap::new());
+    let why = space.load(1, &block).unwrap_err();
+    assert_eq!(why.detail, "metadata or log is marked free");
+    assert!(space.is_damaged(1));
 }
 
 #[test]

@@ -25,6 +25,8 @@ pub(super) struct Memory {
     pub(super) discards: Mutex<Vec<(u64, u64)>>,
     pub(super) fail_discards: AtomicBool,
     pub(super) fail_writes: AtomicBool,
+    /// So many reads fail, whatever they are of.
+    pub(super) fail_reads: AtomicU64,
     /// Blocks that cannot be read.
     pub(super) unreadable: Mutex<BTreeSet<u64>>,
     pub(super) reads: AtomicU64,
@@ -67,6 +69,11 @@ fn error(what: &'static str, offset: u64) -> IoError {
 impl Memory {
     fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
         self.reads.fetch_add(1, Ordering::SeqCst);
+        let less = |n: u64| n.checked_sub(1);
+        let order = Ordering::SeqCst;
+        if self.fail_reads.fetch_update(order, order, less).is_ok() {
+            return Err(error("read", offset));
+        }
         if self.unreadable.lock().contains(&(offset / BLOCK)) {
             return Err(error("read", offset));
         }
