@@ -109,6 +109,8 @@ impl Model {
                     assert!(log.durable_csn() >= csn);
                 } else if sync {
                     log.request_sync(csn);
+                    // Time for the log thread to take it alone.
+                    thread::sleep(Duration::from_micros(self.rng.random_range(0..60)));
                 }
                 Ok(true)
             }
@@ -145,17 +147,18 @@ impl Model {
         assert_eq!(log.durable_csn(), self.tail.last_csn);
         let some = Latency {
             fixed: Duration::ZERO,
-            jitter: Duration::from_micros(self.rng.random_range(0..200)),
+            jitter: Duration::from_micros([0, 50, 600][self.rng.random_range(0..3)]),
         };
         self.disk.set_latency(LatencyProfile::all(some));
         if self.rng.random_bool(0.8) {
             self.disk.crash_after(self.rng.random_range(1..100));
         }
-        if self.work(&log).is_ok() && self.rng.random_bool(0.3) {
-            if let Ok(tail) = log.shutdown() {
-                assert_eq!(tail.last_csn, log.last_csn());
-                self.durable = tail.position;
-            }
+        if self.work(&log).is_ok()
+            && self.rng.random_bool(0.3)
+            && let Ok(tail) = log.shutdown()
+        {
+            assert_eq!(tail.last_csn, log.last_csn());
+            self.durable = tail.position;
         }
         // Whatever is acknowledged after this is not asked for.
         self.acked = log.durable_csn();

@@ -201,6 +201,37 @@ fn extents_are_flushed_before_the_block_that_names_them() {
 }
 
 #[test]
+fn a_block_is_not_acknowledged_before_the_one_before_it() {
+    let (ring, bytes) = ring(&[64]);
+    let disk = disk(bytes, 1);
+    let c = config(&ring, 1);
+    let log = open(&ring, &disk, c, LogHead::default(), LogTail::default());
+    disk.inject_next(OpKind::Write, FaultKind::Stall);
+    let wait_for = |what: &dyn Fn() -> bool| {
+        let start = now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(5), "it never comes");
+            thread::yield_now();
+        }
+    };
+    let first = log.try_append(&record(&ops_of(b"1"), true)).unwrap();
+    log.request_sync(first);
+    wait_for(&|| disk.stats().writes == 1);
+    let second = log.try_append(&record(&ops_of(b"2"), true)).unwrap();
+    log.request_sync(second);
+    // The second block is on the device, and yet not durable: it stands on the first.
+    wait_for(&|| disk.stats().events == 2);
+    thread::sleep(Duration::from_millis(10));
+    assert_eq!((log.durable_csn(), log.durable_position()), (0, 0));
+    let lost = disk.snapshot();
+    let (all, end) = read_all(&mut reader(&ring, &lost, LogHead::default(), 0, 0)).unwrap();
+    assert_eq!((all.len(), end), (0, LogTail::default()));
+    disk.release_stalls();
+    log.wait_durable(second).unwrap();
+    assert_eq!(log.durable_csn(), second);
+}
+
+#[test]
 fn a_full_log_refuses_and_draws_nothing() {
     let (log, _disk, _) = simple(64);
     let ops = ops_of(&[1; 1000]);
