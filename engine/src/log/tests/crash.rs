@@ -25,6 +25,9 @@ struct Model {
     tail: LogTail,
     /// All up to this was acknowledged.
     acked: Csn,
+    /// How many commits are Sync, and how many of those are waited for.
+    sync: f64,
+    wait: f64,
     /// Crashes that left less than was appended.
     lossy: u32,
 }
@@ -56,6 +59,8 @@ impl Model {
             durable: 0,
             tail: LogTail::default(),
             acked: 0,
+            sync: 0.0,
+            wait: 0.0,
             lossy: 0,
         }
     }
@@ -100,11 +105,11 @@ impl Model {
     /// Appends; false if the log is full.
     fn append(&mut self, log: &Log, max: usize) -> Result<bool, Off> {
         let ops = self.ops(max);
-        let sync = self.rng.random_bool(0.4);
+        let sync = self.rng.random_bool(self.sync);
         match log.try_append(&record(&ops, sync)) {
             Ok(csn) => {
                 self.appended.insert(csn, ops.as_bytes().to_vec());
-                if sync && self.rng.random() {
+                if sync && self.rng.random_bool(self.wait) {
                     log.wait_durable(csn)?;
                     assert!(log.durable_csn() >= csn);
                 } else if sync {
@@ -140,6 +145,8 @@ impl Model {
     }
 
     fn run(&mut self, incarnation: u32) {
+        self.sync = [0.2, 0.4, 1.0][self.rng.random_range(0..3)];
+        self.wait = [0.0, 0.5, 1.0][self.rng.random_range(0..3)];
         let mut c = config(&self.ring, incarnation);
         c.in_flight = self.rng.random_range(1..6);
         c.batch = BLOCK as usize * self.rng.random_range(1..20);
