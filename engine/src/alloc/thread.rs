@@ -198,7 +198,9 @@ impl Worker {
         self.refill();
         self.evict();
         self.submit_loads();
-        self.queue.submit(&mut self.submit)?;
+        if !self.submit.is_empty() {
+            self.queue.submit(&mut self.submit)?;
+        }
         self.publish();
         if self.inbox.is_empty() {
             for reply in self.settling.drain(..) {
