@@ -60,6 +60,21 @@ fn a_torn_last_block_is_the_end_unless_the_superblock_knows_better() {
 }
 
 #[test]
+fn a_clean_end_needs_no_search() {
+    let (disk, ring, tail) = ten();
+    let clean = |durable| reader(&ring, &disk, LogHead::default(), 0, durable).closed_cleanly();
+    let before = disk.stats().read_bytes;
+    assert_eq!(read_all(&mut clean(tail.position)).unwrap().1, tail);
+    let clean_bytes = disk.stats().read_bytes - before;
+    assert_eq!(read_all(&mut clean(0)).unwrap().1, tail);
+    assert!(disk.stats().read_bytes - before >= 2 * clean_bytes);
+    // A clean superblock and a shorter log: damage.
+    disk.flip_bit(ring.byte(18) + 5, 1);
+    let r = read_all(&mut clean(tail.position));
+    assert_eq!(damaged_at(r), ring.place(18));
+}
+
+#[test]
 fn a_wrong_head_or_a_foreign_store_is_no_log() {
     let (disk, ring, _) = ten();
     let off = LogHead {
