@@ -486,11 +486,15 @@ impl Inner {
         handle.join().ok()
     }
 
+    /// Ends the evictor, and lets go of the workers' queues, which hold the device.
     fn end_evictor(&self) {
         self.core.closing.store(true, Ordering::Release);
         self.core.forest.cache.ask_for_frames();
         if let Some(handle) = self.evictor.lock().take() {
             let _ = handle.join();
+        }
+        for w in self.core.forest.workers.all() {
+            *w.queue.lock() = None;
         }
     }
 }
