@@ -136,6 +136,13 @@ pub enum Error {
         csn: Csn,
     },
 
+    /// More threads use the store at once than it has places for.
+    #[error("more than {max} threads use the store at once; let some end first")]
+    TooManyThreads {
+        /// How many can.
+        max: usize,
+    },
+
     /// The store was closed.
     #[error("the store was closed")]
     Closed,

@@ -1,8 +1,43 @@
 //! gaur: a transactional, ordered key-value engine that owns a raw block device.
+//!
+//! A [`Store`] lies on a raw NVMe namespace, a partition, a loop device or a plain
+//! file, with `O_DIRECT` and no file system's help. It holds named [`Tree`]s, which
+//! many threads read and write at once. Commits are atomic ([`WriteBatch`]), durable
+//! as asked ([`Durability`]), and recovered as a prefix of their order.
+//!
+//! Start at [`Store`]; `ARCHITECTURE.md` says how it works inside.
 
 pub mod alloc;
+mod cache;
+mod commit;
+mod core;
 pub mod error;
 pub mod format;
+mod format_store;
 pub mod log;
+mod node;
+mod options;
+mod pool;
+mod progress;
+mod read;
+mod recovery;
+mod report;
+mod scan;
+mod stats;
+mod store;
+mod tree;
+mod worker;
+mod writeback;
 
+pub use commit::batch::{MAX_VALUE, WriteBatch};
 pub use error::{Damage, Error, Result};
+pub use format::Csn;
+pub use format_store::{FormatReport, MIN_STORE};
+pub use gaur_iodriver::{DriverChoice, DurableMethod};
+pub use node::MAX_KEY;
+pub use options::{Durability, FormatOptions, OpenOptions};
+pub use recovery::RecoveryReport;
+pub use report::{StatRow, Stats, Unit};
+pub use scan::Scan;
+pub use store::{Store, Tree};
+pub use worker::MAX_THREADS;

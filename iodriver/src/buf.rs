@@ -31,6 +31,13 @@ impl IoBuf {
         Self { ptr, len }
     }
 
+    /// The start of the memory, for the kernel. Unlike `as_mut_ptr` on the slice
+    /// it makes no reference, so that the pointer stays good while the buffer is
+    /// moved about.
+    pub(crate) fn raw(&self) -> *mut u8 {
+        self.ptr.as_ptr()
+    }
+
     fn layout(len: usize) -> Layout {
         Layout::from_size_align(len, BUF_ALIGN)
             .expect("an I/O buffer's length fits an address space")

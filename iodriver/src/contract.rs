@@ -3,7 +3,8 @@
 //! - A [`Device`] is shared; a [`Queue`] belongs to the one thread that uses it.
 //! - A [`Request`] owns its buffer from [`Queue::submit`] until its
 //!   [`Completion`] hands the buffer back. A queue that is dropped with requests
-//!   in flight waits for them: the kernel never writes into freed memory.
+//!   in flight waits for them: the kernel never writes into freed memory. Requests
+//!   held back because the queue is at its depth are dropped with it, not done.
 //! - A completion without error means that the whole length was transferred:
 //!   drivers repeat short transfers and EAGAIN themselves. A read past the end
 //!   of the device is an error, not a short read.
@@ -19,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::buf::IoBuf;
+use crate::counters::OpCounts;
+use crate::durable::DurableMethod;
 use crate::error::IoError;
 
 /// What a device is, as far as I/O is concerned. Sizes in bytes.
@@ -98,6 +101,21 @@ pub struct Completion {
     pub buf: Option<IoBuf>,
 }
 
+impl Completion {
+    /// The end of a request that failed before any of it was done.
+    pub(crate) fn refused(request: Request, error: IoError) -> Self {
+        let buf = match request.op {
+            Op::Read { buf, .. } | Op::Write { buf, .. } => Some(buf),
+            Op::Flush | Op::Discard { .. } => None,
+        };
+        Self {
+            token: request.token,
+            result: Err(error),
+            buf,
+        }
+    }
+}
+
 /// Wakes the thread that waits in [`Queue::wait`], from any thread. A wake that
 /// comes while nobody waits is kept for the next wait; several may become one.
 pub trait Wake: Send + Sync + Debug {
@@ -123,6 +141,9 @@ pub trait Queue: Send + Debug {
     /// limit), or the waker was used; so fewer may be returned. Returns at once if
     /// fewer than `at_least` requests are in flight, unless `at_least` is
     /// `usize::MAX`, which means: wait for any completion or a wake.
+    ///
+    /// A wake is used up by the first `wait` with `at_least` > 0 that returns
+    /// after it; a look leaves it for the next wait.
     ///
     /// # Errors
     /// Only if the queue itself is broken.
@@ -178,4 +199,22 @@ pub trait Device: Send + Sync + Debug {
     /// # Errors
     /// If the device cannot be asked.
     fn refresh(&self) -> Result<Geometry, IoError>;
+
+    /// Makes the device at least `capacity` bytes large, durably, and refreshes.
+    /// Does nothing if it is that large already. Waits for I/O.
+    ///
+    /// # Errors
+    /// `Unsupported` for a block device, which has the size it has; `NoSpace` if
+    /// the file system is full. What was there before is unharmed either way.
+    fn grow(&self, capacity: u64) -> Result<Geometry, IoError>;
+
+    /// How this handle makes `durable` writes durable.
+    fn durable_method(&self) -> DurableMethod;
+
+    /// Another handle to the same open device, with its own counters, that makes
+    /// `durable` writes durable by `method`.
+    fn with_durable_method(&self, method: DurableMethod) -> Arc<dyn Device>;
+
+    /// What this handle was asked to do so far.
+    fn counters(&self) -> OpCounts;
 }

@@ -1,5 +1,7 @@
 //! Errors of the I/O layer.
 
+use nix::errno::Errno;
+
 /// Why an I/O operation failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum IoErrorKind {
@@ -39,4 +41,65 @@ pub struct IoError {
     pub os: Option<i32>,
     /// The cause in words.
     pub detail: String,
+}
+
+impl IoError {
+    /// An error that the operating system had no part in.
+    pub fn new(
+        kind: IoErrorKind,
+        what: &'static str,
+        offset: u64,
+        len: u64,
+        detail: impl Into<String>,
+    ) -> Self {
+        Self {
+            kind,
+            what,
+            offset,
+            len,
+            os: None,
+            detail: detail.into(),
+        }
+    }
+
+    /// An error number from a transfer, a flush or a discard on an open device.
+    pub fn from_errno(what: &'static str, offset: u64, len: u64, errno: i32) -> Self {
+        let kind = match errno {
+            libc::ENOSPC | libc::EDQUOT => IoErrorKind::NoSpace,
+            libc::EACCES | libc::EPERM | libc::EROFS => IoErrorKind::Denied,
+            libc::EOPNOTSUPP | libc::ENOTTY | libc::ENOSYS => IoErrorKind::Unsupported,
+            libc::EBUSY => IoErrorKind::Busy,
+            // Geometry was checked before; what the kernel refuses still is an
+            // alignment that the geometry did not tell of.
+            libc::EINVAL => IoErrorKind::Misaligned,
+            _ => IoErrorKind::Failed,
+        };
+        Self::with_errno(kind, what, offset, len, errno, String::new())
+    }
+
+    /// As [`IoError::new`], with the error number it came from.
+    pub fn with_errno(
+        kind: IoErrorKind,
+        what: &'static str,
+        offset: u64,
+        len: u64,
+        errno: i32,
+        context: impl Into<String>,
+    ) -> Self {
+        let name = Errno::from_raw(errno);
+        let context = context.into();
+        let detail = if context.is_empty() {
+            format!("{} ({name:?})", name.desc())
+        } else {
+            format!("{context}: {} ({name:?})", name.desc())
+        };
+        Self {
+            kind,
+            what,
+            offset,
+            len,
+            os: Some(errno),
+            detail,
+        }
+    }
 }

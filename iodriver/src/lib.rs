@@ -1,11 +1,37 @@
 //! Block I/O for gaur: one contract ([`Device`], [`Queue`]) and the drivers that
 //! keep it. This crate knows bytes and offsets, nothing of nodes.
+//!
+//! - [`open()`] opens a block device or a file, on the `uring` driver or, where
+//!   that is not to be had, on `psync`.
+//! - [`SimDisk`] is a disk in memory that loses, tears and spoils what a real one
+//!   may, when a test says so.
 
+mod bell;
 pub mod buf;
+mod check;
 pub mod contract;
+pub mod counters;
+pub mod delayed;
+pub mod durable;
 pub mod error;
+pub mod latency;
+pub mod open;
+mod probe;
+mod psync;
+pub mod sim;
 pub mod sync;
+#[expect(dead_code, reason = "the facts for people come with `describe`")]
+mod sysfs;
+mod target;
+mod transfer;
+mod uring;
 
 pub use buf::IoBuf;
-pub use contract::{Completion, Device, Geometry, Op, Queue, Request, Waker};
+pub use contract::{Completion, Device, Geometry, Op, Queue, Request, Wake, Waker};
+pub use counters::OpCounts;
+pub use delayed::Delayed;
+pub use durable::{DurabilityReport, DurableMethod, MethodTimes, measure_durability};
 pub use error::{IoError, IoErrorKind};
+pub use latency::{Latency, LatencyProfile};
+pub use open::{DriverChoice, OpenOptions, Opened, open};
+pub use sim::{CrashMode, DiscardFill, Fault, FaultKind, OpKind, SimDisk, SimOptions, SimStats};

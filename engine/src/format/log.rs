@@ -61,7 +61,7 @@ layout! {
     /// Header of an operation. The key and then the value follow.
     pub struct OpHeader, 16;
     /// 1 put, 2 put of a large value (one or more `ExtentPtr`), 3 delete,
-    /// 4 create tree (key: name; value: options), 5 drop tree.
+    /// 4 create tree (key: name; value: options), 5 drop tree (key: name).
     kind: u8 = 0,
     /// Bytes of the key.
     key_len: u16 = 2,
@@ -79,5 +79,5 @@ pub const OP_PUT_EXTENT: u8 = 2;
 pub const OP_DELETE: u8 = 3;
 /// `OpHeader::kind`: create the tree; the key is its name.
 pub const OP_CREATE_TREE: u8 = 4;
-/// `OpHeader::kind`: drop the tree.
+/// `OpHeader::kind`: drop the tree; the key is its name.
 pub const OP_DROP_TREE: u8 = 5;

@@ -97,7 +97,8 @@ mod tests {
         })
         .join();
         assert!(caught.is_err());
-        assert_eq!(waits_under_latch(), before + 1);
+        // Other tests in this process may break the rule on purpose too.
+        assert!(waits_under_latch() > before);
     }
 
     #[test]

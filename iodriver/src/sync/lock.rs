@@ -36,6 +36,11 @@ impl<T: ?Sized> Mutex<T> {
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
         self.0.try_lock()
     }
+
+    /// The value, without locking: `&mut self` is proof that nobody else can.
+    pub fn get_mut(&mut self) -> &mut T {
+        self.0.get_mut()
+    }
 }
 
 /// A readers-writer lock that may be held for long.

@@ -14,12 +14,14 @@
 //!   latch, so its body cannot wait either.
 
 pub mod channel;
+mod event;
 pub mod latch;
 mod lock;
 pub mod rng;
 pub mod thread;
 pub mod time;
 
+pub use event::Event;
 pub use lock::{
     Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, ShortGuard, ShortMutex,
 };

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use super::latch;
 
+pub use std::thread::ThreadId;
+
 /// A running thread.
 #[derive(Debug)]
 pub struct JoinHandle<T>(std::thread::JoinHandle<T>);
@@ -44,4 +46,9 @@ pub fn sleep(time: Duration) {
 /// not the right to it.
 pub fn yield_now() {
     std::thread::yield_now();
+}
+
+/// Which thread is calling.
+pub fn current_id() -> ThreadId {
+    std::thread::current().id()
 }

@@ -1,0 +1,375 @@
+//! What callers hold: messages to the thread, the channel of runs, counters.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+
+use gaur_iodriver::sync::Mutex;
+use gaur_iodriver::sync::channel::{self, Receiver, Sender};
+use gaur_iodriver::sync::thread::{self, JoinHandle};
+use gaur_iodriver::{Device, IoError, IoErrorKind, Waker};
+
+use crate::error::{Damage, Error, Result};
+use crate::format::{Generation, Geometry, Run};
+
+use super::change::Sorted;
+use super::counters::{Counters, Counts, Gauges, Stats, add};
+use super::discard::Discarder;
+use super::space::Space;
+use super::thread::{Msg, Worker};
+use super::{AllocConfig, Changes, MapRoot, Request, SpaceError, load};
+
+/// Messages of blocks given back that may lie unread before the thread is woken
+/// for them alone. It reads them all before it says "full".
+const LAZY: usize = 32;
+
+/// What the threads share.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    pub(super) counters: Counters,
+    pub(super) gauges: Gauges,
+    /// The thread waits, or is about to: who clears this wakes it.
+    pub(super) idle: AtomicBool,
+    /// The channel wants looking at.
+    pub(super) nudged: AtomicBool,
+    /// Blocks in the channel.
+    pub(super) channel_blocks: AtomicU64,
+    /// Something was handed out, so it is too late to mark.
+    pub(super) opened: AtomicBool,
+}
+
+/// The way to the allocator thread.
+#[derive(Clone, Debug)]
+pub(super) struct Mailbox {
+    pub(super) shared: Arc<Shared>,
+    messages: Sender<Msg>,
+    waker: Waker,
+}
+
+impl Mailbox {
+    /// Sends and wakes. Never waits. After the thread's end the message is
+    /// dropped, and with it the way to answer it.
+    pub(super) fn send(&self, message: Msg) {
+        let _ = self.messages.try_send(message);
+        self.wake();
+    }
+
+    fn wake(&self) {
+        fence(Ordering::SeqCst);
+        if self.shared.idle.swap(false, Ordering::SeqCst) {
+            self.waker.wake();
+        }
+    }
+
+    fn nudge(&self) {
+        if !self.shared.nudged.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+}
+
+/// An answer that comes later.
+#[derive(Debug)]
+pub struct Ticket<T>(Receiver<Result<T>>);
+
+impl<T> Ticket<T> {
+    /// Waits for the answer. Panics under a latch.
+    ///
+    /// # Errors
+    /// The answer's, or [`Error::Stopped`] if the allocator ended first.
+    #[track_caller]
+    pub fn wait(self) -> Result<T> {
+        self.0.recv().unwrap_or_else(|_| Err(stopped()))
+    }
+
+    /// The answer, if it is there.
+    pub fn try_get(&self) -> Option<Result<T>> {
+        match self.0.try_recv() {
+            Ok(answer) => Some(answer),
+            Err(channel::TryRecvError::Empty) => None,
+            Err(channel::TryRecvError::Disconnected) => Some(Err(stopped())),
+        }
+    }
+}
+
+fn stopped() -> Error {
+    SpaceError::Stopped.into()
+}
+
+/// The handle to the allocator. Shared behind an `Arc`; dropping the last one
+/// shuts the allocator down.
+#[derive(Debug)]
+pub struct Allocator {
+    mailbox: Mailbox,
+    runs: Receiver<Run>,
+    geometry: Geometry,
+    low_watermark: usize,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Allocator {
+    /// Loads the map's index under `root` and starts the thread. What of the
+    /// index is damaged does not hinder the start: see
+    /// [`Allocator::damaged_groups`].
+    ///
+    /// # Errors
+    /// If an option is out of its bounds, a queue cannot be had or is broken, or
+    /// a thread cannot be started.
+    pub fn start(device: &Arc<dyn Device>, root: MapRoot, config: AllocConfig) -> Result<Self> {
+        config.check()?;
+        let shared = Arc::new(Shared::default());
+        let mut queue = device.queue(config.depth)?;
+        let (index, damaged) = load::index(queue.as_mut(), &config, root, &shared.counters)?;
+        let space = Space::new(&config, index, damaged);
+        shared.gauges.store(space.stats());
+        let (messages, inbox) = channel::unbounded();
+        let (fill, runs) = channel::bounded(config.channel_runs);
+        let mailbox = Mailbox {
+            shared: Arc::clone(&shared),
+            messages,
+            waker: queue.waker(),
+        };
+        let mut threads = Vec::new();
+        let granularity = u64::from(device.geometry().discard_granularity);
+        let mut discard = None;
+        if config.discard && granularity > 0 {
+            let (sender, batches) = channel::unbounded();
+            let discarder = Discarder {
+                geometry: config.geometry,
+                granularity,
+                queue: device.queue(config.depth)?,
+                batches,
+                allocator: mailbox.clone(),
+            };
+            threads.push(spawn("gaur-discard", || discarder.run())?);
+            discard = Some(sender);
+        }
+        let (geometry, low_watermark) = (config.geometry, config.low_watermark);
+        let worker = Worker::new(
+            config,
+            space,
+            queue,
+            inbox,
+            (fill, runs.clone()),
+            shared,
+            discard,
+        );
+        // If this fails the discard thread ends by itself: its sender is dropped.
+        threads.push(spawn("gaur-alloc", || worker.run())?);
+        Ok(Self {
+            mailbox,
+            runs,
+            geometry,
+            low_watermark,
+            threads: Mutex::new(threads),
+        })
+    }
+
+    /// Marks extents that the log names as handed out, so that nothing else gets
+    /// them: they are then reported as used, or given back. For recovery, before
+    /// anything is handed out. Blocks that the map has in use already are left as
+    /// they are, so the same run may be marked again. Waits for map I/O.
+    ///
+    /// # Errors
+    /// If a run is not data, or the allocator stopped.
+    ///
+    /// # Panics
+    /// If something was handed out already, or under a latch.
+    pub fn mark_used(&self, runs: Vec<Run>) -> Result<()> {
+        assert!(
+            !self.mailbox.shared.opened.load(Ordering::SeqCst),
+            "extents of the log must be marked before anything is handed out"
+        );
+        if let Some(bad) = runs.iter().find(|r| !self.geometry.is_data(**r)) {
+            let detail = format!("{} blocks are not all in one group's data", bad.len);
+            return Err(Damage::new("extent named by the log", bad.start, detail).into());
+        }
+        self.ask(|reply| Msg::Mark(runs, reply)).wait()
+    }
+
+    /// A run for nodes, of 1 to [`AllocConfig::run_blocks`] contiguous blocks, if
+    /// one waits in the channel. Never waits; allowed under a latch.
+    pub fn try_take(&self) -> Option<Run> {
+        let counters = &self.mailbox.shared.counters;
+        let Ok(run) = self.runs.try_recv() else {
+            add(&counters.channel_dry, 1);
+            self.warm_up();
+            return None;
+        };
+        let shared = &self.mailbox.shared;
+        shared
+            .channel_blocks
+            .fetch_sub(u64::from(run.len), Ordering::Relaxed);
+        add(&counters.channel_runs, 1);
+        add(&counters.channel_blocks, u64::from(run.len));
+        if self.runs.len() <= self.low_watermark {
+            self.mailbox.nudge();
+        }
+        Some(run)
+    }
+
+    /// Has the channel filled, in good time for the first [`Allocator::try_take`].
+    /// Never waits. From here on nothing can be marked.
+    pub fn warm_up(&self) {
+        self.mailbox.shared.opened.store(true, Ordering::SeqCst);
+        self.mailbox.nudge();
+    }
+
+    /// Exactly the blocks asked for, or none. Waits for the thread's answer,
+    /// which may take map I/O or the end of a discard, nothing else.
+    ///
+    /// # Errors
+    /// [`SpaceError::Full`], [`SpaceError::AfterGeneration`], a damaged or
+    /// unreadable map block if only it could have served, or
+    /// [`SpaceError::Stopped`].
+    ///
+    /// # Panics
+    /// If no block is asked for, or under a latch.
+    #[track_caller]
+    pub fn reserve(&self, request: Request) -> Result<Vec<Run>, SpaceError> {
+        assert!(request.blocks > 0, "a request for nothing");
+        self.mailbox.shared.opened.store(true, Ordering::SeqCst);
+        add(&self.mailbox.shared.counters.requests, 1);
+        let (reply, answer) = channel::bounded(1);
+        self.mailbox.send(Msg::Reserve(request, reply));
+        answer.recv().unwrap_or(Err(SpaceError::Stopped))
+    }
+
+    /// Gives back blocks that neither a frozen generation nor the log names:
+    /// unlinked ones, or ones kept at a release. They are allocatable at once, or
+    /// after their discard. Parts of what was handed out may be given back.
+    /// Never waits; allowed under a latch.
+    ///
+    /// The thread panics if a block was not handed out: our own bug.
+    pub fn give_back(&self, runs: Vec<Run>) {
+        self.send_back(runs, true);
+    }
+
+    /// As [`Allocator::give_back`], for blocks that were never written: they need
+    /// no discard.
+    pub fn give_back_unused(&self, runs: Vec<Run>) {
+        self.send_back(runs, false);
+    }
+
+    fn send_back(&self, runs: Vec<Run>, written: bool) {
+        let _ = self
+            .mailbox
+            .messages
+            .try_send(Msg::GiveBack { runs, written });
+        if self.mailbox.messages.len() >= LAZY {
+            self.mailbox.wake();
+        }
+    }
+
+    /// Freezes a generation: the map on the device becomes exactly what it uses.
+    /// The ticket gives the new root when all map blocks are written, not yet
+    /// flushed. One generation at a time: the one before must be released.
+    ///
+    /// The ticket's error is that of a failed write; the store must stop then.
+    ///
+    /// # Panics
+    /// If runs of `used`, or of `freed`, overlap among themselves: our own bug.
+    pub fn freeze(&self, generation: Generation, changes: Changes) -> Ticket<MapRoot> {
+        let sorted = Sorted::new(&self.geometry, changes);
+        self.ask(|reply| Msg::Freeze(generation, sorted, reply))
+    }
+
+    /// The superblock that names this generation's map is durable: what the
+    /// generation freed is allocatable (after its discard), except `keep`, which
+    /// the caller gives back later. Never waits.
+    pub fn release(&self, generation: Generation, keep: Vec<Run>) {
+        self.mailbox.send(Msg::Release(generation, keep));
+    }
+
+    /// Groups whose map block is damaged or lost, and how, found so far.
+    ///
+    /// # Errors
+    /// If the allocator stopped.
+    pub fn damaged_groups(&self) -> Result<Vec<(u64, Damage)>> {
+        self.ask(Msg::DamagedGroups).wait()
+    }
+
+    /// Installs what the newest frozen generation uses in `group`, computed from
+    /// the trees: every data block reachable from that generation, in runs. The
+    /// group can be allocated from at once; its map block is written at the next
+    /// checkpoint. Call it between two freezes, with the trees of the newest.
+    ///
+    /// # Errors
+    /// If `used` contradicts itself or what is known for certain; nothing is
+    /// changed then. Or if the allocator stopped.
+    pub fn rebuild(&self, group: u64, used: Vec<Run>) -> Result<()> {
+        if group >= self.geometry.groups() {
+            let detail = format!("there are {} groups", self.geometry.groups());
+            return Err(Error::BadOption {
+                name: "group",
+                detail,
+            });
+        }
+        self.ask(|reply| Msg::Rebuild(group, used, reply)).wait()
+    }
+
+    /// Waits until all that was sent before is taken into account, so that
+    /// [`Allocator::stats`] shows it.
+    ///
+    /// # Errors
+    /// If the allocator stopped.
+    pub fn settle(&self) -> Result<()> {
+        self.ask(Msg::Settle).wait()
+    }
+
+    /// Counters since the start.
+    pub fn counts(&self) -> Counts {
+        self.mailbox.shared.counters.snapshot()
+    }
+
+    /// Where the blocks are.
+    pub fn stats(&self) -> Stats {
+        let shared = &self.mailbox.shared;
+        Stats {
+            channel: shared.channel_blocks.load(Ordering::Relaxed),
+            ..shared.gauges.snapshot()
+        }
+    }
+
+    /// Blocks that could be handed out now, the reserve and the channel included.
+    pub fn free_blocks(&self) -> u64 {
+        let stats = self.stats();
+        stats.free + stats.channel
+    }
+
+    /// Ends the threads and waits for them. Who waits for an answer gets
+    /// [`SpaceError::Stopped`]; I/O in flight is waited for. Later calls are
+    /// answered the same way. Also done on drop.
+    pub fn shutdown(&self) {
+        self.mailbox.send(Msg::Shutdown);
+        let threads = std::mem::take(&mut *self.threads.lock());
+        for thread in threads.into_iter().rev() {
+            // A panic there was reported by itself; all callers got `Stopped`.
+            let _ = thread.join();
+        }
+    }
+
+    fn ask<T>(&self, message: impl FnOnce(Sender<Result<T>>) -> Msg) -> Ticket<T> {
+        let (reply, answer) = channel::bounded(1);
+        self.mailbox.send(message(reply));
+        Ticket(answer)
+    }
+}
+
+impl Drop for Allocator {
+    fn drop(&mut self) {
+        self.shutdown();
+    }
+}
+
+fn spawn(name: &'static str, body: impl FnOnce() + Send + 'static) -> Result<JoinHandle<()>> {
+    thread::spawn(name, body).map_err(|e| {
+        Error::Io(IoError {
+            kind: IoErrorKind::Failed,
+            what: "start thread",
+            offset: 0,
+            len: 0,
+            os: e.raw_os_error(),
+            detail: e.to_string(),
+        })
+    })
+}

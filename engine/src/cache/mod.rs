@@ -1,0 +1,272 @@
+//! The cache: a fixed number of frames in one arena.
+//!
+//! A frame is in one of four states, changed only by whoever holds its latch:
+//!
+//! ```text
+//! FREE ──load──▶ CLEAN ──change──▶ DIRTY ──copied out──▶ WRITING ──I/O done──▶ CLEAN
+//!   ▲              │ evict            │ node gone            │ superseded
+//!   └──────────────┴──────────────────┴──────────────────────┘
+//! ```
+//!
+//! - DIRTY: the only copy is here. The pointer in the parent has no checksum yet,
+//!   and its hint names this frame: a dirty frame is never lost from its parent.
+//! - WRITING: an image was copied out and is on its way to the device. The parent
+//!   has its checksum. Counts as written.
+//! - *Superseded* marks a DIRTY frame of the frozen generation, or a WRITING one,
+//!   that a writer of the running generation has copied: nobody but the writer-out
+//!   needs it, and it becomes FREE when its I/O is done.
+
+mod arena;
+mod latch;
+
+use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_queue::ArrayQueue;
+use crossbeam_utils::CachePadded;
+use gaur_iodriver::sync::channel;
+use gaur_iodriver::sync::time::Duration;
+use gaur_iodriver::sync::{Condvar, Mutex};
+
+pub(crate) use latch::{Exclusive, Latch, Version};
+
+use crate::error::Result;
+use crate::format::{BlockPtr, Generation};
+use crate::node::Page;
+use arena::Arena;
+
+pub(crate) type FrameId = u32;
+
+/// State of a frame.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum State {
+    Free = 0,
+    Clean = 1,
+    Dirty = 2,
+    Writing = 3,
+}
+
+const SUPERSEDED: u32 = 1 << 8;
+
+/// What is known of a frame beside its contents.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Frame {
+    pub(crate) latch: Latch,
+    addr: AtomicU64,
+    birth: AtomicU64,
+    state: AtomicU32,
+    heat: AtomicU32,
+}
+
+impl Frame {
+    pub(crate) fn state(&self) -> State {
+        match self.state.load(Ordering::Relaxed) & 0xFF {
+            0 => State::Free,
+            1 => State::Clean,
+            2 => State::Dirty,
+            _ => State::Writing,
+        }
+    }
+
+    pub(crate) fn birth(&self) -> Generation {
+        Generation(self.birth.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn superseded(&self) -> bool {
+        self.state.load(Ordering::Relaxed) & SUPERSEDED != 0
+    }
+
+    /// Whether this frame holds the node that `ptr` points to.
+    #[inline]
+    pub(crate) fn holds(&self, ptr: BlockPtr) -> bool {
+        self.addr.load(Ordering::Relaxed) == ptr.addr
+            && self.birth.load(Ordering::Relaxed) == ptr.birth.0
+    }
+
+    /// Whether a writer of `generation` may change it in place (rule 1 of
+    /// two-stage copy-on-write: born in the running generation, not written since).
+    pub(crate) fn writable(&self, generation: Generation) -> bool {
+        self.state() == State::Dirty && self.birth() == generation
+    }
+
+    /// Notes a use, for eviction. Writes nothing if it is noted already.
+    #[inline]
+    pub(crate) fn touch(&self, heat: u32) {
+        if self.heat.load(Ordering::Relaxed) < heat {
+            self.heat.store(heat, Ordering::Relaxed);
+        }
+    }
+
+    /// Cools by one; whether it was cold already.
+    pub(crate) fn cool(&self) -> bool {
+        let h = self.heat.load(Ordering::Relaxed);
+        if h > 0 {
+            self.heat.store(h - 1, Ordering::Relaxed);
+        }
+        h == 0
+    }
+}
+
+/// The frames, their memory and the free ones.
+#[derive(Debug)]
+pub(crate) struct Cache {
+    arena: Arena,
+    frames: Box<[Frame]>,
+    free: ArrayQueue<FrameId>,
+    /// Frames in state DIRTY.
+    dirty: CachePadded<AtomicUsize>,
+    nudge: (channel::Sender<()>, channel::Receiver<()>),
+    waiters: Mutex<()>,
+    freed: Condvar,
+    low: usize,
+}
+
+impl Cache {
+    /// A cache of `frames` frames of `frame_bytes` bytes.
+    pub(crate) fn new(frames: usize, frame_bytes: usize) -> Result<Self> {
+        let free = ArrayQueue::new(frames);
+        for f in 0..frames {
+            free.push(f as FrameId).expect("sized for all frames");
+        }
+        Ok(Self {
+            arena: Arena::new(frames, frame_bytes)?,
+            frames: (0..frames).map(|_| Frame::default()).collect(),
+            free,
+            dirty: CachePadded::default(),
+            nudge: channel::bounded(1),
+            waiters: Mutex::new(()),
+            freed: Condvar::new(),
+            low: (frames / 32).clamp(16, 4096),
+        })
+    }
+
+    pub(crate) fn frames(&self) -> usize {
+        self.frames.len()
+    }
+
+    pub(crate) fn free_frames(&self) -> usize {
+        self.free.len()
+    }
+
+    /// Free frames below which eviction begins; it ends at twice that.
+    pub(crate) fn low_watermark(&self) -> usize {
+        self.low
+    }
+
+    pub(crate) fn dirty_frames(&self) -> usize {
+        self.dirty.load(Ordering::Relaxed)
+    }
+
+    #[inline]
+    pub(crate) fn frame(&self, id: FrameId) -> &Frame {
+        &self.frames[id as usize]
+    }
+
+    #[inline]
+    pub(crate) fn page(&self, id: FrameId) -> Page<'_> {
+        Page::new(self.arena.words(id))
+    }
+
+    /// Takes a free frame without waiting. Asks for eviction when few are left.
+    pub(crate) fn try_take(&self) -> Option<FrameId> {
+        let frame = self.free.pop();
+        if frame.is_none() || self.free.len() < self.low {
+            self.ask_for_frames();
+        }
+        frame
+    }
+
+    /// Wakes the evictor. Never waits.
+    pub(crate) fn ask_for_frames(&self) {
+        let _ = self.nudge.0.try_send(());
+    }
+
+    /// The evictor's wait: until it is asked, at most `timeout`.
+    pub(crate) fn wait_for_demand(&self, timeout: Duration) {
+        let _ = self.nudge.1.recv_timeout(timeout);
+    }
+
+    /// Waits a little for frames to become free.
+    pub(crate) fn wait_for_frame(&self) {
+        self.ask_for_frames();
+        let mut guard = self.waiters.lock();
+        if self.free.is_empty() {
+            self.freed.wait_for(&mut guard, Duration::from_millis(2));
+        }
+    }
+
+    /// Gives an unused frame back (one that [`Self::try_take`] gave).
+    pub(crate) fn put_back(&self, id: FrameId) {
+        debug_assert_eq!(self.frame(id).state(), State::Free);
+        self.free.push(id).expect("a frame was freed twice");
+        self.freed.notify_one();
+    }
+
+    /// Gives a frame its identity; the caller holds its latch and has filled the
+    /// page.
+    pub(crate) fn occupy(
+        &self,
+        id: FrameId,
+        addr: u64,
+        birth: Generation,
+        state: State,
+        heat: u32,
+    ) {
+        let f = self.frame(id);
+        f.heat.store(heat, Ordering::Relaxed);
+        f.addr.store(addr, Ordering::Relaxed);
+        f.birth.store(birth.0, Ordering::Relaxed);
+        self.set_state(id, state);
+    }
+
+    /// Changes the state, which also clears *superseded*; the caller holds the
+    /// latch.
+    pub(crate) fn set_state(&self, id: FrameId, state: State) {
+        let old = self.frame(id).state.swap(state as u32, Ordering::Relaxed) & 0xFF;
+        let (was, is) = (old == State::Dirty as u32, state == State::Dirty);
+        if is && !was {
+            self.dirty.fetch_add(1, Ordering::Relaxed);
+        } else if was && !is {
+            self.dirty.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Marks the frame as needed by the writer-out only; the caller holds the latch.
+    pub(crate) fn supersede(&self, id: FrameId) {
+        self.frame(id).state.fetch_or(SUPERSEDED, Ordering::Relaxed);
+    }
+
+    /// Copies DIRTY to WRITING and keeps *superseded*; the caller holds the latch.
+    pub(crate) fn begin_write(&self, id: FrameId) {
+        let superseded = self.frame(id).superseded();
+        debug_assert_eq!(self.frame(id).state(), State::Dirty);
+        self.set_state(id, State::Writing);
+        if superseded {
+            self.supersede(id);
+        }
+    }
+
+    /// The image of a WRITING frame has reached the device.
+    pub(crate) fn end_write(&self, id: FrameId) {
+        let guard = self.frame(id).latch.lock();
+        debug_assert_eq!(self.frame(id).state(), State::Writing);
+        if self.frame(id).superseded() {
+            self.vacate(id, guard);
+        } else {
+            self.set_state(id, State::Clean);
+            guard.release_unchanged();
+        }
+    }
+
+    /// Frees a frame whose latch the caller holds.
+    pub(crate) fn vacate(&self, id: FrameId, guard: Exclusive<'_>) {
+        let f = self.frame(id);
+        f.addr.store(0, Ordering::Relaxed);
+        f.birth.store(0, Ordering::Relaxed);
+        self.set_state(id, State::Free);
+        drop(guard);
+        self.free.push(id).expect("a frame was freed twice");
+        self.freed.notify_one();
+    }
+}

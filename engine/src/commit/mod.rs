@@ -1,0 +1,318 @@
+//! Commits: prepare the leaves, draw the CSN, apply.
+//!
+//! 1. *Prepare* (may wait, holds nothing while it does): bring the leaves in, make
+//!    them writable, see that there is room.
+//! 2. *Latch* all leaves, in key order, and look again. If one is no longer ready,
+//!    release all and prepare again.
+//! 3. *Append* to the log, which draws the CSN. If the log refuses, release all,
+//!    wait, begin again; nothing has happened.
+//! 4. *Apply* to the latched leaves. This cannot fail: room, blocks and frames
+//!    are there. Release; visible once all lower commits are.
+//!
+//! Steps 2 to 4 are inside the generation gate and wait for nothing but latches.
+//! Since all leaves of a commit stay latched from before its CSN is drawn until it
+//! is applied, the log's order and the order of conflicting changes are one, and
+//! no reader meets half a commit.
+
+pub(crate) mod batch;
+pub(crate) mod versions;
+pub(crate) mod view;
+pub(crate) mod visible;
+
+use crate::alloc::Urgency;
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::node::KIND_EXTENT;
+use crate::format::{Csn, ExtentPtr};
+use crate::log::{Record, Refused};
+use crate::node::{Incoming, Page, entry_words};
+use crate::pool::Pool;
+use crate::stats::Wait;
+use crate::tree::{Leaf, Op, TreeState, underfull};
+use crate::worker::Worker;
+
+/// One change to one key, as it goes into a leaf.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Change<'a> {
+    pub(crate) tree: &'a TreeState,
+    pub(crate) key: &'a [u8],
+    /// Entry kind and stored value; `None`: delete.
+    pub(crate) value: Option<(u8, &'a [u8])>,
+}
+
+/// Where the CSN comes from.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stamp<'a> {
+    /// A new commit: append this record.
+    Append(&'a Record<'a>),
+    /// Replay: it is in the log already.
+    Replay(Csn),
+}
+
+/// Leaf of a batch, prepared: the changes `from..to` go into `frame`.
+#[derive(Clone, Copy, Debug)]
+struct Group {
+    frame: u32,
+    from: usize,
+    to: usize,
+}
+
+impl Core {
+    /// Makes the changes, which are sorted by tree and key without repetition, one
+    /// commit. Returns its CSN; it is visible then, and durable when the log says.
+    pub(crate) fn make(
+        &self,
+        worker: &Worker,
+        changes: &[Change<'_>],
+        stamp: Stamp<'_>,
+    ) -> Result<Csn> {
+        let frees = changes.iter().all(|c| c.value.is_none());
+        let urgency = if frees {
+            Urgency::Reserve
+        } else {
+            Urgency::Normal
+        };
+        let mut op = Op::new(&self.forest, worker, urgency);
+        let done = self.make_with(&mut op, changes, stamp);
+        op.leave();
+        self.forest.pool.settle(worker);
+        done
+    }
+
+    fn make_with(&self, op: &mut Op<'_>, changes: &[Change<'_>], stamp: Stamp<'_>) -> Result<Csn> {
+        loop {
+            let Some(mut leaves) = self.ready(op, changes)? else {
+                continue;
+            };
+            let csn = match self.draw(stamp) {
+                Ok(csn) => csn,
+                Err(Refused::Full) => {
+                    leaves
+                        .drain(..)
+                        .for_each(|(l, ..)| l.guard.release_unchanged());
+                    op.leave();
+                    op.worker.counters.restarts_log.add(1);
+                    self.progress().ask();
+                    op.worker
+                        .counters
+                        .waiting(Wait::LogSpace, || self.log().wait_space())?;
+                    continue;
+                }
+                Err(refused) => {
+                    leaves
+                        .drain(..)
+                        .for_each(|(l, ..)| l.guard.release_unchanged());
+                    assert_ne!(
+                        refused,
+                        Refused::TooLarge,
+                        "a batch's size is checked before it is made"
+                    );
+                    return Err(self.stopped_error());
+                }
+            };
+            // After the CSN was drawn: a view that opened before does not see it.
+            let watched = self.forest.workers.oldest_view().is_some();
+            let mut emptied = None;
+            for (leaf, from, to) in &leaves {
+                for change in &changes[*from..*to] {
+                    self.apply(op.worker, leaf.page, change, csn, watched);
+                }
+                leaf.page.set_csn(csn);
+                if changes[*to - 1].value.is_none() && underfull(leaf.page) {
+                    emptied = Some(*to - 1);
+                }
+            }
+            drop(leaves);
+            self.visible.applied(csn);
+            let c = &op.worker.counters;
+            c.commits.add(1);
+            c.ops.add(changes.len() as u64);
+            if let Some(i) = emptied {
+                op.merge(changes[i].tree, changes[i].key, 0);
+            }
+            return Ok(csn);
+        }
+    }
+
+    /// All leaves latched and ready for their changes; `None`: begin again.
+    fn ready<'a>(
+        &self,
+        op: &mut Op<'a>,
+        changes: &[Change<'_>],
+    ) -> Result<Option<Vec<(Leaf<'a>, usize, usize)>>> {
+        let (leaf, to) = self.prepare(op, changes, 0)?;
+        if to == changes.len() {
+            return Ok(Some(vec![(leaf, 0, to)]));
+        }
+        let mut groups = vec![Group {
+            frame: leaf.frame,
+            from: 0,
+            to,
+        }];
+        leaf.guard.release_unchanged();
+        while let Some(from) = groups.last().map(|g| g.to).filter(|&to| to < changes.len()) {
+            op.ahead = (changes.len() - from) as u64;
+            let (leaf, to) = self.prepare(op, changes, from)?;
+            groups.push(Group {
+                frame: leaf.frame,
+                from,
+                to,
+            });
+            leaf.guard.release_unchanged();
+        }
+        op.enter();
+        let mut leaves: Vec<(Leaf<'a>, usize, usize)> = Vec::with_capacity(groups.len());
+        for g in groups {
+            let mine = &changes[g.from..g.to];
+            let last = &mine[mine.len() - 1];
+            let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key);
+            let ready = leaf
+                .as_ref()
+                .is_some_and(|l| l.page.covers(last.key) && has_room(l.page, mine));
+            match leaf {
+                Some(leaf) if ready => leaves.push((leaf, g.from, g.to)),
+                other => {
+                    other.into_iter().for_each(|l| l.guard.release_unchanged());
+                    leaves
+                        .drain(..)
+                        .for_each(|(l, ..)| l.guard.release_unchanged());
+                    op.worker.counters.restarts_batch.add(1);
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(Some(leaves))
+    }
+
+    /// The latched leaf for change `from`, with room for it and for those behind it
+    /// that go to the same leaf, up to `to`.
+    fn prepare<'a>(
+        &self,
+        op: &mut Op<'a>,
+        changes: &[Change<'_>],
+        from: usize,
+    ) -> Result<(Leaf<'a>, usize)> {
+        let Change { tree, key, .. } = changes[from];
+        loop {
+            let leaf = op.leaf(tree, key)?;
+            let to = if changes.len() == from + 1 {
+                from + 1
+            } else {
+                let same = |c: &Change<'_>| c.tree.id == tree.id && leaf.page.covers(c.key);
+                from + 1 + changes[from + 1..].partition_point(same)
+            };
+            let mine = &changes[from..to];
+            if has_room(leaf.page, mine) {
+                return Ok((leaf, to));
+            }
+            leaf.guard.release_unchanged();
+            let incoming: Vec<Incoming<'_>> = mine
+                .iter()
+                .filter_map(|c| {
+                    c.value.map(|(_, v)| Incoming {
+                        key: c.key,
+                        value_len: v.len(),
+                    })
+                })
+                .collect();
+            op.split(tree, key, 0, &incoming)?;
+        }
+    }
+
+    fn draw(&self, stamp: Stamp<'_>) -> Result<Csn, Refused> {
+        match stamp {
+            Stamp::Append(record) => self.log().try_append(record),
+            Stamp::Replay(csn) => Ok(csn),
+        }
+    }
+
+    /// Changes a latched leaf that has room.
+    fn apply(&self, worker: &Worker, page: Page<'_>, change: &Change<'_>, csn: Csn, watched: bool) {
+        let (pos, found) = page.search(change.key);
+        let old_kind = found.then(|| page.entry(pos).kind);
+        if watched || old_kind == Some(KIND_EXTENT) {
+            let image = old_kind.map(|kind| {
+                let mut value = Vec::new();
+                page.copy_value(pos, &mut value);
+                (kind, value)
+            });
+            if let Some((KIND_EXTENT, pieces)) = &image {
+                let block_size = self.forest.geometry.block_size;
+                let mut journal = worker.journal.lock();
+                journal
+                    .freed_extents
+                    .extend(extents(pieces).map(|e| (csn, e.run(block_size))));
+            }
+            if watched {
+                worker.counters.before_images.add(1);
+                self.versions.keep(change.tree.id, change.key, csn, image);
+            }
+        }
+        match change.value {
+            Some((kind, value)) => {
+                if kind == KIND_EXTENT {
+                    let block_size = self.forest.geometry.block_size;
+                    let mut journal = worker.journal.lock();
+                    journal
+                        .used
+                        .extend(extents(value).map(|e| e.run(block_size)));
+                }
+                if found {
+                    page.replace(pos, kind, value);
+                } else {
+                    page.insert(pos, change.key, kind, value);
+                }
+            }
+            None if found => page.remove(pos),
+            None => {}
+        }
+    }
+
+    /// Gives a worker's stash back, for an exact account.
+    pub(crate) fn empty_stashes(&self) {
+        for w in self.forest.workers.all() {
+            if Pool::stashed(w) > 0 {
+                self.forest.pool.give_back(w, 0);
+            }
+        }
+    }
+
+    /// The error for whoever comes after the store has stopped.
+    pub(crate) fn stopped_error(&self) -> Error {
+        self.progress()
+            .stopped()
+            .map(Error::Stopped)
+            .or_else(|| self.log().stopped())
+            .unwrap_or(Error::Closed)
+    }
+}
+
+/// The pieces of a large value.
+pub(crate) fn extents(value: &[u8]) -> impl Iterator<Item = ExtentPtr> + '_ {
+    value.chunks(ExtentPtr::SIZE).filter_map(ExtentPtr::decode)
+}
+
+/// Whether all changes, in their order, fit into the leaf.
+fn has_room(page: Page<'_>, changes: &[Change<'_>]) -> bool {
+    let free = page.free_words() as isize;
+    let mut taken = 0isize;
+    for c in changes {
+        let (pos, found) = page.search(c.key);
+        let old = if found {
+            page.entry(pos).words() as isize
+        } else {
+            0
+        };
+        match c.value {
+            Some((_, v)) => {
+                let new = entry_words(c.key.len() - page.prefix_len(), v.len()) as isize;
+                taken += new + isize::from(!found) - old;
+                if taken > free {
+                    return false;
+                }
+            }
+            None => taken -= old + isize::from(found),
+        }
+    }
+    true
+}

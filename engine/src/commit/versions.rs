@@ -1,0 +1,182 @@
+//! Before-images: what a key held before a change, while a view needs it.
+//!
+//! Kept by (tree, key, CSN of the change), apart from the frames. A change made
+//! while a view is open first leaves the before-image, then changes the leaf; so
+//! whoever sees the change finds the image. The image with the least CSN above a
+//! view's is what the view sees; without one, the leaf is right as it is.
+//!
+//! Memory is bounded: above the limit the oldest views are given up
+//! ([`Error::ViewTooOld`] is theirs), never a writer.
+
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crossbeam_queue::SegQueue;
+use crossbeam_skiplist::SkipMap;
+use gaur_iodriver::sync::ShortMutex;
+
+use crate::error::{Error, Result};
+use crate::format::{Csn, TreeId};
+
+/// A stored value: its entry kind and bytes. `None`: the key was absent.
+pub(crate) type Image = Option<(u8, Vec<u8>)>;
+
+type VersionKey = (TreeId, Vec<u8>, Csn);
+
+#[derive(Debug)]
+pub(crate) struct Versions {
+    images: SkipMap<VersionKey, Image>,
+    /// The images about in order of their CSN, for removal.
+    order: SegQueue<VersionKey>,
+    held: ShortMutex<Option<VersionKey>>,
+    bytes: AtomicUsize,
+    limit: usize,
+    /// Views below this have lost images.
+    floor: AtomicU64,
+}
+
+const OVERHEAD: usize = 160;
+
+fn size(key: &VersionKey, image: &Image) -> usize {
+    2 * key.1.len() + image.as_ref().map_or(0, |i| i.1.len()) + OVERHEAD
+}
+
+impl Versions {
+    /// With room for `limit` bytes of images.
+    pub(crate) fn new(limit: usize) -> Self {
+        Self {
+            images: SkipMap::new(),
+            order: SegQueue::new(),
+            held: ShortMutex::new(None),
+            bytes: AtomicUsize::new(0),
+            limit,
+            floor: AtomicU64::new(0),
+        }
+    }
+
+    /// Bytes of images kept.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Keeps what `key` held before the change `csn`. Call before the change.
+    pub(crate) fn keep(&self, tree: TreeId, key: &[u8], csn: Csn, image: Image) {
+        let key = (tree, key.to_vec(), csn);
+        self.bytes.fetch_add(size(&key, &image), Ordering::Relaxed);
+        self.order.push(key.clone());
+        self.images.insert(key, image);
+    }
+
+    /// What `key` held at `view`: the outer `None` says that no change since then
+    /// is known, so the leaf is right.
+    pub(crate) fn at(&self, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
+        let from = (tree, key.to_vec(), view + 1);
+        let entry = self.images.range(from..).next()?;
+        let (t, k, _) = entry.key();
+        (*t == tree && k == key).then(|| entry.value().clone())
+    }
+
+    /// Keys in `[lower, upper)` that changed since `view`, with what they held
+    /// then, in key order.
+    pub(crate) fn range(
+        &self,
+        tree: TreeId,
+        lower: &[u8],
+        upper: Option<&[u8]>,
+        view: Csn,
+    ) -> Vec<(Vec<u8>, Image)> {
+        let mut out: Vec<(Vec<u8>, Image)> = Vec::new();
+        for entry in self.images.range((tree, lower.to_vec(), 0)..) {
+            let (t, key, csn) = entry.key();
+            if *t != tree || upper.is_some_and(|u| key.as_slice() >= u) {
+                break;
+            }
+            if *csn > view && out.last().is_none_or(|l| l.0 != *key) {
+                out.push((key.clone(), entry.value().clone()));
+            }
+        }
+        out
+    }
+
+    /// An error if `view` has lost images. Ask after what they were needed for.
+    pub(crate) fn check(&self, view: Csn) -> Result<()> {
+        if view < self.floor.load(Ordering::SeqCst) {
+            return Err(Error::ViewTooOld { csn: view });
+        }
+        Ok(())
+    }
+
+    /// Drops images that no view needs: those of changes not after `oldest`. Over
+    /// the limit, drops the oldest anyway.
+    pub(crate) fn collect(&self, oldest: Csn) {
+        let Some(mut held) = self.held.try_lock() else {
+            return;
+        };
+        loop {
+            let Some(key) = held.take().or_else(|| self.order.pop()) else {
+                return;
+            };
+            if key.2 > oldest {
+                if self.bytes() <= self.limit {
+                    *held = Some(key);
+                    return;
+                }
+                // The floor first: a view that misses the image finds itself below.
+                self.floor.fetch_max(key.2, Ordering::SeqCst);
+            }
+            if let Some(entry) = self.images.remove(&key) {
+                self.bytes
+                    .fetch_sub(size(&key, entry.value()), Ordering::Relaxed);
+            }
+        }
+    }
+
+    /// Whether more is kept than the limit.
+    pub(crate) fn over_limit(&self) -> bool {
+        self.bytes() > self.limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_view_sees_what_was_there() {
+        let v = Versions::new(1 << 20);
+        let value = |n: u8| Some((1, vec![n]));
+        v.keep(1, b"a", 5, value(1));
+        v.keep(1, b"a", 9, value(2));
+        v.keep(1, b"b", 7, None);
+        v.keep(2, b"a", 3, value(7));
+        assert_eq!(v.at(1, b"a", 4), Some(value(1)));
+        assert_eq!(v.at(1, b"a", 5), Some(value(2)));
+        assert_eq!(v.at(1, b"a", 9), None);
+        assert_eq!(v.at(1, b"b", 0), Some(None));
+        assert_eq!(v.at(1, b"c", 0), None);
+        let all = v.range(1, b"a", None, 4);
+        assert_eq!(all, vec![(b"a".to_vec(), value(1)), (b"b".to_vec(), None)]);
+        assert_eq!(
+            v.range(1, b"a", Some(b"b"), 5),
+            vec![(b"a".to_vec(), value(2))]
+        );
+    }
+
+    #[test]
+    fn collection_keeps_what_is_needed_and_bounds_the_rest() {
+        let v = Versions::new(4096);
+        for csn in 1..=10 {
+            v.keep(1, b"k", csn, None);
+        }
+        v.collect(4);
+        assert_eq!(v.at(1, b"k", 4), Some(None));
+        assert!(v.check(4).is_ok());
+        for csn in 11..=100 {
+            v.keep(1, b"k", csn, Some((1, vec![0; 100])));
+        }
+        v.collect(4);
+        assert!(v.bytes() <= 4096);
+        assert!(v.check(4).is_err());
+        v.collect(1000);
+        assert_eq!(v.bytes(), 0);
+    }
+}

@@ -1,0 +1,112 @@
+//! Which commits are visible: all up to the first that is not applied yet.
+//!
+//! A commit draws its CSN as it appends to the log and becomes visible when it and
+//! all lower ones are applied. Appliers note themselves in a ring and whoever
+//! closes the gap moves the mark on.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crossbeam_utils::CachePadded;
+use gaur_iodriver::sync::thread;
+
+use crate::format::Csn;
+
+/// How far a commit may be ahead of the oldest one under way.
+const WINDOW: u64 = 1 << 14;
+
+#[derive(Debug)]
+pub(crate) struct Visible {
+    upto: CachePadded<AtomicU64>,
+    ring: Box<[AtomicU64]>,
+}
+
+impl Visible {
+    /// All commits up to `csn` are visible.
+    pub(crate) fn new(csn: Csn) -> Self {
+        Self {
+            upto: CachePadded::new(AtomicU64::new(csn)),
+            ring: (0..WINDOW).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    /// The newest commit such that it and all before it are applied.
+    #[inline]
+    pub(crate) fn upto(&self) -> Csn {
+        self.upto.load(Ordering::SeqCst)
+    }
+
+    /// Notes that `csn` is applied. Holds no latch: in the rare case that a commit
+    /// a whole window older is still under way, waits for it.
+    pub(crate) fn applied(&self, csn: Csn) {
+        while csn >= self.upto() + WINDOW {
+            thread::yield_now();
+        }
+        // SeqCst: of two appliers of neighbouring CSNs at least one sees both notes.
+        self.ring[(csn % WINDOW) as usize].store(csn, Ordering::SeqCst);
+        loop {
+            let upto = self.upto();
+            let next = upto + 1;
+            if self.ring[(next % WINDOW) as usize].load(Ordering::SeqCst) != next {
+                return;
+            }
+            let _ = self
+                .upto
+                .compare_exchange(upto, next, Ordering::SeqCst, Ordering::SeqCst);
+        }
+    }
+
+    /// Waits until `csn` is visible. The commits waited for are being applied in
+    /// memory and wait for nothing themselves.
+    #[inline]
+    pub(crate) fn wait(&self, csn: Csn) {
+        if self.upto.load(Ordering::Acquire) < csn {
+            self.wait_slow(csn);
+        }
+    }
+
+    #[cold]
+    fn wait_slow(&self, csn: Csn) {
+        let mut looks = 0u32;
+        while self.upto() < csn {
+            looks += 1;
+            if looks < 50 {
+                std::hint::spin_loop();
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    #[test]
+    fn the_mark_never_passes_a_gap_and_never_sticks() {
+        // Breaks if the accesses are relaxed: the mark stays behind for ever.
+        let v = Arc::new(Visible::new(0));
+        let next = Arc::new(AtomicU64::new(1));
+        let done = Arc::new((0..=200_000).map(|_| AtomicU64::new(0)).collect::<Vec<_>>());
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (v, next, done) = (v.clone(), next.clone(), done.clone());
+                std::thread::spawn(move || {
+                    loop {
+                        let csn = next.fetch_add(1, Ordering::Relaxed);
+                        if csn > 200_000 {
+                            return;
+                        }
+                        done[csn as usize].store(1, Ordering::SeqCst);
+                        v.applied(csn);
+                        let upto = v.upto() as usize;
+                        assert_eq!(done[upto].load(Ordering::SeqCst), u64::from(upto > 0));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(v.upto(), 200_000);
+    }
+}

@@ -1,0 +1,235 @@
+//! The parts of an open store, put together.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use gaur_iodriver::IoBuf;
+use gaur_iodriver::sync::time::Duration;
+use gaur_iodriver::sync::{Mutex, ShortMutex, thread};
+
+use crate::alloc::{Request, Shape, Urgency};
+use crate::commit::versions::Versions;
+use crate::commit::visible::Visible;
+use crate::error::{Error, Result};
+use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
+use crate::log::Log;
+use crate::progress::Progress;
+use crate::stats::Wait;
+use crate::tree::{Forest, TreeState};
+use crate::worker::Worker;
+use crate::writeback::checkpoint::CheckpointCounters;
+use crate::writeback::evict::EvictCounters;
+
+/// The most pieces a large value may lie in.
+pub(crate) const MAX_PIECES: usize = 16;
+/// Bytes of a large value written at a time.
+const CHUNK: usize = 1 << 20;
+
+/// An open store without its threads.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) forest: Forest,
+    log: OnceLock<Log>,
+    pub(crate) visible: Visible,
+    pub(crate) versions: Versions,
+    pub(crate) trees: ShortMutex<Trees>,
+    /// Held while a tree is created, so that a name is given once.
+    pub(crate) creating: Mutex<()>,
+    pub(crate) next_tree: AtomicU32,
+    pub(crate) read_only: bool,
+    /// No new commit is taken.
+    refusing: AtomicBool,
+    /// The store's threads end.
+    pub(crate) closing: AtomicBool,
+    pub(crate) evicting: EvictCounters,
+    pub(crate) checkpointing: CheckpointCounters,
+}
+
+/// The trees by name and by id.
+#[derive(Debug, Default)]
+pub(crate) struct Trees {
+    by_name: BTreeMap<String, Arc<TreeState>>,
+    by_id: BTreeMap<TreeId, Arc<TreeState>>,
+}
+
+impl Trees {
+    pub(crate) fn insert(&mut self, tree: Arc<TreeState>) {
+        self.by_name.insert(tree.name.clone(), tree.clone());
+        self.by_id.insert(tree.id, tree);
+    }
+
+    pub(crate) fn named(&self, name: &str) -> Option<Arc<TreeState>> {
+        self.by_name.get(name).cloned()
+    }
+
+    pub(crate) fn numbered(&self, id: TreeId) -> Option<Arc<TreeState>> {
+        self.by_id.get(&id).cloned()
+    }
+
+    /// All trees, by name.
+    pub(crate) fn all(&self) -> Vec<Arc<TreeState>> {
+        self.by_name.values().cloned().collect()
+    }
+}
+
+impl Core {
+    pub(crate) fn new(
+        forest: Forest,
+        applied: Csn,
+        next_tree: TreeId,
+        version_bytes: usize,
+        read_only: bool,
+    ) -> Self {
+        Self {
+            forest,
+            log: OnceLock::new(),
+            visible: Visible::new(applied),
+            versions: Versions::new(version_bytes),
+            trees: ShortMutex::default(),
+            creating: Mutex::new(()),
+            next_tree: AtomicU32::new(next_tree),
+            read_only,
+            refusing: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
+            evicting: EvictCounters::default(),
+            checkpointing: CheckpointCounters::default(),
+        }
+    }
+
+    /// The log; there is one as soon as recovery is over.
+    pub(crate) fn log(&self) -> &Log {
+        self.log
+            .get()
+            .expect("the log starts before the first commit")
+    }
+
+    /// The log, if recovery is over and the store is open for writing.
+    pub(crate) fn log_if_started(&self) -> Option<&Log> {
+        self.log.get()
+    }
+
+    pub(crate) fn set_log(&self, log: Log) {
+        self.log.set(log).expect("the log starts once");
+    }
+
+    pub(crate) fn progress(&self) -> &Progress {
+        &self.forest.progress
+    }
+
+    /// The last commit that drew its number.
+    pub(crate) fn last_drawn(&self) -> Csn {
+        self.log
+            .get()
+            .map_or_else(|| self.visible.upto(), Log::last_csn)
+    }
+
+    /// Fail-stop: after a failed write or flush nothing more is promised.
+    pub(crate) fn fail(&self, why: &Error) {
+        let why = why.to_string();
+        if let Some(log) = self.log.get() {
+            log.stop(why.clone());
+        }
+        self.progress().stop(&why);
+    }
+
+    /// Refuses if the store takes no commits.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        if self.read_only {
+            return Err(Error::ReadOnly);
+        }
+        self.check_open()
+    }
+
+    /// Refuses if the store was closed.
+    pub(crate) fn check_open(&self) -> Result<()> {
+        if self.refuses_commits() {
+            return Err(Error::Closed);
+        }
+        Ok(())
+    }
+
+    /// Whether the store was closed.
+    pub(crate) fn refuses_commits(&self) -> bool {
+        self.refusing.load(Ordering::SeqCst)
+    }
+
+    /// Takes no further commit and waits for those under way.
+    pub(crate) fn refuse_commits(&self) {
+        self.refusing.store(true, Ordering::SeqCst);
+        for w in self.forest.workers.all() {
+            while w.is_committing() {
+                thread::sleep(Duration::from_micros(100));
+            }
+        }
+    }
+
+    /// Writes a large value to extents of its own and returns the pointers as a
+    /// leaf stores them. They are on the device, though not yet flushed, when this
+    /// returns. Of a failed call nothing remains.
+    pub(crate) fn write_extents(&self, worker: &Worker, value: &[u8]) -> Result<Vec<u8>> {
+        let block_size = self.forest.geometry.block_size as usize;
+        let request = Request {
+            blocks: value.len().div_ceil(block_size) as u32,
+            shape: Shape::Extent {
+                max_pieces: MAX_PIECES,
+            },
+            hint: 0,
+            urgency: Urgency::Normal,
+        };
+        let runs = loop {
+            let answer = worker.counters.waiting(Wait::Reservation, || {
+                self.forest.pool.allocator().reserve(request)
+            });
+            match answer {
+                Ok(runs) => break runs,
+                Err(crate::alloc::SpaceError::AfterGeneration { generation, .. }) => {
+                    let patience = Duration::from_secs(60);
+                    self.progress().wait_released(generation, patience)?;
+                }
+                Err(e) => return Err(e.into()),
+            }
+        };
+        let birth = self.forest.running();
+        let mut rest = value;
+        let mut out = Vec::with_capacity(runs.len() * ExtentPtr::SIZE);
+        for run in &runs {
+            let (piece, behind) = rest.split_at(rest.len().min(run.len as usize * block_size));
+            rest = behind;
+            if let Err(e) = self.write_piece(*run, piece) {
+                self.forest.pool.allocator().give_back(runs);
+                self.fail(&e);
+                return Err(e);
+            }
+            let ptr = ExtentPtr {
+                addr: run.start,
+                birth,
+                checksum: checksum::block(piece, run.start, birth.0),
+                bytes: piece.len() as u64,
+            };
+            out.extend_from_slice(&ptr.encode());
+        }
+        Ok(out)
+    }
+
+    fn write_piece(&self, run: Run, piece: &[u8]) -> Result<()> {
+        let block_size = self.forest.geometry.block_size as usize;
+        let mut offset = self.forest.geometry.byte(run.start);
+        for chunk in piece.chunks(CHUNK) {
+            let mut buf = IoBuf::zeroed(chunk.len().next_multiple_of(block_size));
+            buf[..chunk.len()].copy_from_slice(chunk);
+            self.forest.device.write_at(offset, &buf)?;
+            offset += buf.len() as u64;
+        }
+        Ok(())
+    }
+
+    /// Gives back the extents of a value whose commit did not happen.
+    pub(crate) fn drop_extents(&self, pieces: &[u8]) {
+        let block_size = self.forest.geometry.block_size;
+        let runs = crate::commit::extents(pieces)
+            .map(|e| e.run(block_size))
+            .collect();
+        self.forest.pool.allocator().give_back(runs);
+    }
+}

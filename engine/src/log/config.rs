@@ -1,0 +1,159 @@
+//! What a log is started with, and the limits that must hold between its sizes.
+
+use std::time::Duration;
+
+use super::ring::Ring;
+use crate::error::{Error, Result};
+use crate::format::log::{LogHeader, RecordHeader};
+use crate::format::{Csn, Geometry};
+
+/// How the log is written.
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Where the log lies.
+    pub geometry: Geometry,
+    /// The store's identity.
+    pub store_id: u128,
+    /// The incarnation that writes; higher than that of any log block on the device.
+    pub incarnation: u32,
+    /// Buffered commits are durable at most this late. Writing them begins after
+    /// half of it; the other half is for the device.
+    pub buffered_interval: Duration,
+    /// Log blocks that may be in flight at once, 1 to 64.
+    pub in_flight: usize,
+    /// The most bytes of operations in one record. With its headers it may take an
+    /// eighth of the log, and with the skips it may cause half of it; see
+    /// [`LogConfig::largest_record`].
+    pub max_record: usize,
+    /// Bytes at which a log block is closed and written without being asked for.
+    /// A single larger record makes a larger log block.
+    pub batch: usize,
+}
+
+impl LogConfig {
+    /// The defaults: 50 ms, 4 log blocks in flight of 1 MiB each, records of up to
+    /// 16 MiB or as much as the log allows.
+    pub fn new(geometry: Geometry, store_id: u128, incarnation: u32) -> Self {
+        Self {
+            geometry,
+            store_id,
+            incarnation,
+            buffered_interval: Duration::from_millis(50),
+            in_flight: 4,
+            max_record: Self::largest_record(&geometry).min(16 << 20),
+            batch: 1 << 20,
+        }
+    }
+
+    /// The most bytes of operations that a record may have in a log of this
+    /// geometry; 0 if the log is too short for any. At most 1 GiB.
+    pub fn largest_record(geometry: &Geometry) -> usize {
+        Ring::new(*geometry).map_or(0, |ring| Self::largest_in(&ring))
+    }
+
+    /// [`LogConfig::largest_record`] of a ring.
+    pub(super) fn largest_in(ring: &Ring) -> usize {
+        let mut blocks = ring.len() / 8;
+        while blocks > 0 && !fits(ring, blocks) {
+            blocks /= 2;
+        }
+        (blocks as usize * ring.block_size())
+            .saturating_sub(OVERHEAD)
+            .min(LARGEST)
+    }
+
+    /// Checks the limits.
+    pub(super) fn check(&self, ring: &Ring) -> Result<()> {
+        let bad = |name, detail: String| Err(Error::BadOption { name, detail });
+        if !(1..=64).contains(&self.in_flight) {
+            return bad("in_flight", format!("{}; 1 to 64", self.in_flight));
+        }
+        if self.max_record == 0
+            || self.max_record > LARGEST
+            || !fits(ring, ring.blocks(OVERHEAD + self.max_record))
+        {
+            let max = Self::largest_in(ring);
+            return bad(
+                "max_record",
+                format!(
+                    "{} bytes; a log of {} blocks allows 1 to {max}",
+                    self.max_record,
+                    ring.len()
+                ),
+            );
+        }
+        if self.buffered_interval.is_zero() {
+            return bad("buffered_interval", "0; it must be longer".into());
+        }
+        Ok(())
+    }
+
+    /// The batch size as far as the log allows it: at most an eighth.
+    pub(super) fn batch_in(&self, ring: &Ring) -> usize {
+        let eighth = (ring.len() / 8) as usize * ring.block_size();
+        self.batch.min(eighth).max(ring.block_size())
+    }
+}
+
+/// Bytes that a lone record takes beside its operations.
+const OVERHEAD: usize = LogHeader::SIZE + RecordHeader::SIZE;
+/// The largest `max_record`, in bytes.
+const LARGEST: usize = 1 << 30;
+
+/// Whether log blocks of this length are safe in the ring: an eighth of it, so
+/// that a checkpoint has time, and no more than half with all skips, so that one
+/// always fits when the log is not more than half full. (When it is, the log asks
+/// for a checkpoint. So a writer that waits for space never waits for nothing.)
+fn fits(ring: &Ring, blocks: u64) -> bool {
+    blocks * 8 <= ring.len()
+        && ring
+            .worst_span(blocks)
+            .is_some_and(|span| span * 2 <= ring.len())
+}
+
+/// Where replay starts; in the superblock as `log_head` and `log_chain`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogHead {
+    /// Position of the first log block to replay.
+    pub position: u64,
+    /// Checksum of the log block before it; 0 at format.
+    pub chain: u64,
+}
+
+/// Where a log continues: behind what recovery read, or all 0 at format.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LogTail {
+    /// Position of the next log block.
+    pub position: u64,
+    /// Checksum of the last log block.
+    pub chain: u64,
+    /// The last commit in the log, or in the checkpoint if that is newer.
+    pub last_csn: Csn,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_record_is_allowed_and_the_next_block_is_not() {
+        for log_blocks in [8, 100, 4000, 32_000, 70_000] {
+            let g = Geometry::new(4096, 1 << 30, log_blocks);
+            let ring = Ring::new(g).unwrap();
+            let mut c = LogConfig::new(g, 1, 1);
+            c.max_record = LogConfig::largest_record(&g);
+            assert!(c.max_record > 3000);
+            c.check(&ring).unwrap();
+            c.max_record += 2 * c.max_record;
+            assert!(c.check(&ring).is_err());
+        }
+        assert_eq!(
+            LogConfig::largest_record(&Geometry::new(4096, 1 << 30, 7)),
+            0
+        );
+        assert_eq!(
+            LogConfig::largest_record(&Geometry::new(4096, 1 << 30, 1 << 40)),
+            0
+        );
+    }
+}

@@ -1,0 +1,389 @@
+//! What a record says: its operations, written by [`OpsBuilder`], read by [`Ops`].
+//!
+//! Reading never panics, whatever the bytes; a length is checked before it is
+//! used, and nothing is copied.
+
+use crate::error::{Error, Result};
+use crate::format::log::{
+    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_PUT, OP_PUT_EXTENT, OpHeader,
+};
+use crate::format::{ExtentPtr, TreeId, checksum};
+
+/// One operation of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogOp<'a> {
+    /// Sets a key's value.
+    Put {
+        /// The tree.
+        tree: TreeId,
+        /// The key.
+        key: &'a [u8],
+        /// The value.
+        value: &'a [u8],
+    },
+    /// Sets a key's value, which lies in extents.
+    PutExtent {
+        /// The tree.
+        tree: TreeId,
+        /// The key.
+        key: &'a [u8],
+        /// The value's pieces, in order; at least one.
+        extents: Extents<'a>,
+    },
+    /// Removes a key.
+    Delete {
+        /// The tree.
+        tree: TreeId,
+        /// The key.
+        key: &'a [u8],
+    },
+    /// Creates a tree.
+    CreateTree {
+        /// Its number.
+        tree: TreeId,
+        /// Its name.
+        name: &'a [u8],
+        /// Its options, opaque to the log.
+        options: &'a [u8],
+    },
+    /// Drops a tree.
+    DropTree {
+        /// Its number.
+        tree: TreeId,
+        /// Its name.
+        name: &'a [u8],
+    },
+}
+
+/// The extents of a large value, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extents<'a>(&'a [u8]);
+
+impl<'a> Extents<'a> {
+    /// How many.
+    pub fn len(&self) -> usize {
+        self.0.len() / ExtentPtr::SIZE
+    }
+
+    /// Never, in an operation that was read.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The pointers as stored.
+    pub fn as_bytes(&self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The pointers.
+    pub fn iter(&self) -> impl Iterator<Item = ExtentPtr> + use<'a> {
+        self.0
+            .chunks_exact(ExtentPtr::SIZE)
+            .filter_map(ExtentPtr::decode)
+    }
+}
+
+/// The low 32 bits of the checksum of a record's operations.
+pub fn record_check(ops: &[u8]) -> u32 {
+    checksum::plain(ops) as u32
+}
+
+/// Collects the operations of one commit.
+#[derive(Clone, Debug, Default)]
+pub struct OpsBuilder {
+    bytes: Vec<u8>,
+    count: u32,
+    names_extents: bool,
+}
+
+impl OpsBuilder {
+    /// An empty one.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Sets a key's value.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`] above 64 KiB - 1, [`Error::ValueTooLong`] above
+    /// 4 GiB - 1, as for all below; then nothing was added.
+    pub fn put(&mut self, tree: TreeId, key: &[u8], value: &[u8]) -> Result<()> {
+        self.push(OP_PUT, tree, key, value)
+    }
+
+    /// Sets a key's value that lies in `extents`, of which there is at least one.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`]; [`Error::BadOption`] without extents.
+    pub fn put_extents(&mut self, tree: TreeId, key: &[u8], extents: &[ExtentPtr]) -> Result<()> {
+        if extents.is_empty() {
+            return Err(Error::BadOption {
+                name: "extents",
+                detail: "a large value has at least one".into(),
+            });
+        }
+        let value: Vec<u8> = extents.iter().flat_map(|e| e.encode()).collect();
+        self.push(OP_PUT_EXTENT, tree, key, &value)?;
+        self.names_extents = true;
+        Ok(())
+    }
+
+    /// Removes a key.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`].
+    pub fn delete(&mut self, tree: TreeId, key: &[u8]) -> Result<()> {
+        self.push(OP_DELETE, tree, key, &[])
+    }
+
+    /// Creates a tree.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`].
+    pub fn create_tree(&mut self, tree: TreeId, name: &[u8], options: &[u8]) -> Result<()> {
+        self.push(OP_CREATE_TREE, tree, name, options)
+    }
+
+    /// Drops a tree.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`].
+    pub fn drop_tree(&mut self, tree: TreeId, name: &[u8]) -> Result<()> {
+        self.push(OP_DROP_TREE, tree, name, &[])
+    }
+
+    fn push(&mut self, kind: u8, tree: TreeId, key: &[u8], value: &[u8]) -> Result<()> {
+        let key_len = u16::try_from(key.len()).map_err(|_| Error::KeyTooLong {
+            len: key.len(),
+            max: usize::from(u16::MAX),
+        })?;
+        let value_len = u32::try_from(value.len()).map_err(|_| Error::ValueTooLong {
+            len: value.len() as u64,
+            max: u64::from(u32::MAX),
+        })?;
+        let header = OpHeader {
+            kind,
+            key_len,
+            tree,
+            value_len,
+        };
+        let mut head = [0; OpHeader::SIZE];
+        header.encode(&mut head);
+        self.bytes.extend_from_slice(&head);
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value);
+        self.count += 1;
+        Ok(())
+    }
+
+    /// Bytes that an operation with this key and value takes.
+    pub fn size_of(key_len: usize, value_len: usize) -> usize {
+        OpHeader::SIZE + key_len + value_len
+    }
+
+    /// The operations' bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// How many operations there are.
+    pub fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// Whether one of them names extents.
+    pub fn names_extents(&self) -> bool {
+        self.names_extents
+    }
+
+    /// Empties it and keeps its memory.
+    pub fn clear(&mut self) {
+        self.bytes.clear();
+        self.count = 0;
+        self.names_extents = false;
+    }
+}
+
+/// Reads the operations of a record; after the first error there are no more.
+#[derive(Clone, Debug)]
+pub struct Ops<'a> {
+    rest: &'a [u8],
+}
+
+impl<'a> Ops<'a> {
+    /// The operations in these bytes.
+    pub fn new(bytes: &'a [u8]) -> Self {
+        Self { rest: bytes }
+    }
+
+    fn read(&mut self) -> Result<LogOp<'a>, &'static str> {
+        let (head, rest) = self
+            .rest
+            .split_at_checked(OpHeader::SIZE)
+            .ok_or("an operation's header is cut off")?;
+        let h = OpHeader::decode(head);
+        if head[1] != 0 || head[12..] != [0; 4] {
+            return Err("an operation's header has bytes where none belong");
+        }
+        let (key, rest) = rest
+            .split_at_checked(usize::from(h.key_len))
+            .ok_or("an operation's key is cut off")?;
+        let (value, rest) = rest
+            .split_at_checked(h.value_len as usize)
+            .ok_or("an operation's value is cut off")?;
+        let tree = h.tree;
+        let op = match h.kind {
+            OP_PUT => LogOp::Put { tree, key, value },
+            OP_PUT_EXTENT => {
+                if value.is_empty() || value.len() % ExtentPtr::SIZE != 0 {
+                    return Err("a large value's extents are cut off");
+                }
+                LogOp::PutExtent {
+                    tree,
+                    key,
+                    extents: Extents(value),
+                }
+            }
+            OP_DELETE if value.is_empty() => LogOp::Delete { tree, key },
+            OP_CREATE_TREE => LogOp::CreateTree {
+                tree,
+                name: key,
+                options: value,
+            },
+            OP_DROP_TREE if value.is_empty() => LogOp::DropTree { tree, name: key },
+            OP_DELETE | OP_DROP_TREE => return Err("an operation has a value where none belongs"),
+            _ => return Err("an operation of an unknown kind"),
+        };
+        self.rest = rest;
+        Ok(op)
+    }
+}
+
+impl<'a> Iterator for Ops<'a> {
+    type Item = Result<LogOp<'a>, &'static str>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if self.rest.is_empty() {
+            return None;
+        }
+        let op = self.read();
+        if op.is_err() {
+            self.rest = &[];
+        }
+        Some(op)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::format::Generation;
+    use gaur_iodriver::sync::rng::seeded;
+    use rand::RngExt;
+
+    fn sample() -> OpsBuilder {
+        let mut b = OpsBuilder::new();
+        let extent = ExtentPtr {
+            addr: 7,
+            birth: Generation(8),
+            checksum: 9,
+            bytes: 10_000,
+        };
+        b.put(3, b"key", b"value").unwrap();
+        b.put_extents(3, b"big", &[extent, extent]).unwrap();
+        b.delete(4, b"gone").unwrap();
+        b.create_tree(5, b"name", b"opts").unwrap();
+        b.drop_tree(6, b"old").unwrap();
+        b
+    }
+
+    #[test]
+    fn operations_survive_the_round_trip() {
+        let b = sample();
+        let ops: Vec<LogOp<'_>> = Ops::new(b.as_bytes()).map(Result::unwrap).collect();
+        assert_eq!(b.count(), 5);
+        assert!(b.names_extents());
+        assert!(matches!(
+            ops[0],
+            LogOp::Put {
+                tree: 3,
+                key: b"key",
+                value: b"value"
+            }
+        ));
+        let LogOp::PutExtent { extents, .. } = ops[1] else {
+            panic!("{:?}", ops[1]);
+        };
+        assert_eq!(extents.len(), 2);
+        assert_eq!(extents.iter().map(|e| e.bytes).sum::<u64>(), 20_000);
+        assert!(matches!(
+            ops[2],
+            LogOp::Delete {
+                tree: 4,
+                key: b"gone"
+            }
+        ));
+        assert!(matches!(
+            ops[3],
+            LogOp::CreateTree {
+                tree: 5,
+                name: b"name",
+                options: b"opts"
+            }
+        ));
+        assert!(matches!(
+            ops[4],
+            LogOp::DropTree {
+                tree: 6,
+                name: b"old"
+            }
+        ));
+    }
+
+    #[test]
+    fn what_does_not_fit_is_refused_and_adds_nothing() {
+        let mut b = OpsBuilder::new();
+        assert!(b.put(1, &[0; 65_536], b"").is_err());
+        assert!(b.put_extents(1, b"k", &[]).is_err());
+        assert_eq!((b.count(), b.as_bytes().len()), (0, 0));
+        b.put(1, &[0; 65_535], b"").unwrap();
+        assert_eq!(b.as_bytes().len(), OpsBuilder::size_of(65_535, 0));
+    }
+
+    #[test]
+    fn any_bytes_are_read_without_a_panic() {
+        let good = sample().as_bytes().to_vec();
+        let mut rng = seeded(1);
+        for _ in 0..20_000 {
+            let mut bytes = good.clone();
+            for _ in 0..rng.random_range(1..4) {
+                let i = rng.random_range(0..bytes.len());
+                bytes[i] = rng.random();
+            }
+            bytes.truncate(rng.random_range(0..=good.len()));
+            assert!(Ops::new(&bytes).count() <= good.len() / OpHeader::SIZE);
+        }
+        for cut in 1..good.len() {
+            let all_read = Ops::new(&good[..cut]).all(|op| op.is_ok());
+            let whole = Ops::new(&good)
+                .scan(0, |n, op| {
+                    *n += match op.unwrap() {
+                        LogOp::Put { key, value, .. } => {
+                            OpsBuilder::size_of(key.len(), value.len())
+                        }
+                        LogOp::PutExtent { key, extents, .. } => {
+                            OpsBuilder::size_of(key.len(), extents.as_bytes().len())
+                        }
+                        LogOp::Delete { key, .. } => OpsBuilder::size_of(key.len(), 0),
+                        LogOp::CreateTree { name, options, .. } => {
+                            OpsBuilder::size_of(name.len(), options.len())
+                        }
+                        LogOp::DropTree { name, .. } => OpsBuilder::size_of(name.len(), 0),
+                    };
+                    Some(*n)
+                })
+                .any(|end| end == cut);
+            assert_eq!(all_read, whole, "cut at {cut}");
+        }
+    }
+}

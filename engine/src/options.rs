@@ -1,0 +1,121 @@
+//! Options of format and open.
+
+use gaur_iodriver::sync::time::Duration;
+use gaur_iodriver::{DriverChoice, DurableMethod};
+
+use crate::error::{Error, Result};
+
+/// When a commit is acknowledged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Durability {
+    /// When it survives the loss of power.
+    #[default]
+    Sync,
+    /// At once. It survives the loss of power at most
+    /// [`OpenOptions::buffered_interval`] later; what is recovered is always a
+    /// prefix of the commits.
+    Buffered,
+}
+
+/// How to make a store. `Default` suits most.
+#[derive(Clone, Debug)]
+pub struct FormatOptions {
+    /// Bytes in a block, which is also the size of a node: 4096, 8192 or 16384.
+    pub block_size: u32,
+    /// Bytes of the log; `None`: a sixteenth of the device, from 4 MiB to 1 GiB.
+    pub log_size: Option<u64>,
+    /// Overwrite whatever is there.
+    pub force: bool,
+    /// Make a file of this many bytes.
+    pub create_size: Option<u64>,
+    /// The file gets its space when it is written, and may be punched again.
+    pub sparse: bool,
+    /// Which driver to use.
+    pub driver: DriverChoice,
+    /// How to make writes durable; `None`: measure, and take the faster way.
+    pub durable_method: Option<DurableMethod>,
+}
+
+impl Default for FormatOptions {
+    fn default() -> Self {
+        Self {
+            block_size: 4096,
+            log_size: None,
+            force: false,
+            create_size: None,
+            sparse: false,
+            driver: DriverChoice::Auto,
+            durable_method: None,
+        }
+    }
+}
+
+/// How to open a store. `Default` suits most.
+#[derive(Clone, Debug)]
+pub struct OpenOptions {
+    /// Memory for nodes, in bytes; at least 1 MiB.
+    pub cache_bytes: u64,
+    /// Look only; the device is not written to at all. What recovery would replay
+    /// is replayed in memory.
+    pub read_only: bool,
+    /// Which driver to use.
+    pub driver: DriverChoice,
+    /// How to make writes durable; `None`: as the store says.
+    pub durable_method: Option<DurableMethod>,
+    /// A checkpoint begins at least this often while there are commits.
+    pub checkpoint_interval: Duration,
+    /// Buffered commits are durable at most this late.
+    pub buffered_interval: Duration,
+    /// Tell the device what is free again. Has no effect where it cannot discard.
+    pub discard: bool,
+    /// Memory for blocks of the space map, in bytes.
+    pub map_memory: usize,
+    /// Memory for before-images that open scans need, in bytes.
+    pub version_memory: usize,
+    /// For experiments: each I/O of the allocator takes this much longer.
+    pub allocator_delay: Option<Duration>,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self {
+            cache_bytes: 256 << 20,
+            read_only: false,
+            driver: DriverChoice::Auto,
+            durable_method: None,
+            checkpoint_interval: Duration::from_secs(10),
+            buffered_interval: Duration::from_millis(50),
+            discard: false,
+            map_memory: 16 << 20,
+            version_memory: 16 << 20,
+            allocator_delay: None,
+        }
+    }
+}
+
+/// The smallest cache, in bytes.
+const MIN_CACHE: u64 = 1 << 20;
+
+impl OpenOptions {
+    pub(crate) fn check(&self) -> Result<()> {
+        if self.cache_bytes < MIN_CACHE {
+            return Err(Error::BadOption {
+                name: "cache_bytes",
+                detail: format!("{} bytes; at least {MIN_CACHE}", self.cache_bytes),
+            });
+        }
+        Ok(())
+    }
+}
+
+impl FormatOptions {
+    pub(crate) fn check(&self) -> Result<()> {
+        if ![4096, 8192, 16384].contains(&self.block_size) {
+            return Err(Error::BadOption {
+                name: "block_size",
+                detail: format!("{}; 4096, 8192 or 16384", self.block_size),
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,101 @@
+//! How far checkpoints are, and the wishes for the next one.
+
+use gaur_iodriver::sync::channel;
+use gaur_iodriver::sync::time::{Duration, Instant, now};
+use gaur_iodriver::sync::{Condvar, Mutex};
+
+use crate::error::{Error, Result};
+use crate::format::Generation;
+
+#[derive(Debug, Default)]
+struct State {
+    /// Checkpoints begun (generations frozen) and ended.
+    begun: u64,
+    ended: u64,
+    /// Newest generation whose old blocks were released.
+    released: Generation,
+    stopped: Option<String>,
+}
+
+/// Shared by the checkpointer and those who want something of it.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    state: Mutex<State>,
+    changed: Condvar,
+    nudge: (channel::Sender<()>, channel::Receiver<()>),
+}
+
+impl Progress {
+    pub(crate) fn new() -> Self {
+        Self {
+            state: Mutex::default(),
+            changed: Condvar::new(),
+            nudge: channel::bounded(1),
+        }
+    }
+
+    /// Asks for a checkpoint soon. Never waits; allowed under a latch.
+    pub(crate) fn ask(&self) {
+        let _ = self.nudge.0.try_send(());
+    }
+
+    /// The checkpointer's wait: true if it was asked, false if the time ran out.
+    pub(crate) fn asked_within(&self, timeout: Duration) -> bool {
+        self.nudge.1.recv_timeout(timeout).is_ok()
+    }
+
+    pub(crate) fn begin(&self) {
+        self.state.lock().begun += 1;
+    }
+
+    pub(crate) fn end(&self, released: Generation) {
+        let mut s = self.state.lock();
+        s.ended = s.begun;
+        s.released = released;
+        self.changed.notify_all();
+    }
+
+    /// No further checkpoint will end: wakes all who wait.
+    pub(crate) fn stop(&self, why: &str) {
+        let mut s = self.state.lock();
+        s.stopped.get_or_insert_with(|| why.to_owned());
+        self.changed.notify_all();
+    }
+
+    /// Why there will be no further checkpoint.
+    pub(crate) fn stopped(&self) -> Option<String> {
+        self.state.lock().stopped.clone()
+    }
+
+    /// Waits for the end of a checkpoint that began after this call.
+    pub(crate) fn wait_for_next(&self) -> Result<()> {
+        let mut s = self.state.lock();
+        let wanted = s.begun + 1;
+        while s.ended < wanted {
+            if let Some(why) = &s.stopped {
+                return Err(Error::Stopped(why.clone()));
+            }
+            self.ask();
+            self.changed.wait_for(&mut s, Duration::from_millis(20));
+        }
+        Ok(())
+    }
+
+    /// Waits until the blocks that `generation` freed are free, at most `limit`;
+    /// false if the time ran out.
+    pub(crate) fn wait_released(&self, generation: Generation, limit: Duration) -> Result<bool> {
+        let end: Instant = now() + limit;
+        let mut s = self.state.lock();
+        while s.released < generation {
+            if let Some(why) = &s.stopped {
+                return Err(Error::Stopped(why.clone()));
+            }
+            if now() >= end {
+                return Ok(false);
+            }
+            self.ask();
+            self.changed.wait_for(&mut s, Duration::from_millis(20));
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,107 @@
+//! Reading: points, and the values behind pointers.
+
+use gaur_iodriver::IoBuf;
+
+use crate::commit::extents;
+use crate::core::Core;
+use crate::error::{Damage, Error, Result};
+use crate::format::node::KIND_EXTENT;
+use crate::format::{Csn, checksum};
+use crate::tree::{Carry, Found, Toward, TreeState};
+use crate::worker::Worker;
+
+impl Core {
+    /// The newest visible value of `key`.
+    pub(crate) fn get(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        key: &[u8],
+    ) -> Result<Option<Vec<u8>>> {
+        worker.counters.gets.add(1);
+        loop {
+            let Some((kind, value)) = self.lookup(worker, tree, key)? else {
+                return Ok(None);
+            };
+            if kind != KIND_EXTENT {
+                return Ok(Some(value));
+            }
+            match self.read_extents(tree, &value) {
+                Ok(whole) => return Ok(Some(whole)),
+                // The value may have been replaced and its blocks used again while
+                // we read. It is damage only if the leaf still names them.
+                Err(Error::Damaged(damage)) => {
+                    if self.lookup(worker, tree, key)? == Some((kind, value)) {
+                        return Err(Error::Damaged(damage));
+                    }
+                }
+                Err(e) => return Err(e),
+            }
+        }
+    }
+
+    /// Whether `key` is there.
+    pub(crate) fn contains(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<bool> {
+        worker.counters.gets.add(1);
+        Ok(self.lookup(worker, tree, key)?.is_some())
+    }
+
+    /// The entry of `key`: kind and stored bytes.
+    fn lookup(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        key: &[u8],
+    ) -> Result<Option<(u8, Vec<u8>)>> {
+        let mut carry = Carry::default();
+        loop {
+            let at = match self.forest.descend(tree, Toward::Key(key), 0, None) {
+                Found::Node(at) => at,
+                Found::Empty(_) => return Ok(None),
+                missing => {
+                    self.forest.bring_in(worker, tree, missing, &mut carry)?;
+                    continue;
+                }
+            };
+            let frame = self.forest.cache.frame(at.frame);
+            let page = self.forest.cache.page(at.frame);
+            let (pos, found) = page.search(key);
+            let csn: Csn = page.csn();
+            let entry = found.then(|| {
+                let mut value = Vec::new();
+                page.copy_value(pos, &mut value);
+                (page.entry(pos).kind, value)
+            });
+            if frame.latch.validate(at.version) {
+                frame.touch(1);
+                // What is read is visible before it is returned, and with it all
+                // lower commits: these are being applied and wait for nothing.
+                self.visible.wait(csn);
+                return Ok(entry);
+            }
+        }
+    }
+
+    /// Reads a large value from its pieces.
+    pub(crate) fn read_extents(&self, tree: &TreeState, pieces: &[u8]) -> Result<Vec<u8>> {
+        let block_size = self.forest.geometry.block_size;
+        let mut whole = Vec::new();
+        for piece in extents(pieces) {
+            let run = piece.run(block_size);
+            let bad = |what: &str| Damage::new("large value", piece.addr, what).in_tree(tree.id);
+            if !self.forest.geometry.is_data(run) {
+                return Err(bad("points outside the data area").into());
+            }
+            let mut buf = IoBuf::zeroed(run.len as usize * block_size as usize);
+            self.forest
+                .device
+                .read_at(self.forest.geometry.byte(run.start), &mut buf)?;
+            let bytes = &buf[..piece.bytes as usize];
+            if checksum::block(bytes, piece.addr, piece.birth.0) != piece.checksum {
+                return Err(bad("checksum differs").into());
+            }
+            whole.extend_from_slice(bytes);
+        }
+        Ok(whole)
+    }
+}

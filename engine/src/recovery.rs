@@ -1,0 +1,314 @@
+//! Opening: from the superblock to a store that takes commits.
+//!
+//! 1. Read the superblocks and take the newer. For writing: take a new incarnation
+//!    and complete the pair, the copy that is behind first.
+//! 2. Load the tree of trees and the map's index. Nothing else is read; the cost
+//!    does not depend on the size of the store.
+//! 3. Read the log once and mark the extents it names, so that nothing is put over
+//!    them; then read it again and replay. The log region bounds both.
+//! 4. Go on behind the log's end. Nothing was written but the superblocks, so a
+//!    crash during recovery leaves what it found.
+
+use std::sync::Arc;
+
+use gaur_iodriver::sync::time::now;
+use gaur_iodriver::{Delayed, Device, IoBuf};
+
+use crate::alloc::{AllocConfig, Allocator, MapRoot};
+use crate::cache::Cache;
+use crate::commit::{Change, Stamp};
+use crate::core::Core;
+use crate::error::{Damage, Error, Result};
+use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::superblock::{FLAG_CLEAN, Superblock};
+use crate::format::{BlockPtr, CATALOG, Csn, Generation, Geometry, Run, TreeId};
+use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
+use crate::node::{Child, NodeBuf, load_image};
+use crate::options::OpenOptions;
+use crate::pool::Pool;
+use crate::tree::{Anchor, Forest, TreeState};
+use crate::worker::Worker;
+use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::superblock::{read_pair, write_pair};
+
+/// What opening found and did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Whether the store had been closed cleanly.
+    pub clean: bool,
+    /// Commits replayed from the log.
+    pub replayed: u64,
+    /// The last commit there is.
+    pub last_csn: Csn,
+    /// Superblock copies that were damaged or behind, and why; completed unless
+    /// the store was opened read-only.
+    pub superblocks_behind: Vec<(u32, String)>,
+    /// Nanoseconds that reading and replaying the log took.
+    pub replay_nanos: u64,
+}
+
+/// A store on its way to being open.
+#[derive(Debug)]
+pub(crate) struct Opening {
+    pub(crate) core: Arc<Core>,
+    pub(crate) superblock: Superblock,
+    pub(crate) catalog: Vec<Run>,
+    pub(crate) report: RecoveryReport,
+}
+
+/// Steps 1 and 2.
+pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Result<Opening> {
+    o.check()?;
+    let pair = read_pair(device.as_ref(), name, !o.read_only)?;
+    let mut sb = pair.newest;
+    let geometry = geometry_of(&sb, device.as_ref())?;
+    let clean = sb.flags & FLAG_CLEAN != 0;
+    sb.incarnation += 1;
+    if !o.read_only {
+        sb.flags &= !FLAG_CLEAN;
+        let first = pair.behind.first().map_or(0, |b| b.0);
+        write_pair(device.as_ref(), &geometry, &sb, first)?;
+    }
+
+    let mut alloc_config = AllocConfig::new(geometry, sb.store_id);
+    alloc_config.discard = o.discard && !o.read_only;
+    alloc_config.map_memory = o.map_memory;
+    let alloc_device = match o.allocator_delay {
+        Some(delay) => Delayed::new(device.clone(), delay),
+        None => device.clone(),
+    };
+    let alloc = Arc::new(Allocator::start(
+        &alloc_device,
+        MapRoot::of(&sb),
+        alloc_config,
+    )?);
+    let frames = (o.cache_bytes / u64::from(sb.block_size)) as usize;
+    let cache = Cache::new(frames, sb.block_size as usize)?;
+    let forest = Forest::new(
+        device,
+        geometry,
+        sb.store_id as u64,
+        cache,
+        Pool::new(alloc),
+        Generation::first(sb.incarnation),
+    );
+    let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
+
+    let mut entries = Vec::new();
+    let mut catalog = Vec::new();
+    if !sb.catalog().is_null() {
+        let reader = CatalogReader {
+            device: core.forest.device.as_ref(),
+            geometry,
+            store: sb.store_id as u64,
+        };
+        reader.read(
+            sb.catalog(),
+            sb.catalog_level as u8,
+            &mut entries,
+            &mut catalog,
+        )?;
+    }
+    for e in entries {
+        core.trees.lock().insert(Arc::new(TreeState {
+            id: e.id,
+            name: e.name,
+            anchor: Anchor::new(Child {
+                ptr: e.root,
+                hint: 0,
+            }),
+        }));
+    }
+    let report = RecoveryReport {
+        clean,
+        superblocks_behind: pair.behind,
+        ..RecoveryReport::default()
+    };
+    Ok(Opening {
+        core: Arc::new(core),
+        superblock: sb,
+        catalog,
+        report,
+    })
+}
+
+/// The store's geometry, checked against the device.
+pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geometry> {
+    let geometry = Geometry {
+        block_size: sb.block_size,
+        capacity: sb.capacity,
+        log_blocks: sb.log_blocks,
+    };
+    let need = geometry.byte(sb.capacity);
+    let have = device.geometry().capacity;
+    if need > have {
+        let detail = format!("the store has {need} bytes, the device only {have}");
+        return Err(Damage::new("superblock", 0, detail).into());
+    }
+    Ok(geometry)
+}
+
+/// Reads the tree of trees, without a cache.
+pub(crate) struct CatalogReader<'a> {
+    pub(crate) device: &'a dyn Device,
+    pub(crate) geometry: Geometry,
+    pub(crate) store: u64,
+}
+
+impl CatalogReader<'_> {
+    /// Collects the entries below `ptr`, and the blocks they lie in.
+    pub(crate) fn read(
+        &self,
+        ptr: BlockPtr,
+        level: u8,
+        entries: &mut Vec<CatalogEntry>,
+        blocks: &mut Vec<Run>,
+    ) -> Result<()> {
+        let out = |what| Damage::new("node pointer", ptr.addr, what).in_tree(CATALOG);
+        if ptr.len != 1 || !self.geometry.is_data(ptr.run()) {
+            return Err(out("points outside the data area").into());
+        }
+        let mut buf = IoBuf::zeroed(self.geometry.block_size as usize);
+        self.device
+            .read_at(self.geometry.byte(ptr.addr), &mut buf)?;
+        let node = NodeBuf::new(buf.len() / 8);
+        let page = node.page();
+        load_image(&buf, ptr, self.store, Some(CATALOG), Some(level), page)?;
+        blocks.push(ptr.run());
+        for i in 0..page.slots() {
+            if level > 0 {
+                self.read(page.child(i).ptr, level - 1, entries, blocks)?;
+            } else {
+                let mut value = Vec::new();
+                page.copy_value(i, &mut value);
+                entries.push(CatalogEntry::decode(&page.key(i), &value, ptr.addr)?);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A reader of the log behind the checkpoint of `sb`.
+pub(crate) fn log_reader(device: &Arc<dyn Device>, sb: &Superblock) -> Result<LogReader> {
+    LogReader::new(
+        device.clone(),
+        Geometry {
+            block_size: sb.block_size,
+            capacity: sb.capacity,
+            log_blocks: sb.log_blocks,
+        },
+        sb.store_id,
+        head_of(sb),
+        sb.cut,
+        sb.log_durable,
+    )
+}
+
+pub(crate) fn head_of(sb: &Superblock) -> LogHead {
+    LogHead {
+        position: sb.log_head,
+        chain: sb.log_chain,
+    }
+}
+
+/// Step 3. The evictor runs already.
+pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
+    let begun = now();
+    let core = &opening.core;
+    let sb = &opening.superblock;
+    let block_size = core.forest.geometry.block_size;
+
+    let mut named = Vec::new();
+    let mut reader = log_reader(&core.forest.device, sb)?;
+    while let Some(record) = reader.next_record()? {
+        for op in Ops::new(record.ops) {
+            if let LogOp::PutExtent { extents, .. } = op.map_err(|e| bad_record(record.csn, e))? {
+                named.extend(extents.iter().map(|e| e.run(block_size)));
+            }
+        }
+    }
+    if let Some(wrong) = named.iter().find(|r| !core.forest.geometry.is_data(**r)) {
+        return Err(Damage::new(
+            "log record",
+            wrong.start,
+            "names an extent outside the data",
+        )
+        .into());
+    }
+    if !named.is_empty() {
+        core.forest.pool.allocator().mark_used(named)?;
+    }
+
+    let worker = core.forest.workers.mine()?;
+    let mut reader = log_reader(&core.forest.device, sb)?;
+    while let Some(record) = reader.next_record()? {
+        replay_record(core, &worker, record.csn, record.ops)?;
+        opening.report.replayed += 1;
+    }
+    let tail = reader.tail().expect("the log was read to its end");
+    opening.report.last_csn = tail.last_csn;
+    opening.report.replay_nanos = begun.elapsed().as_nanos() as u64;
+    Ok(tail)
+}
+
+fn bad_record(csn: Csn, why: &str) -> Error {
+    Damage::new("log record", 0, format!("commit {csn}: {why}")).into()
+}
+
+fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<()> {
+    let mut trees: Vec<Arc<TreeState>> = Vec::new();
+    let mut items = Vec::new();
+    let tree = |id: TreeId| {
+        core.trees
+            .lock()
+            .numbered(id)
+            .ok_or_else(|| bad_record(csn, &format!("names tree {id}, which there is not")))
+    };
+    for op in Ops::new(ops) {
+        match op.map_err(|e| bad_record(csn, e))? {
+            LogOp::CreateTree { tree: id, name, .. } => {
+                let name = std::str::from_utf8(name)
+                    .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
+                core.trees.lock().insert(Arc::new(TreeState {
+                    id,
+                    name: name.to_owned(),
+                    anchor: Anchor::default(),
+                }));
+                core.next_tree
+                    .fetch_max(id + 1, std::sync::atomic::Ordering::AcqRel);
+            }
+            LogOp::DropTree { .. } => return Err(bad_record(csn, "drops a tree")),
+            LogOp::Put {
+                tree: id,
+                key,
+                value,
+            } => {
+                trees.push(tree(id)?);
+                items.push((key, Some((KIND_VALUE, value))));
+            }
+            LogOp::PutExtent {
+                tree: id,
+                key,
+                extents,
+            } => {
+                trees.push(tree(id)?);
+                items.push((key, Some((KIND_EXTENT, extents.as_bytes()))));
+            }
+            LogOp::Delete { tree: id, key } => {
+                trees.push(tree(id)?);
+                items.push((key, None));
+            }
+        }
+    }
+    let changes: Vec<Change<'_>> = trees
+        .iter()
+        .zip(items)
+        .map(|(tree, (key, value))| Change { tree, key, value })
+        .collect();
+    if changes.is_empty() {
+        core.visible.applied(csn);
+    } else {
+        core.make(worker, &changes, Stamp::Replay(csn))?;
+    }
+    Ok(())
+}

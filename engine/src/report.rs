@@ -1,0 +1,298 @@
+//! Statistics for people and programs: named rows.
+
+use std::sync::atomic::Ordering;
+
+use crate::core::Core;
+use crate::pool::Pool;
+use crate::stats::{LEVELS, WAITS};
+
+/// What a statistic counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unit {
+    /// Things.
+    Count,
+    /// Bytes.
+    Bytes,
+    /// Nanoseconds.
+    Nanos,
+}
+
+/// One statistic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StatRow {
+    /// What it belongs to: `reservations`, `waits`, `log`, …
+    pub group: &'static str,
+    /// Its name in the group.
+    pub name: &'static str,
+    /// Its value.
+    pub value: u64,
+    /// What is counted.
+    pub unit: Unit,
+    /// Whether it is a state (a level, a maximum) and not a sum since opening.
+    pub gauge: bool,
+}
+
+/// All statistics of a store at a moment.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("stats.store");
+/// # let format = gaur::FormatOptions { create_size: Some(64 << 20), ..Default::default() };
+/// # gaur::Store::format(&path, &format).unwrap();
+/// # let store = gaur::Store::open(&path, &gaur::OpenOptions::default()).unwrap();
+/// let before = store.stats();
+/// store.tree("t")?.put(b"k", b"v")?;
+/// let work = store.stats().since(&before);
+/// assert_eq!(work.get("work", "ops"), Some(1));
+/// assert_eq!(work.get("waits", "under_latch"), Some(0));
+/// # Ok::<(), gaur::Error>(())
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Stats {
+    rows: Vec<StatRow>,
+}
+
+const WAIT_NANOS: [&str; WAITS.len()] = [
+    "reservation_nanos",
+    "frame_nanos",
+    "log_space_nanos",
+    "durable_nanos",
+    "read_nanos",
+    "visible_nanos",
+];
+const COPIES: [&str; LEVELS] = [
+    "copies_leaf",
+    "copies_level_1",
+    "copies_level_2",
+    "copies_above",
+];
+
+fn group_of(name: &str) -> &'static str {
+    if name.starts_with("restarts") || name == "lost_races" {
+        "restarts"
+    } else if name.starts_with("taken") || name.starts_with("blocks") {
+        "reservations"
+    } else if ["misses", "duplicate_reads"].contains(&name) {
+        "cache"
+    } else if [
+        "splits",
+        "merges",
+        "rebalances",
+        "root_collapses",
+        "moved_in_place",
+    ]
+    .contains(&name)
+    {
+        "tree"
+    } else {
+        "work"
+    }
+}
+
+impl Stats {
+    pub(crate) fn of(core: &Core) -> Self {
+        let mut s = Self::default();
+        let workers: Vec<_> = core.forest.workers.all().collect();
+        let mut sums: Vec<(&'static str, u64)> = Vec::new();
+        for w in &workers {
+            for (i, (name, value)) in w.counters.named().into_iter().enumerate() {
+                match sums.get_mut(i) {
+                    None => sums.push((name, value)),
+                    Some(sum) if name == "restarts_most" => sum.1 = sum.1.max(value),
+                    Some(sum) => sum.1 += value,
+                }
+            }
+        }
+        for (name, value) in sums {
+            s.add(
+                group_of(name),
+                name,
+                value,
+                Unit::Count,
+                name == "restarts_most",
+            );
+        }
+        let stashed = workers.iter().map(|w| Pool::stashed(w)).sum();
+        s.add("reservations", "blocks_stashed", stashed, Unit::Count, true);
+        for (level, name) in COPIES.iter().enumerate() {
+            let n = workers.iter().map(|w| w.counters.copies[level].get()).sum();
+            s.add("tree", name, n, Unit::Count, false);
+        }
+        for (kind, name) in WAITS.iter().enumerate() {
+            let n = workers.iter().map(|w| w.counters.waits[kind].0.get()).sum();
+            let nanos = workers.iter().map(|w| w.counters.waits[kind].1.get()).sum();
+            s.add("waits", name, n, Unit::Count, false);
+            s.add("waits", WAIT_NANOS[kind], nanos, Unit::Nanos, false);
+        }
+        let under = gaur_iodriver::sync::latch::waits_under_latch();
+        s.add("waits", "under_latch", under, Unit::Count, true);
+
+        let cache = &core.forest.cache;
+        let block = u64::from(core.forest.geometry.block_size);
+        s.add(
+            "cache",
+            "bytes",
+            cache.frames() as u64 * block,
+            Unit::Bytes,
+            true,
+        );
+        s.add(
+            "cache",
+            "free_frames",
+            cache.free_frames() as u64,
+            Unit::Count,
+            true,
+        );
+        s.add(
+            "cache",
+            "dirty_frames",
+            cache.dirty_frames() as u64,
+            Unit::Count,
+            true,
+        );
+        let load = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+        s.add(
+            "cache",
+            "evicted",
+            load(&core.evicting.evicted),
+            Unit::Count,
+            false,
+        );
+        s.add(
+            "cache",
+            "written_early",
+            load(&core.evicting.written_early),
+            Unit::Count,
+            false,
+        );
+        s.add(
+            "versions",
+            "bytes",
+            core.versions.bytes() as u64,
+            Unit::Bytes,
+            true,
+        );
+
+        let c = &core.checkpointing;
+        s.add(
+            "checkpoints",
+            "checkpoints",
+            load(&c.checkpoints),
+            Unit::Count,
+            false,
+        );
+        s.add("checkpoints", "nanos", load(&c.nanos), Unit::Nanos, false);
+        s.add(
+            "checkpoints",
+            "freeze_nanos",
+            load(&c.freeze_nanos),
+            Unit::Nanos,
+            false,
+        );
+        s.add(
+            "checkpoints",
+            "freeze_nanos_most",
+            load(&c.freeze_nanos_most),
+            Unit::Nanos,
+            true,
+        );
+        s.add("checkpoints", "nodes", load(&c.nodes), Unit::Count, false);
+        s.add(
+            "checkpoints",
+            "write_requests",
+            load(&c.requests),
+            Unit::Count,
+            false,
+        );
+        s.add("checkpoints", "bytes", load(&c.bytes), Unit::Bytes, false);
+
+        for (name, value) in core.forest.pool.allocator().counts().named() {
+            s.add("allocator", name, value, Unit::Count, false);
+        }
+        let free = core.forest.pool.allocator().free_blocks();
+        s.add("allocator", "free_blocks", free, Unit::Count, true);
+        if let Some(log) = core.log_if_started() {
+            for (name, value) in log.stats().named() {
+                let unit = if name.ends_with("nanos") {
+                    Unit::Nanos
+                } else {
+                    Unit::Count
+                };
+                s.add("log", name, value, unit, false);
+            }
+            s.add("log", "used_blocks", log.usage().used, Unit::Count, true);
+            s.add("log", "last_csn", log.last_csn(), Unit::Count, true);
+            s.add("log", "durable_csn", log.durable_csn(), Unit::Count, true);
+        }
+        let d = core.forest.device.counters();
+        s.add("device", "reads", d.reads, Unit::Count, false);
+        s.add("device", "writes", d.writes, Unit::Count, false);
+        s.add(
+            "device",
+            "durable_writes",
+            d.durable_writes,
+            Unit::Count,
+            false,
+        );
+        s.add("device", "flushes", d.flushes, Unit::Count, false);
+        s.add("device", "discards", d.discards, Unit::Count, false);
+        s.add("device", "read_bytes", d.read_bytes, Unit::Bytes, false);
+        s.add(
+            "device",
+            "written_bytes",
+            d.written_bytes,
+            Unit::Bytes,
+            false,
+        );
+        s
+    }
+
+    fn add(
+        &mut self,
+        group: &'static str,
+        name: &'static str,
+        value: u64,
+        unit: Unit,
+        gauge: bool,
+    ) {
+        self.rows.push(StatRow {
+            group,
+            name,
+            value,
+            unit,
+            gauge,
+        });
+    }
+
+    /// All rows, in a stable order.
+    pub fn rows(&self) -> &[StatRow] {
+        &self.rows
+    }
+
+    /// One value.
+    pub fn get(&self, group: &str, name: &str) -> Option<u64> {
+        self.rows
+            .iter()
+            .find(|r| r.group == group && r.name == name)
+            .map(|r| r.value)
+    }
+
+    /// What was added since `earlier`; gauges as they are now.
+    #[must_use]
+    pub fn since(&self, earlier: &Self) -> Self {
+        let rows = self.rows.iter().map(|r| {
+            let before = if r.gauge {
+                0
+            } else {
+                earlier.get(r.group, r.name).unwrap_or(0)
+            };
+            StatRow {
+                value: r.value.saturating_sub(before),
+                ..*r
+            }
+        });
+        Self {
+            rows: rows.collect(),
+        }
+    }
+}

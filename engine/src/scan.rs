@@ -1,0 +1,269 @@
+//! Ordered scans, both ways, at one commit.
+
+use std::collections::VecDeque;
+use std::ops::Bound;
+use std::sync::Arc;
+
+use crate::commit::versions::Image;
+use crate::commit::view::View;
+use crate::core::Core;
+use crate::error::Result;
+use crate::format::Csn;
+use crate::format::node::KIND_EXTENT;
+use crate::tree::{Carry, Found, Toward, TreeState};
+use crate::worker::Worker;
+
+type Record = (Vec<u8>, Vec<u8>);
+
+/// An ordered walk over a range of a tree as it was when the scan began: later
+/// commits do not show, and no commit shows by half. Ends for good after an error.
+///
+/// Holds a view open while it lives; what is overwritten meanwhile is kept in
+/// memory, up to a limit beyond which the scan ends with
+/// [`Error::ViewTooOld`](crate::Error::ViewTooOld).
+#[derive(Debug)]
+pub struct Scan {
+    core: Arc<Core>,
+    worker: Arc<Worker>,
+    tree: Arc<TreeState>,
+    view: View,
+    lower: Bound<Vec<u8>>,
+    upper: Bound<Vec<u8>>,
+    reverse: bool,
+    /// Records read and not yet returned, in the order of the walk: key, kind,
+    /// stored value.
+    ready: VecDeque<(Vec<u8>, u8, Vec<u8>)>,
+    /// Where the walk goes on; `None`: it is over.
+    next: Option<Position>,
+}
+
+/// A place between leaves.
+#[derive(Clone, Debug)]
+enum Position {
+    /// At the leaf that covers this key.
+    At(Vec<u8>),
+    /// At the leaf before this key; without: at the last leaf.
+    Before(Option<Vec<u8>>),
+}
+
+/// A leaf's records in the range, and its fences.
+struct Piece {
+    records: Vec<(Vec<u8>, u8, Vec<u8>)>,
+    lower: Vec<u8>,
+    upper: Option<Vec<u8>>,
+    csn: Csn,
+}
+
+/// Whether nothing lies between the bounds.
+fn is_empty_range(lower: &Bound<Vec<u8>>, upper: &Bound<Vec<u8>>) -> bool {
+    match (lower, upper) {
+        (Bound::Included(a), Bound::Included(b)) => a > b,
+        (Bound::Included(a) | Bound::Excluded(a), Bound::Included(b) | Bound::Excluded(b)) => {
+            a >= b
+        }
+        _ => false,
+    }
+}
+
+impl Scan {
+    pub(crate) fn new(
+        core: Arc<Core>,
+        tree: Arc<TreeState>,
+        lower: Bound<Vec<u8>>,
+        upper: Bound<Vec<u8>>,
+    ) -> Result<Self> {
+        let worker = core.forest.workers.mine()?;
+        let view = View::open(worker.clone(), &core.visible, || core.last_drawn());
+        let mut scan = Self {
+            core,
+            worker,
+            tree,
+            view,
+            lower,
+            upper,
+            reverse: false,
+            ready: VecDeque::new(),
+            next: None,
+        };
+        scan.start();
+        Ok(scan)
+    }
+
+    fn start(&mut self) {
+        self.next = if is_empty_range(&self.lower, &self.upper) {
+            None
+        } else if self.reverse {
+            Some(match &self.upper {
+                Bound::Included(k) => Position::At(k.clone()),
+                Bound::Excluded(k) => Position::Before(Some(k.clone())),
+                Bound::Unbounded => Position::Before(None),
+            })
+        } else {
+            Some(match &self.lower {
+                Bound::Included(k) | Bound::Excluded(k) => Position::At(k.clone()),
+                Bound::Unbounded => Position::At(Vec::new()),
+            })
+        };
+    }
+
+    /// The same scan from the other end. Call it before the first record is taken.
+    #[must_use]
+    pub fn rev(mut self) -> Self {
+        self.reverse = !self.reverse;
+        self.ready.clear();
+        self.start();
+        self
+    }
+
+    /// The commit the scan looks at.
+    pub fn csn(&self) -> Csn {
+        self.view.csn()
+    }
+
+    fn above_lower(&self, key: &[u8]) -> bool {
+        match &self.lower {
+            Bound::Included(k) => key >= k.as_slice(),
+            Bound::Excluded(k) => key > k.as_slice(),
+            Bound::Unbounded => true,
+        }
+    }
+
+    fn below_upper(&self, key: &[u8]) -> bool {
+        match &self.upper {
+            Bound::Included(k) => key <= k.as_slice(),
+            Bound::Excluded(k) => key < k.as_slice(),
+            Bound::Unbounded => true,
+        }
+    }
+
+    /// Reads leaves until there is a record or the range is over.
+    fn fill(&mut self) -> Result<()> {
+        while self.ready.is_empty() {
+            let Some(position) = self.next.take() else {
+                return Ok(());
+            };
+            let Some(mut piece) = self.read_leaf(&position)? else {
+                return Ok(());
+            };
+            if piece.csn > self.view.csn() {
+                self.restore(&mut piece);
+            }
+            self.core.versions.check(self.view.csn())?;
+            piece
+                .records
+                .retain(|r| self.above_lower(&r.0) && self.below_upper(&r.0));
+            if self.reverse {
+                self.ready.extend(piece.records.into_iter().rev());
+                let more = !piece.lower.is_empty() && self.above_lower_part(&piece.lower);
+                self.next = more.then_some(Position::Before(Some(piece.lower)));
+            } else {
+                self.ready.extend(piece.records);
+                self.next = piece
+                    .upper
+                    .filter(|u| self.below_upper(u))
+                    .map(Position::At);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether keys less than `fence` can lie in the range.
+    fn above_lower_part(&self, fence: &[u8]) -> bool {
+        match &self.lower {
+            Bound::Included(k) | Bound::Excluded(k) => fence > k.as_slice(),
+            Bound::Unbounded => true,
+        }
+    }
+
+    fn read_leaf(&self, position: &Position) -> Result<Option<Piece>> {
+        let toward = match position {
+            Position::At(k) => Toward::Key(k),
+            Position::Before(k) => Toward::Before(k.as_deref()),
+        };
+        let forest = &self.core.forest;
+        let mut carry = Carry::default();
+        self.worker.counters.scan_leaves.add(1);
+        loop {
+            let at = match forest.descend(&self.tree, toward, 0, None) {
+                Found::Node(at) => at,
+                Found::Empty(_) => {
+                    // Emptied since, or not filled yet: images tell.
+                    return Ok(Some(Piece {
+                        records: Vec::new(),
+                        lower: Vec::new(),
+                        upper: None,
+                        csn: Csn::MAX,
+                    }));
+                }
+                missing => {
+                    forest.bring_in(&self.worker, &self.tree, missing, &mut carry)?;
+                    continue;
+                }
+            };
+            let page = forest.cache.page(at.frame);
+            let records = (0..page.slots())
+                .map(|i| {
+                    let mut value = Vec::new();
+                    page.copy_value(i, &mut value);
+                    (page.key(i), page.entry(i).kind, value)
+                })
+                .collect();
+            let piece = Piece {
+                records,
+                lower: page.lower(),
+                upper: page.upper(),
+                csn: page.csn(),
+            };
+            if forest.cache.frame(at.frame).latch.validate(at.version) {
+                return Ok(Some(piece));
+            }
+        }
+    }
+
+    /// Undoes what commits after the view changed in the piece.
+    fn restore(&self, piece: &mut Piece) {
+        let images = self.core.versions.range(
+            self.tree.id,
+            &piece.lower,
+            piece.upper.as_deref(),
+            self.view.csn(),
+        );
+        for (key, image) in images {
+            place(&mut piece.records, key, image);
+        }
+    }
+}
+
+fn place(records: &mut Vec<(Vec<u8>, u8, Vec<u8>)>, key: Vec<u8>, image: Image) {
+    match (records.binary_search_by(|r| r.0.cmp(&key)), image) {
+        (Ok(i), Some((kind, value))) => (records[i].1, records[i].2) = (kind, value),
+        (Ok(i), None) => {
+            records.remove(i);
+        }
+        (Err(i), Some((kind, value))) => records.insert(i, (key, kind, value)),
+        (Err(_), None) => {}
+    }
+}
+
+impl Iterator for Scan {
+    type Item = Result<Record>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        if let Err(e) = self.fill() {
+            self.next = None;
+            return Some(Err(e));
+        }
+        let (key, kind, value) = self.ready.pop_front()?;
+        if kind != KIND_EXTENT {
+            return Some(Ok((key, value)));
+        }
+        // The view keeps the extents from being used again.
+        let whole = self.core.read_extents(&self.tree, &value);
+        let checked = whole.and_then(|v| self.core.versions.check(self.view.csn()).map(|()| v));
+        if checked.is_err() {
+            self.next = None;
+            self.ready.clear();
+        }
+        Some(checked.map(|v| (key, v)))
+    }
+}

@@ -1,0 +1,674 @@
+//! The public face: stores and trees.
+
+use std::ops::{Bound, RangeBounds};
+use std::path::Path;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
+
+use gaur_iodriver::sync::Mutex;
+use gaur_iodriver::sync::thread::{self, JoinHandle};
+use gaur_iodriver::{Device, DurableMethod};
+
+use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
+use crate::commit::{Change, Stamp};
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::superblock::FLAG_CLEAN;
+use crate::format::{Csn, ExtentPtr};
+use crate::format_store::{FormatReport, format_device, format_path};
+use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
+use crate::node::max_inline;
+use crate::options::{Durability, FormatOptions, OpenOptions};
+use crate::recovery::{self, RecoveryReport};
+use crate::report::Stats;
+use crate::scan::Scan;
+use crate::stats::Wait;
+use crate::tree::{Anchor, TreeState};
+use crate::worker::Worker;
+use crate::writeback::catalog::MAX_NAME;
+use crate::writeback::checkpoint::{self, Checkpointer};
+use crate::writeback::evict;
+
+/// An open store. Cheap to clone; all clones and trees share it. May be used from
+/// any number of threads.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("example.store");
+/// use gaur::{Durability, FormatOptions, OpenOptions, Store};
+///
+/// // A device (/dev/nvme0n1, a partition, a loop device) or, as here, a file.
+/// let options = FormatOptions { create_size: Some(64 << 20), ..Default::default() };
+/// Store::format(&path, &options)?;
+/// let store = Store::open(&path, &OpenOptions::default())?;
+/// let tree = store.tree("inventory")?;
+/// tree.put(b"apples", b"12")?;
+/// assert_eq!(tree.get(b"apples")?.as_deref(), Some(&b"12"[..]));
+/// store.close()?;
+/// # Ok::<(), gaur::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Store {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    core: Arc<Core>,
+    notes: Vec<String>,
+    recovery: RecoveryReport,
+    checkpointer: Mutex<Option<JoinHandle<Checkpointer>>>,
+    evictor: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Store {
+    /// Makes a store at `path`, a block device or a file, and says what it did.
+    /// Refuses if anything is there, unless forced.
+    ///
+    /// # Errors
+    /// [`Error::Foreign`], [`Error::TooSmall`], [`Error::BadOption`], or
+    /// [`Error::Io`]; up to then nothing was written, except after an I/O error.
+    pub fn format(path: impl AsRef<Path>, options: &FormatOptions) -> Result<FormatReport> {
+        format_path(path.as_ref(), options)
+    }
+
+    /// [`Store::format`] on a device that is open already.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn format_device(device: Arc<dyn Device>, options: &FormatOptions) -> Result<FormatReport> {
+        format_device(device, options, "device")
+    }
+
+    /// Opens the store at `path` and recovers it if it was not closed.
+    ///
+    /// # Errors
+    /// [`Error::NotAStore`], [`Error::UnknownFormat`], [`Error::Damaged`],
+    /// [`Error::Io`] (also if somebody else has it open), [`Error::BadOption`].
+    pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
+        options.check()?;
+        let path = path.as_ref();
+        let opened = gaur_iodriver::open(
+            path,
+            &gaur_iodriver::OpenOptions {
+                read_only: options.read_only,
+                driver: options.driver,
+                ..Default::default()
+            },
+        )?;
+        let mut store = Self::open_named(opened.device, options, &path.display().to_string())?;
+        if let Some(inner) = Arc::get_mut(&mut store.inner) {
+            inner.notes.extend(opened.notes);
+        }
+        Ok(store)
+    }
+
+    /// [`Store::open`] on a device that is open already.
+    ///
+    /// # Errors
+    /// As [`Store::open`].
+    pub fn open_device(device: Arc<dyn Device>, options: &OpenOptions) -> Result<Self> {
+        Self::open_named(device, options, "device")
+    }
+
+    fn open_named(device: Arc<dyn Device>, options: &OpenOptions, name: &str) -> Result<Self> {
+        let stored =
+            crate::writeback::superblock::read_pair(device.as_ref(), name, !options.read_only)?;
+        let method = options
+            .durable_method
+            .or_else(|| DurableMethod::from_code(stored.newest.durable_method as u8))
+            .unwrap_or_default();
+        let device = device.with_durable_method(method);
+        let mut opening = recovery::begin(device.clone(), name, options)?;
+        let core = opening.core.clone();
+
+        let evictor = {
+            let core = core.clone();
+            let queue = device.queue(64)?;
+            thread::spawn("gaur-evict", move || evict::run(&core, queue)).map_err(no_thread)?
+        };
+        let mut inner = Inner {
+            core: core.clone(),
+            notes: Vec::new(),
+            recovery: RecoveryReport::default(),
+            checkpointer: Mutex::new(None),
+            evictor: Mutex::new(Some(evictor)),
+        };
+        // From here on dropping `inner` ends the threads.
+        let tail = recovery::replay(&mut opening)?;
+        inner.recovery = opening.report;
+        if !options.read_only {
+            let sb = opening.superblock;
+            let mut config = LogConfig::new(core.forest.geometry, sb.store_id, sb.incarnation);
+            config.buffered_interval = options.buffered_interval;
+            let weak: Weak<Core> = Arc::downgrade(&core);
+            let pressure = Box::new(move || {
+                if let Some(core) = weak.upgrade() {
+                    core.progress().ask();
+                }
+            });
+            let head = recovery::head_of(&sb);
+            core.set_log(Log::start(device.clone(), config, head, tail, pressure)?);
+            let checkpointer =
+                Checkpointer::new(sb, opening.catalog, device.queue(checkpoint::DEPTH as u32)?);
+            let interval = options.checkpoint_interval;
+            let body = {
+                let core = core.clone();
+                move || checkpointer.run(&core, interval)
+            };
+            let handle = thread::spawn("gaur-checkpoint", body).map_err(no_thread)?;
+            *inner.checkpointer.lock() = Some(handle);
+            if inner.recovery.replayed > 0 {
+                core.progress().ask();
+            }
+        }
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    fn core(&self) -> &Arc<Core> {
+        &self.inner.core
+    }
+
+    /// What opening found and did.
+    pub fn recovery(&self) -> &RecoveryReport {
+        &self.inner.recovery
+    }
+
+    /// What is not as it was asked for: another driver, no `O_DIRECT`.
+    pub fn notes(&self) -> Vec<String> {
+        self.inner.notes.clone()
+    }
+
+    /// The tree of that name; made if there is none.
+    ///
+    /// # Errors
+    /// As [`Store::create_tree`].
+    pub fn tree(&self, name: &str) -> Result<Tree> {
+        match self.open_tree(name) {
+            Err(Error::NoSuchTree(_)) => match self.create_tree(name) {
+                Err(Error::TreeExists(_)) => self.open_tree(name),
+                other => other,
+            },
+            other => other,
+        }
+    }
+
+    /// The tree of that name.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchTree`].
+    pub fn open_tree(&self, name: &str) -> Result<Tree> {
+        let found = self.core().trees.lock().named(name);
+        match found {
+            Some(state) => Ok(Tree {
+                inner: self.inner.clone(),
+                state,
+            }),
+            None => Err(Error::NoSuchTree(name.to_owned())),
+        }
+    }
+
+    /// Makes a tree, durably. A name has 1 to 255 bytes.
+    ///
+    /// # Errors
+    /// [`Error::TreeExists`], [`Error::BadOption`] for a name that cannot be, and
+    /// what a commit can fail with.
+    pub fn create_tree(&self, name: &str) -> Result<Tree> {
+        let core = self.core();
+        core.check_writable()?;
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(Error::BadOption {
+                name: "tree name",
+                detail: format!("{} bytes; 1 to {MAX_NAME}", name.len()),
+            });
+        }
+        let worker = core.forest.workers.mine()?;
+        let _busy = worker.begin_commit(core)?;
+        let _creating = core.creating.lock();
+        if core.trees.lock().named(name).is_some() {
+            return Err(Error::TreeExists(name.to_owned()));
+        }
+        let id = core.next_tree.fetch_add(1, Ordering::AcqRel);
+        let mut ops = OpsBuilder::new();
+        ops.create_tree(id, name.as_bytes(), &[])?;
+        let record = record_of(&ops, true);
+        let state = Arc::new(TreeState {
+            id,
+            name: name.to_owned(),
+            anchor: Anchor::default(),
+        });
+        let csn = loop {
+            let inside = core.forest.workers.enter(&worker);
+            match core.log().try_append(&record) {
+                Ok(csn) => {
+                    core.trees.lock().insert(state.clone());
+                    core.visible.applied(csn);
+                    break csn;
+                }
+                Err(crate::log::Refused::Full) => {
+                    drop(inside);
+                    core.progress().ask();
+                    core.log().wait_space()?;
+                }
+                Err(_) => return Err(core.stopped_error()),
+            }
+        };
+        core.log().wait_durable(csn)?;
+        Ok(Tree {
+            inner: self.inner.clone(),
+            state,
+        })
+    }
+
+    /// Names of all trees, in order.
+    pub fn tree_names(&self) -> Vec<String> {
+        self.core()
+            .trees
+            .lock()
+            .all()
+            .iter()
+            .map(|t| t.name.clone())
+            .collect()
+    }
+
+    /// Commits a batch: all of it or nothing. Returns its CSN; an empty batch draws
+    /// none and returns the newest visible one.
+    ///
+    /// # Errors
+    /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
+    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Stopped`]:
+    /// nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
+    /// commit was in flight.
+    pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Csn> {
+        let core = self.core();
+        core.check_writable()?;
+        if batch.is_empty() {
+            return Ok(core.visible.upto());
+        }
+        commit_ops(core, &batch.into_sorted(), durability)
+    }
+
+    /// Waits until commit `csn` survives the loss of power.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    pub fn wait_durable(&self, csn: Csn) -> Result<()> {
+        let core = self.core();
+        match core.log_if_started() {
+            None => Ok(()),
+            Some(log) => {
+                let worker = core.forest.workers.mine()?;
+                worker
+                    .counters
+                    .waiting(Wait::Durable, || log.wait_durable(csn))
+            }
+        }
+    }
+
+    /// Makes all commits so far durable, and returns the last of them.
+    ///
+    /// # Errors
+    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    pub fn flush(&self) -> Result<Csn> {
+        match self.core().log_if_started() {
+            None => Ok(self.core().visible.upto()),
+            Some(log) => log.flush(),
+        }
+    }
+
+    /// Makes a checkpoint and waits for its end; writers go on meanwhile.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`], [`Error::ReadOnly`], [`Error::Closed`].
+    pub fn checkpoint(&self) -> Result<()> {
+        self.core().check_writable()?;
+        self.core().progress().wait_for_next()
+    }
+
+    /// What the store counted since it was opened.
+    pub fn stats(&self) -> Stats {
+        Stats::of(self.core())
+    }
+
+    /// Closes the store: waits for commits under way, makes a last checkpoint, and
+    /// leaves nothing to replay. Other handles get [`Error::Closed`] from now on.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if a write failed, now or before; then the next open
+    /// recovers.
+    pub fn close(self) -> Result<()> {
+        self.inner.close()
+    }
+}
+
+fn no_thread(e: std::io::Error) -> Error {
+    Error::BadOption {
+        name: "threads",
+        detail: format!("cannot start a thread: {e}"),
+    }
+}
+
+fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
+    Record {
+        ops: ops.as_bytes(),
+        count: ops.count(),
+        check: record_check(ops.as_bytes()),
+        names_extents: ops.names_extents(),
+        sync,
+    }
+}
+
+/// Large values of a commit that has not happened yet; given back if it does not.
+struct Pieces<'a> {
+    core: &'a Core,
+    written: Vec<Vec<u8>>,
+}
+
+impl Drop for Pieces<'_> {
+    fn drop(&mut self) {
+        self.written.iter().for_each(|p| self.core.drop_extents(p));
+    }
+}
+
+fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Csn> {
+    let block_size = core.forest.geometry.block_size;
+    let mut bytes = 0;
+    for op in ops {
+        check_key(&op.key)?;
+        let len = op.value.as_ref().map_or(0, Vec::len);
+        check_value(len)?;
+        let stored = if len > max_inline(block_size, op.key.len()) {
+            16 * ExtentPtr::SIZE
+        } else {
+            len
+        };
+        bytes += OpsBuilder::size_of(op.key.len(), stored);
+    }
+    let max = core.log().max_record();
+    if bytes > max {
+        return Err(Error::BatchTooLarge { len: bytes, max });
+    }
+    let worker = core.forest.workers.mine()?;
+    let _busy = worker.begin_commit(core)?;
+
+    let mut pieces = Pieces {
+        core,
+        written: Vec::new(),
+    };
+    let mut large = Vec::new();
+    for op in ops {
+        let value = op.value.as_deref().unwrap_or(&[]);
+        let inline = value.len() <= max_inline(block_size, op.key.len());
+        large.push((!inline).then_some(pieces.written.len()));
+        if !inline {
+            pieces.written.push(core.write_extents(&worker, value)?);
+        }
+    }
+    let mut encoded = OpsBuilder::new();
+    let mut changes = Vec::with_capacity(ops.len());
+    for (op, large) in ops.iter().zip(&large) {
+        let value = match (large, &op.value) {
+            (Some(i), _) => {
+                let stored = &pieces.written[*i];
+                let list: Vec<ExtentPtr> = crate::commit::extents(stored).collect();
+                encoded.put_extents(op.tree.id, &op.key, &list)?;
+                Some((KIND_EXTENT, stored.as_slice()))
+            }
+            (None, Some(value)) => {
+                encoded.put(op.tree.id, &op.key, value)?;
+                Some((KIND_VALUE, value.as_slice()))
+            }
+            (None, None) => {
+                encoded.delete(op.tree.id, &op.key)?;
+                None
+            }
+        };
+        changes.push(Change {
+            tree: &op.tree,
+            key: &op.key,
+            value,
+        });
+    }
+    let sync = durability == Durability::Sync;
+    let record = record_of(&encoded, sync);
+    let csn = core.make(&worker, &changes, Stamp::Append(&record))?;
+    drop(changes);
+    pieces.written.clear();
+    finish(core, &worker, csn, durability)
+}
+
+fn finish(core: &Core, worker: &Worker, csn: Csn, durability: Durability) -> Result<Csn> {
+    if durability == Durability::Sync {
+        worker
+            .counters
+            .waiting(Wait::Durable, || core.log().wait_durable(csn))?;
+    }
+    Ok(csn)
+}
+
+impl Inner {
+    fn close(&self) -> Result<()> {
+        let core = &self.core;
+        core.refuse_commits();
+        let checkpointer = self.end_checkpointer();
+        let mut result = Ok(());
+        if let Some(mut c) = checkpointer {
+            result = match core.progress().stopped() {
+                Some(why) => Err(Error::Stopped(why)),
+                None => {
+                    core.empty_stashes();
+                    c.checkpoint(core, FLAG_CLEAN)
+                }
+            };
+            if let Err(e) = &result {
+                core.fail(e);
+            }
+            c.unpin(core);
+        }
+        self.end_evictor();
+        if let Some(log) = core.log_if_started() {
+            let ended = log.shutdown().map(|_| ());
+            result = result.and(ended);
+        }
+        core.progress().stop("the store was closed");
+        core.forest.pool.allocator().shutdown();
+        result
+    }
+
+    /// Ends the checkpointer thread; `None` if there is none any more.
+    fn end_checkpointer(&self) -> Option<Checkpointer> {
+        let handle = self.checkpointer.lock().take()?;
+        self.core.closing.store(true, Ordering::Release);
+        self.core.progress().ask();
+        handle.join().ok()
+    }
+
+    fn end_evictor(&self) {
+        self.core.closing.store(true, Ordering::Release);
+        self.core.forest.cache.ask_for_frames();
+        if let Some(handle) = self.evictor.lock().take() {
+            let _ = handle.join();
+        }
+    }
+}
+
+impl Drop for Inner {
+    /// Ends the threads without a checkpoint: what was committed is in the log, and
+    /// the next open replays it.
+    fn drop(&mut self) {
+        self.core.refuse_commits();
+        drop(self.end_checkpointer());
+        self.end_evictor();
+        if let Some(log) = self.core.log_if_started() {
+            let _ = log.shutdown();
+        }
+        self.core.forest.pool.allocator().shutdown();
+    }
+}
+
+/// A named, ordered map from keys to values. Cheap to clone.
+///
+/// Keys have up to [`MAX_KEY`](crate::MAX_KEY) bytes, values up to
+/// [`MAX_VALUE`](crate::MAX_VALUE), and sort bytewise.
+///
+/// ```
+/// # let dir = tempfile::tempdir().unwrap();
+/// # let path = dir.path().join("tree.store");
+/// # let format = gaur::FormatOptions { create_size: Some(64 << 20), ..Default::default() };
+/// # gaur::Store::format(&path, &format).unwrap();
+/// # let store = gaur::Store::open(&path, &gaur::OpenOptions::default()).unwrap();
+/// let tree = store.tree("words")?;
+/// for word in ["ant", "bee", "beetle", "cat"] {
+///     tree.put_with(word.as_bytes(), b"", gaur::Durability::Buffered)?;
+/// }
+/// let bees: Vec<_> = tree.prefix(b"bee")?.collect::<Result<_, _>>()?;
+/// assert_eq!(bees.len(), 2);
+/// let last = tree.iter()?.rev().next().unwrap()?;
+/// assert_eq!(last.0, b"cat");
+/// # Ok::<(), gaur::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Tree {
+    inner: Arc<Inner>,
+    state: Arc<TreeState>,
+}
+
+impl Tree {
+    pub(crate) fn state(&self) -> &Arc<TreeState> {
+        &self.state
+    }
+
+    /// The tree's name.
+    pub fn name(&self) -> &str {
+        &self.state.name
+    }
+
+    /// The value of `key`, if it is there.
+    ///
+    /// # Errors
+    /// [`Error::Io`] or [`Error::Damaged`] for this read alone,
+    /// [`Error::KeyTooLong`], [`Error::Closed`].
+    pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
+        let worker = self.reading(key)?;
+        self.inner.core.get(&worker, &self.state, key)
+    }
+
+    /// Whether `key` is there.
+    ///
+    /// # Errors
+    /// As [`Tree::get`].
+    pub fn contains(&self, key: &[u8]) -> Result<bool> {
+        let worker = self.reading(key)?;
+        self.inner.core.contains(&worker, &self.state, key)
+    }
+
+    fn reading(&self, key: &[u8]) -> Result<Arc<Worker>> {
+        check_key(key)?;
+        self.inner.core.check_open()?;
+        self.inner.core.forest.workers.mine()
+    }
+
+    /// Sets `key` to `value`, durably, and returns the commit.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn put(&self, key: &[u8], value: &[u8]) -> Result<Csn> {
+        self.put_with(key, value, Durability::Sync)
+    }
+
+    /// Sets `key` to `value` and returns the commit.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn put_with(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Csn> {
+        self.one(key, Some(value), durability)
+    }
+
+    /// Removes `key`, durably, whether it is there or not, and returns the commit.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn delete(&self, key: &[u8]) -> Result<Csn> {
+        self.delete_with(key, Durability::Sync)
+    }
+
+    /// Removes `key` and returns the commit.
+    ///
+    /// # Errors
+    /// As [`Store::commit`].
+    pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<Csn> {
+        self.one(key, None, durability)
+    }
+
+    fn one(&self, key: &[u8], value: Option<&[u8]>, durability: Durability) -> Result<Csn> {
+        let core = &self.inner.core;
+        core.check_writable()?;
+        check_key(key)?;
+        if let Some(v) = value
+            && v.len() > max_inline(core.forest.geometry.block_size, key.len())
+        {
+            let op = BatchOp {
+                tree: self.state.clone(),
+                key: key.to_vec(),
+                value: Some(v.to_vec()),
+            };
+            return commit_ops(core, &[op], durability);
+        }
+        let worker = core.forest.workers.mine()?;
+        let _busy = worker.begin_commit(core)?;
+        let mut ops = OpsBuilder::new();
+        match value {
+            Some(v) => ops.put(self.state.id, key, v)?,
+            None => ops.delete(self.state.id, key)?,
+        }
+        let record = record_of(&ops, durability == Durability::Sync);
+        let change = Change {
+            tree: &self.state,
+            key,
+            value: value.map(|v| (KIND_VALUE, v)),
+        };
+        let csn = core.make(&worker, &[change], Stamp::Append(&record))?;
+        finish(core, &worker, csn, durability)
+    }
+
+    /// The records with keys in `range`, in order.
+    ///
+    /// # Errors
+    /// [`Error::Closed`], [`Error::TooManyThreads`].
+    pub fn range(&self, range: impl RangeBounds<Vec<u8>>) -> Result<Scan> {
+        self.inner.core.check_open()?;
+        let lower = range.start_bound().cloned();
+        let upper = range.end_bound().cloned();
+        Scan::new(self.inner.core.clone(), self.state.clone(), lower, upper)
+    }
+
+    /// The records whose keys begin with `prefix`, in order.
+    ///
+    /// # Errors
+    /// As [`Tree::range`].
+    pub fn prefix(&self, prefix: &[u8]) -> Result<Scan> {
+        let mut end = prefix.to_vec();
+        while end.last() == Some(&0xFF) {
+            end.pop();
+        }
+        let upper = match end.last_mut() {
+            Some(last) => {
+                *last += 1;
+                Bound::Excluded(end)
+            }
+            None => Bound::Unbounded,
+        };
+        self.range((Bound::Included(prefix.to_vec()), upper))
+    }
+
+    /// All records, in order.
+    ///
+    /// # Errors
+    /// As [`Tree::range`].
+    pub fn iter(&self) -> Result<Scan> {
+        self.range(..)
+    }
+}

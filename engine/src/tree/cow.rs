@@ -1,0 +1,117 @@
+//! Copy-on-write in two stages.
+//!
+//! A node that was not born in the running generation, or was written out since,
+//! gets a new block before it is changed. Stage one is the reservation, made with
+//! nothing held; stage two takes the latches of parent and node, without waiting,
+//! and a block that is in hand or comes without waiting.
+//!
+//! A node is *contended* when a writer must copy it, holds no reservation, and
+//! (a) its latch or its parent's has parked waiters, or an upgrade fails; or
+//! (c) stash and channel are both empty. Then everything is released, all that the
+//! descent can need is reserved, and the search begins again.
+//!
+//! After J. Bacik et al., btrfs: "reduce lock contention by cowing in two stages"
+//! (2008), with the six rules of `docs/concurrency.md`.
+
+use super::TreeState;
+use super::descend::At;
+use super::write::{Cause, Op};
+use crate::cache::State;
+use crate::error::Result;
+use crate::format::{BlockPtr, Run};
+use crate::node::Child;
+use crate::pool::Pool;
+
+impl Op<'_> {
+    /// Copies the node at `at`, whose parent is writable, or begins again. In
+    /// either case the caller searches anew.
+    pub(super) fn copy(&mut self, tree: &TreeState, at: At) -> Result<()> {
+        let running = self.enter();
+        let cache = &self.forest.cache;
+        let frame = cache.frame(at.frame);
+        let parent_latch = self.forest.parent_latch(tree, at.parent);
+
+        // Rule 2 and (a): with no reservation in hand, no fight for the latches.
+        let stashed = Pool::take_stashed(self.worker);
+        if stashed.is_none() && (parent_latch.has_parked() || frame.latch.has_parked()) {
+            return self.restart(Cause::Parked, self.root_level(tree), at.ptr.addr);
+        }
+        // A frame that the device still needs as it is must be left alone.
+        let in_place = frame.state() == State::Clean;
+        let fresh = if in_place {
+            None
+        } else {
+            match self.frames()? {
+                Some([f]) => Some(f),
+                None => {
+                    stashed.into_iter().for_each(|b| Pool::keep(self.worker, b));
+                    return Ok(());
+                }
+            }
+        };
+        let latched = parent_latch.try_upgrade(at.parent.version).and_then(|p| {
+            match frame.latch.try_upgrade(at.version) {
+                Some(n) => Some((p, n)),
+                None => {
+                    p.release_unchanged();
+                    None
+                }
+            }
+        });
+        let Some((parent_guard, node_guard)) = latched else {
+            fresh.into_iter().for_each(|f| cache.put_back(f));
+            return match stashed {
+                // Rule 6: the race is lost, the reservation is kept for the next.
+                Some(b) => {
+                    Pool::keep(self.worker, b);
+                    self.worker.counters.lost_races.add(1);
+                    Ok(())
+                }
+                None => self.restart(Cause::Upgrade, self.root_level(tree), at.ptr.addr),
+            };
+        };
+        // (b) and (c): under the latches, only without waiting.
+        let Some(block) = stashed.or_else(|| self.forest.pool.try_take(self.worker)) else {
+            node_guard.release_unchanged();
+            parent_guard.release_unchanged();
+            fresh.into_iter().for_each(|f| cache.put_back(f));
+            return self.restart(Cause::Empty, self.root_level(tree), at.ptr.addr);
+        };
+        // A node turns CLEAN when its I/O ends, which the version does not tell.
+        debug_assert!(!in_place || frame.state() == State::Clean);
+
+        let page = cache.page(at.frame);
+        let child = match fresh {
+            None => {
+                self.worker.counters.moved_in_place.add(1);
+                self.adopt(at.frame, block, running, 1)
+            }
+            Some(new) => {
+                let new_guard = cache.frame(new).latch.lock();
+                crate::node::copy(page, cache.page(new));
+                let child: Child = self.adopt(new, block, running, 1);
+                drop(new_guard);
+                if frame.state() == State::Clean {
+                    cache.vacate(at.frame, node_guard);
+                } else {
+                    cache.supersede(at.frame);
+                    drop(node_guard);
+                }
+                self.forest.set_parent_child(tree, at.parent, child);
+                drop(parent_guard);
+                self.copied(at.ptr, at.level);
+                return Ok(());
+            }
+        };
+        self.forest.set_parent_child(tree, at.parent, child);
+        drop(node_guard);
+        drop(parent_guard);
+        self.copied(at.ptr, at.level);
+        Ok(())
+    }
+
+    fn copied(&self, old: BlockPtr, level: u8) {
+        self.worker.freed(Run::single(old.addr));
+        self.worker.counters.copied(level);
+    }
+}

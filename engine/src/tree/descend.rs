@@ -1,0 +1,133 @@
+//! The way down, without latches: each node is read at a version that is
+//! validated before what was read from it is used.
+
+use super::{Forest, Parent, TreeState};
+use crate::cache::{FrameId, Version};
+use crate::format::{BlockPtr, Generation};
+
+/// Where a descent ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Found {
+    /// The tree has no node; the anchor was seen at this version.
+    Empty(Version),
+    /// The node wanted.
+    Node(At),
+    /// A descent for writing met a node that must be copied first.
+    Shared(At),
+    /// The next node is not in memory.
+    Missing {
+        parent: Parent,
+        ptr: BlockPtr,
+        level: Option<u8>,
+    },
+}
+
+/// A node in memory, and what points to it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct At {
+    pub(crate) parent: Parent,
+    pub(crate) frame: FrameId,
+    pub(crate) version: Version,
+    pub(crate) ptr: BlockPtr,
+    pub(crate) level: u8,
+}
+
+/// How the target of a descent is named.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Toward<'k> {
+    /// The node that covers the key.
+    Key(&'k [u8]),
+    /// The node that covers the greatest key less than this; without: the
+    /// greatest of all.
+    Before(Option<&'k [u8]>),
+}
+
+impl Forest {
+    /// Goes down to `level`. With `writing`, stops at the first node that a writer
+    /// of that generation must copy.
+    #[inline]
+    pub(crate) fn descend(
+        &self,
+        tree: &TreeState,
+        toward: Toward<'_>,
+        level: u8,
+        writing: Option<Generation>,
+    ) -> Found {
+        'restart: loop {
+            let mut version = tree.anchor.latch.version();
+            let mut child = tree.anchor.child();
+            if !tree.anchor.latch.validate(version) {
+                continue;
+            }
+            if child.ptr.is_null() {
+                return Found::Empty(version);
+            }
+            let mut parent = Parent {
+                frame: None,
+                version,
+                slot: 0,
+            };
+            let mut expected = None;
+            loop {
+                let missing = Found::Missing {
+                    parent,
+                    ptr: child.ptr,
+                    level: expected,
+                };
+                if child.hint == 0 || child.hint as usize > self.cache.frames() {
+                    return missing;
+                }
+                let id = child.hint - 1;
+                let frame = self.cache.frame(id);
+                version = frame.latch.version();
+                let holds = frame.holds(child.ptr);
+                // The parent still names this child now, after the child's version
+                // was taken: from here on the child's version alone decides.
+                if !self.parent_latch(tree, parent).validate(parent.version) {
+                    continue 'restart;
+                }
+                if !holds {
+                    return missing;
+                }
+                let page = self.cache.page(id);
+                let at_level = page.level();
+                let at = At {
+                    parent,
+                    frame: id,
+                    version,
+                    ptr: child.ptr,
+                    level: at_level,
+                };
+                if writing.is_some_and(|g| !frame.writable(g)) {
+                    if !frame.latch.validate(version) {
+                        continue 'restart;
+                    }
+                    return Found::Shared(at);
+                }
+                if at_level <= level {
+                    if !frame.latch.validate(version) {
+                        continue 'restart;
+                    }
+                    return Found::Node(at);
+                }
+                let slot = match toward {
+                    Toward::Key(key) => page.child_slot(key),
+                    Toward::Before(Some(key)) => match page.search(key) {
+                        (i, _) => i.saturating_sub(1),
+                    },
+                    Toward::Before(None) => page.slots().saturating_sub(1),
+                };
+                child = page.child(slot);
+                if !frame.latch.validate(version) {
+                    continue 'restart;
+                }
+                parent = Parent {
+                    frame: Some(id),
+                    version,
+                    slot,
+                };
+                expected = Some(at_level - 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! Cache misses: read with nothing held, search again, put the node in its place.
+
+use std::cell::RefCell;
+
+use gaur_iodriver::IoBuf;
+
+use super::descend::Found;
+use super::{Forest, Parent, TreeState};
+use crate::cache::State;
+use crate::error::{Damage, Error, Result};
+use crate::format::BlockPtr;
+use crate::node::{NodeBuf, load_image};
+use crate::stats::Wait;
+use crate::worker::Worker;
+
+/// A node that was read and not yet put in its place: it is carried through the
+/// search that follows, so that a busy parent cannot make the read void.
+#[derive(Debug, Default)]
+pub(crate) struct Carry(Option<(BlockPtr, NodeBuf)>);
+
+thread_local! {
+    static BUFFER: RefCell<Option<IoBuf>> = const { RefCell::new(None) };
+}
+
+impl Forest {
+    /// Reads a block into this thread's buffer and hands it to `f`.
+    pub(crate) fn with_block<T>(&self, addr: u64, f: impl FnOnce(&[u8]) -> T) -> Result<T> {
+        BUFFER.with_borrow_mut(|slot| {
+            let size = self.geometry.block_size as usize;
+            if slot.as_ref().is_none_or(|b| b.len() != size) {
+                *slot = Some(IoBuf::zeroed(size));
+            }
+            let buf = slot.as_mut().expect("just made");
+            self.device.read_at(self.geometry.byte(addr), buf)?;
+            Ok(f(buf))
+        })
+    }
+
+    /// Brings the missing node in. Nothing may be held. Afterwards the caller
+    /// searches again, and calls this again with the same `carry` if the node is
+    /// still missing.
+    pub(crate) fn bring_in(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        found: Found,
+        carry: &mut Carry,
+    ) -> Result<()> {
+        let Found::Missing { parent, ptr, level } = found else {
+            unreachable!("only a missing node is brought in")
+        };
+        if ptr.checksum == 0 {
+            // The pointer changed between two reads of it, or a dirty child moved:
+            // the search is to be made again.
+            return Ok(());
+        }
+        let node = match carry.0.take() {
+            Some((carried, node)) if carried == ptr => node,
+            _ => match self.read_node(worker, tree, ptr, level)? {
+                Ok(node) => node,
+                // The block may have been freed and used again while we read. It is
+                // damage only if the parent still names it.
+                Err(damage) if self.parent_latch(tree, parent).validate(parent.version) => {
+                    return Err(Error::Damaged(damage));
+                }
+                Err(_) => return Ok(()),
+            },
+        };
+        if !self.install(worker, tree, parent, ptr, &node) {
+            carry.0 = Some((ptr, node));
+        }
+        Ok(())
+    }
+
+    fn read_node(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        ptr: BlockPtr,
+        level: Option<u8>,
+    ) -> Result<Result<NodeBuf, Damage>> {
+        worker.counters.misses.add(1);
+        let node = NodeBuf::new(self.geometry.block_size as usize / 8);
+        if ptr.addr >= self.geometry.capacity || ptr.len != 1 {
+            let damage = Damage::new("node pointer", ptr.addr, "points outside the store");
+            return Ok(Err(damage.in_tree(tree.id)));
+        }
+        let checked = worker.counters.waiting(Wait::Read, || {
+            self.with_block(ptr.addr, |bytes| {
+                load_image(bytes, ptr, self.store, Some(tree.id), level, node.page())
+            })
+        })?;
+        Ok(checked.map(|()| node))
+    }
+
+    /// Puts a clean node into a frame and its hint into the parent. False if the
+    /// parent changed meanwhile.
+    fn install(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        parent: Parent,
+        ptr: BlockPtr,
+        node: &NodeBuf,
+    ) -> bool {
+        let Some(id) = self.cache.try_take() else {
+            worker
+                .counters
+                .waiting(Wait::Frame, || self.cache.wait_for_frame());
+            return false;
+        };
+        // Nobody but a reader with a stale hint looks at a free frame.
+        let frame_guard = self.cache.frame(id).latch.lock();
+        node.copy_to(self.cache.page(id));
+        self.cache.occupy(id, ptr.addr, ptr.birth, State::Clean, 0);
+        let latch = self.parent_latch(tree, parent);
+        let Some(guard) = latch.try_upgrade(parent.version) else {
+            self.cache.vacate(id, frame_guard);
+            return false;
+        };
+        let child = self.parent_child(tree, parent);
+        let there = child.hint != 0 && self.cache.frame(child.hint - 1).holds(ptr);
+        if there {
+            worker.counters.duplicate_reads.add(1);
+            guard.release_unchanged();
+            self.cache.vacate(id, frame_guard);
+            return true;
+        }
+        match parent.frame {
+            None => tree.anchor.set(crate::node::Child {
+                hint: id + 1,
+                ..child
+            }),
+            Some(f) => self.cache.page(f).set_hint(parent.slot, id + 1),
+        }
+        guard.release_unchanged();
+        drop(frame_guard);
+        true
+    }
+}

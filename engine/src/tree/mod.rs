@@ -1,0 +1,163 @@
+//! The tree: a copy-on-write B-tree with many concurrent writers.
+//!
+//! Invariants (`docs/concurrency.md` argues them):
+//!
+//! 1. *Above a writable node all is writable.* A node is writable if its frame is
+//!    DIRTY and born in the running generation. So a descent meets the nodes to
+//!    copy in one stretch, and a writer whose leaf is writable latches only that.
+//! 2. *A pointer without checksum names a DIRTY frame through its hint.* Such a
+//!    frame is not evicted, so the node cannot be lost.
+//! 3. *Whoever holds an inner latch only tries for more latches.* Only a batch
+//!    waits for a latch while holding others: leaves, in key order.
+//! 4. *A change moves the version on* of every frame whose node changed or was
+//!    superseded, so no reader returns what it read beside a change.
+
+mod cow;
+mod descend;
+mod load;
+mod merge;
+mod split;
+mod write;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gaur_iodriver::Device;
+
+use crate::cache::{Cache, FrameId, Latch, Version};
+use crate::format::{Generation, Geometry, TreeId};
+use crate::node::Child;
+use crate::pool::Pool;
+use crate::progress::Progress;
+use crate::worker::Workers;
+
+pub(crate) use descend::Found;
+pub(crate) use descend::Toward;
+pub(crate) use load::Carry;
+pub(crate) use merge::underfull;
+pub(crate) use write::{Leaf, Op};
+
+/// Everything that trees share: the cache above, the allocator and device below.
+#[derive(Debug)]
+pub(crate) struct Forest {
+    pub(crate) device: Arc<dyn Device>,
+    pub(crate) geometry: Geometry,
+    /// Low 64 bits of the store's identity, as nodes carry it.
+    pub(crate) store: u64,
+    pub(crate) cache: Cache,
+    pub(crate) pool: Pool,
+    pub(crate) workers: Arc<Workers>,
+    pub(crate) progress: Progress,
+    running: AtomicU64,
+}
+
+impl Forest {
+    pub(crate) fn new(
+        device: Arc<dyn Device>,
+        geometry: Geometry,
+        store: u64,
+        cache: Cache,
+        pool: Pool,
+        running: Generation,
+    ) -> Self {
+        Self {
+            device,
+            geometry,
+            store,
+            cache,
+            pool,
+            workers: Workers::new(),
+            progress: Progress::new(),
+            running: AtomicU64::new(running.0),
+        }
+    }
+
+    /// The running generation. It changes only while the gate is closed.
+    pub(crate) fn running(&self) -> Generation {
+        Generation(self.running.load(Ordering::Acquire))
+    }
+
+    /// Begins the next generation. The gate is closed.
+    pub(crate) fn advance(&self) {
+        self.running
+            .store(self.running().next().0, Ordering::Release);
+    }
+}
+
+/// One tree: its identity and the place of its root.
+#[derive(Debug)]
+pub(crate) struct TreeState {
+    pub(crate) id: TreeId,
+    pub(crate) name: String,
+    pub(crate) anchor: Anchor,
+}
+
+/// Where the root is: the parent of the root node, latched like a node.
+#[derive(Debug, Default)]
+pub(crate) struct Anchor {
+    pub(crate) latch: Latch,
+    words: [AtomicU64; 4],
+}
+
+impl Anchor {
+    pub(crate) fn new(root: Child) -> Self {
+        let anchor = Self::default();
+        anchor.set(root);
+        anchor
+    }
+
+    /// The root's pointer and hint. A null pointer: the tree is empty.
+    pub(crate) fn child(&self) -> Child {
+        let w = |i: usize| self.words[i].load(Ordering::Relaxed);
+        Child {
+            ptr: crate::format::BlockPtr::from_words([w(0), w(1), w(2)]),
+            hint: w(3) as u32,
+        }
+    }
+
+    pub(crate) fn set(&self, child: Child) {
+        let p = child.ptr.to_words();
+        for (word, value) in self
+            .words
+            .iter()
+            .zip([p[0], p[1], p[2], u64::from(child.hint)])
+        {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What points to a node: the anchor, or a slot of another node, seen at a
+/// version.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parent {
+    /// `None`: the anchor.
+    pub(crate) frame: Option<FrameId>,
+    pub(crate) version: Version,
+    pub(crate) slot: usize,
+}
+
+impl Forest {
+    pub(crate) fn parent_latch<'a>(&'a self, tree: &'a TreeState, parent: Parent) -> &'a Latch {
+        match parent.frame {
+            None => &tree.anchor.latch,
+            Some(f) => &self.cache.frame(f).latch,
+        }
+    }
+
+    /// The child that `parent` names; the caller holds its latch or validates.
+    pub(crate) fn parent_child(&self, tree: &TreeState, parent: Parent) -> Child {
+        match parent.frame {
+            None => tree.anchor.child(),
+            Some(f) => self.cache.page(f).child(parent.slot),
+        }
+    }
+
+    /// Sets the child that `parent` names; the caller holds its latch.
+    pub(crate) fn set_parent_child(&self, tree: &TreeState, parent: Parent, child: Child) {
+        match parent.frame {
+            None => tree.anchor.set(child),
+            Some(f) => self.cache.page(f).set_child(parent.slot, child),
+        }
+    }
+}

@@ -1,0 +1,221 @@
+//! Splits: a node without room becomes two, under latches of parent and node.
+
+use super::TreeState;
+use super::descend::{At, Found, Toward};
+use super::write::{Cause, Op};
+use crate::error::Result;
+use crate::format::BlockPtr;
+use crate::node::{Bounds, Child, HEADER_WORDS, Incoming, NodeBuf, Page, plan_split};
+
+impl Op<'_> {
+    /// Makes room at `level` on the way to `key`: splits the node there, or first
+    /// its parent if that has no room for a separator, or prepares what either
+    /// needs. The caller searches again. `incoming` are the keys about to come.
+    pub(crate) fn split(
+        &mut self,
+        tree: &TreeState,
+        key: &[u8],
+        level: u8,
+        incoming: &[Incoming<'_>],
+    ) -> Result<()> {
+        let running = self.enter();
+        match self
+            .forest
+            .descend(tree, Toward::Key(key), level, Some(running))
+        {
+            Found::Node(at) if at.level == level => match at.parent.frame {
+                None => self.split_root(tree, at, incoming),
+                Some(_) => self.split_child(tree, key, at, incoming),
+            },
+            // The path changed; the caller's search sorts it out.
+            _ => Ok(()),
+        }
+    }
+
+    fn split_child(
+        &mut self,
+        tree: &TreeState,
+        key: &[u8],
+        at: At,
+        incoming: &[Incoming<'_>],
+    ) -> Result<()> {
+        let running = self.enter();
+        let Some([right]) = self.frames()? else {
+            return Ok(());
+        };
+        let cache = &self.forest.cache;
+        let parent_frame = at.parent.frame.expect("a child has a parent node");
+        let parent_page = cache.page(parent_frame);
+        let give_up = |op: &mut Self| {
+            op.forest.cache.put_back(right);
+        };
+        let Some(parent_guard) = cache
+            .frame(parent_frame)
+            .latch
+            .try_upgrade(at.parent.version)
+        else {
+            give_up(self);
+            return Ok(());
+        };
+        let Some(node_guard) = cache.frame(at.frame).latch.try_upgrade(at.version) else {
+            parent_guard.release_unchanged();
+            give_up(self);
+            return Ok(());
+        };
+        let page = cache.page(at.frame);
+        let separator = split_point(page, incoming);
+        let room = parent_page.fits_child(&separator);
+        let block = if room { self.blocks() } else { None };
+        let Some([block]) = block else {
+            node_guard.release_unchanged();
+            parent_guard.release_unchanged();
+            give_up(self);
+            return if room {
+                self.restart(Cause::Empty, self.root_level(tree), at.ptr.addr)
+            } else {
+                self.split(tree, key, at.level + 1, &[])
+            };
+        };
+        let old = NodeBuf::copy_of(page);
+        let right_guard = cache.frame(right).latch.lock();
+        divide(
+            old.page(),
+            page,
+            cache.page(right),
+            &separator,
+            self.forest.store,
+        );
+        page.set_identity(at.ptr.addr, at.ptr.birth);
+        let child = self.adopt(right, block, running, 1);
+        drop(right_guard);
+        parent_page.insert_child(at.parent.slot + 1, &separator, child);
+        drop(node_guard);
+        drop(parent_guard);
+        self.worker.counters.splits.add(1);
+        Ok(())
+    }
+
+    fn split_root(&mut self, tree: &TreeState, at: At, incoming: &[Incoming<'_>]) -> Result<()> {
+        let running = self.enter();
+        let Some([right, root]) = self.frames()? else {
+            return Ok(());
+        };
+        let cache = &self.forest.cache;
+        let Some(anchor_guard) = tree.anchor.latch.try_upgrade(at.parent.version) else {
+            cache.put_back(right);
+            cache.put_back(root);
+            return Ok(());
+        };
+        let node_guard = cache.frame(at.frame).latch.try_upgrade(at.version);
+        let blocks = if node_guard.is_some() {
+            self.blocks()
+        } else {
+            None
+        };
+        let (Some(node_guard), Some([right_block, root_block])) = (node_guard, blocks) else {
+            let failed = blocks.is_none();
+            anchor_guard.release_unchanged();
+            cache.put_back(right);
+            cache.put_back(root);
+            // An upgrade that failed needs only another search.
+            return if failed && cache.frame(at.frame).latch.validate(at.version) {
+                self.restart(Cause::Empty, at.level, at.ptr.addr)
+            } else {
+                Ok(())
+            };
+        };
+        let page = cache.page(at.frame);
+        let separator = split_point(page, incoming);
+        let old = NodeBuf::copy_of(page);
+        let left = Child {
+            ptr: BlockPtr {
+                addr: at.ptr.addr,
+                len: 1,
+                birth: at.ptr.birth,
+                checksum: 0,
+            },
+            hint: at.frame + 1,
+        };
+        let right_guard = cache.frame(right).latch.lock();
+        let root_guard = cache.frame(root).latch.lock();
+        divide(
+            old.page(),
+            page,
+            cache.page(right),
+            &separator,
+            self.forest.store,
+        );
+        page.set_identity(at.ptr.addr, at.ptr.birth);
+        let right_child = self.adopt(right, right_block, running, 1);
+        let root_page = cache.page(root);
+        root_page.init(
+            at.level + 1,
+            tree.id,
+            self.forest.store,
+            0,
+            &Bounds::whole(),
+        );
+        root_page.insert_child(0, &[], left);
+        root_page.insert_child(1, &separator, right_child);
+        let root_child = self.adopt(root, root_block, running, 1);
+        tree.anchor.set(root_child);
+        drop((root_guard, right_guard, node_guard, anchor_guard));
+        self.worker.counters.splits.add(1);
+        Ok(())
+    }
+}
+
+fn split_point(page: Page<'_>, incoming: &[Incoming<'_>]) -> Vec<u8> {
+    plan_split(page, page.len_words() - HEADER_WORDS, incoming)
+        .expect("a full node has a place where both halves fit")
+}
+
+/// Shares the entries of `old` out to `left` and `right` at `separator`. The
+/// identities are the caller's to set.
+pub(super) fn divide(old: Page<'_>, left: Page<'_>, right: Page<'_>, separator: &[u8], store: u64) {
+    let level = old.level();
+    let left_bounds = Bounds {
+        lower: old.lower(),
+        upper: Some(separator.to_vec()),
+    };
+    let right_bounds = Bounds {
+        lower: separator.to_vec(),
+        upper: old.upper(),
+    };
+    left.init(level, old.tree(), store, old.csn(), &left_bounds);
+    right.init(level, old.tree(), store, old.csn(), &right_bounds);
+    for i in 0..old.slots() {
+        append(
+            old,
+            i,
+            if i > 0 || level == 0 {
+                old.key(i)
+            } else {
+                old.lower()
+            },
+            separator,
+            left,
+            right,
+        );
+    }
+}
+
+fn append(
+    from: Page<'_>,
+    i: usize,
+    key: Vec<u8>,
+    separator: &[u8],
+    left: Page<'_>,
+    right: Page<'_>,
+) {
+    let to = if key.as_slice() < separator {
+        left
+    } else {
+        right
+    };
+    if from.level() > 0 {
+        to.insert_child(to.slots(), &key, from.child(i));
+    } else {
+        to.append_from(from, i);
+    }
+}

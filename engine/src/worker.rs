@@ -1,0 +1,329 @@
+//! Workers: the threads that call the engine, and the gate they pass.
+//!
+//! Each thread has a [`Worker`] of its own: what it writes often (its place in the
+//! gate, its stash, its journal of space changes, its counters) shares no cache
+//! line with another thread's.
+//!
+//! **The gate.** A writer is inside while it changes the tree: from before its
+//! descent until its commit is applied. Nothing in the gate waits for I/O, space,
+//! a frame, log space, the allocator or a checkpoint; who must wait leaves first.
+//! Closing the gate lets those inside finish and keeps others out, so between
+//! [`Workers::close`] and [`Workers::open`] no commit is half applied: the moment
+//! at which a generation is frozen.
+
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+
+use crossbeam_utils::CachePadded;
+use gaur_iodriver::sync::thread;
+use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex};
+
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::{Csn, Run};
+use crate::stats::WorkerCounters;
+
+/// Threads that can use one store at once.
+pub const MAX_THREADS: usize = 4096;
+
+const NO_VIEW: u64 = u64::MAX;
+
+/// Blocks that came into use and blocks that went out of it, in one generation.
+#[derive(Debug, Default)]
+pub(crate) struct Journal {
+    pub(crate) used: Vec<Run>,
+    pub(crate) freed: Vec<Run>,
+    /// Freed extents of large values: readers may still look at them.
+    pub(crate) freed_extents: Vec<(Csn, Run)>,
+}
+
+/// One thread's own part of the engine.
+#[derive(Debug, Default)]
+pub(crate) struct Worker {
+    inside: CachePadded<AtomicBool>,
+    taken: AtomicBool,
+    committing: CachePadded<AtomicBool>,
+    /// Least CSN of the views this worker opened, or [`NO_VIEW`].
+    oldest_view: CachePadded<AtomicU64>,
+    views: ShortMutex<Vec<Csn>>,
+    pub(crate) journal: ShortMutex<Journal>,
+    pub(crate) stash: ShortMutex<Vec<Run>>,
+    pub(crate) counters: CachePadded<WorkerCounters>,
+}
+
+/// A commit under way; ends when dropped.
+#[derive(Debug)]
+pub(crate) struct Committing<'a>(&'a Worker);
+
+impl Drop for Committing<'_> {
+    fn drop(&mut self) {
+        self.0.committing.store(false, Ordering::Release);
+    }
+}
+
+/// All workers of a store.
+#[derive(Debug)]
+pub(crate) struct Workers {
+    slots: Box<[OnceLock<Arc<Worker>>]>,
+    count: AtomicU64,
+    closed: CachePadded<AtomicBool>,
+    adding: Mutex<()>,
+    gate: Mutex<()>,
+    opened: Condvar,
+}
+
+/// Leaves the gate when dropped.
+#[derive(Debug)]
+pub(crate) struct Inside<'a>(&'a Worker);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        self.0.inside.store(false, Ordering::Release);
+    }
+}
+
+thread_local! {
+    static MINE: RefCell<Vec<Mine>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread's hold on its worker in one store; given back when the thread ends.
+struct Mine {
+    store: usize,
+    workers: Weak<Workers>,
+    worker: Arc<Worker>,
+}
+
+impl Drop for Mine {
+    fn drop(&mut self) {
+        self.worker.taken.store(false, Ordering::Release);
+    }
+}
+
+impl Workers {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self {
+            slots: (0..MAX_THREADS).map(|_| OnceLock::new()).collect(),
+            count: AtomicU64::new(0),
+            closed: CachePadded::default(),
+            adding: Mutex::new(()),
+            gate: Mutex::new(()),
+            opened: Condvar::new(),
+        })
+    }
+
+    /// The calling thread's worker.
+    pub(crate) fn mine(self: &Arc<Self>) -> Result<Arc<Worker>> {
+        let id = Arc::as_ptr(self) as usize;
+        MINE.with_borrow_mut(|all| {
+            if let Some(m) = all
+                .iter()
+                .find(|m| m.store == id && m.workers.strong_count() > 0)
+            {
+                return Ok(m.worker.clone());
+            }
+            all.retain(|m| m.workers.strong_count() > 0);
+            let worker = self.claim()?;
+            all.push(Mine {
+                store: id,
+                workers: Arc::downgrade(self),
+                worker: worker.clone(),
+            });
+            Ok(worker)
+        })
+    }
+
+    fn claim(&self) -> Result<Arc<Worker>> {
+        let _one = self.adding.lock();
+        for w in self.all() {
+            if w.taken
+                .compare_exchange(false, true, Ordering::Acquire, Ordering::Relaxed)
+                .is_ok()
+            {
+                return Ok(w.clone());
+            }
+        }
+        let n = self.count.load(Ordering::Relaxed) as usize;
+        let slot = self
+            .slots
+            .get(n)
+            .ok_or(Error::TooManyThreads { max: MAX_THREADS })?;
+        let worker = Arc::new(Worker::default());
+        worker.taken.store(true, Ordering::Relaxed);
+        worker.oldest_view.store(NO_VIEW, Ordering::Relaxed);
+        slot.set(worker.clone())
+            .expect("slots are filled one by one under the lock");
+        // Pairs with `all`: a writer that drew its CSN after a reader registered
+        // its view must see that reader's worker.
+        self.count.store(n as u64 + 1, Ordering::SeqCst);
+        Ok(worker)
+    }
+
+    /// All workers there have been.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Worker>> {
+        let n = self.count.load(Ordering::SeqCst) as usize;
+        self.slots[..n].iter().filter_map(OnceLock::get)
+    }
+
+    /// Enters the gate; waits while it is closed, so no latch may be held.
+    pub(crate) fn enter<'a>(&self, worker: &'a Worker) -> Inside<'a> {
+        loop {
+            // Both accesses are SeqCst: either the closer sees us inside, or we
+            // see the gate closed.
+            worker.inside.store(true, Ordering::SeqCst);
+            if !self.closed.load(Ordering::SeqCst) {
+                return Inside(worker);
+            }
+            worker.inside.store(false, Ordering::Release);
+            let mut guard = self.gate.lock();
+            while self.closed.load(Ordering::SeqCst) {
+                self.opened.wait(&mut guard);
+            }
+        }
+    }
+
+    /// Closes the gate and waits until nobody is inside. One closer at a time.
+    pub(crate) fn close(&self) {
+        {
+            let _guard = self.gate.lock();
+            let was = self.closed.swap(true, Ordering::SeqCst);
+            assert!(!was, "the gate was closed twice");
+        }
+        for w in self.all() {
+            let mut spins = 0;
+            while w.inside.load(Ordering::SeqCst) {
+                spins += 1;
+                if spins < 100 {
+                    std::hint::spin_loop();
+                } else {
+                    thread::yield_now();
+                }
+            }
+        }
+    }
+
+    /// Opens the gate.
+    pub(crate) fn open(&self) {
+        let _guard = self.gate.lock();
+        self.closed.store(false, Ordering::SeqCst);
+        self.opened.notify_all();
+    }
+
+    /// Takes what all workers noted since the last time. The gate is closed.
+    pub(crate) fn take_journals(&self) -> Journal {
+        let mut all = Journal::default();
+        for w in self.all() {
+            let mut j = w.journal.lock();
+            all.used.append(&mut j.used);
+            all.freed.append(&mut j.freed);
+            all.freed_extents.append(&mut j.freed_extents);
+        }
+        all
+    }
+
+    /// Least CSN that an open view looks at; `None`: there is no view. For the
+    /// order against drawing a CSN see `commit::views`.
+    pub(crate) fn oldest_view(&self) -> Option<Csn> {
+        self.all()
+            .map(|w| w.oldest_view.load(Ordering::SeqCst))
+            .min()
+            .filter(|&csn| csn != NO_VIEW)
+    }
+}
+
+impl Worker {
+    /// Notes that a commit is under way, so that closing waits for it.
+    pub(crate) fn begin_commit(&self, core: &Core) -> Result<Committing<'_>> {
+        // Both SeqCst: either closing waits for us, or we see that it began.
+        self.committing.store(true, Ordering::SeqCst);
+        let committing = Committing(self);
+        if core.refuses_commits() {
+            return Err(Error::Closed);
+        }
+        Ok(committing)
+    }
+
+    pub(crate) fn is_committing(&self) -> bool {
+        self.committing.load(Ordering::SeqCst)
+    }
+
+    /// Announces a view at `csn` or later.
+    pub(crate) fn add_view(&self, csn: Csn) {
+        let mut views = self.views.lock();
+        views.push(csn);
+        let oldest = views.iter().copied().min().unwrap_or(NO_VIEW);
+        self.oldest_view.store(oldest, Ordering::SeqCst);
+    }
+
+    /// Ends a view that was announced at `csn`.
+    pub(crate) fn remove_view(&self, csn: Csn) {
+        let mut views = self.views.lock();
+        let at = views
+            .iter()
+            .position(|&v| v == csn)
+            .expect("the view was announced");
+        views.swap_remove(at);
+        let oldest = views.iter().copied().min().unwrap_or(NO_VIEW);
+        self.oldest_view.store(oldest, Ordering::SeqCst);
+    }
+
+    /// Notes that a block came into use.
+    pub(crate) fn used(&self, run: Run) {
+        self.journal.lock().used.push(run);
+    }
+
+    /// Notes that a block went out of use.
+    pub(crate) fn freed(&self, run: Run) {
+        self.journal.lock().freed.push(run);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_closed_gate_has_nobody_inside() {
+        // Breaks if `enter` looks at the gate before it says that it is inside.
+        let workers = Workers::new();
+        let counter = Arc::new((AtomicU64::new(0), AtomicU64::new(0), AtomicBool::new(false)));
+        let threads: Vec<_> = (0..3)
+            .map(|_| {
+                let (workers, c) = (workers.clone(), counter.clone());
+                std::thread::spawn(move || {
+                    let me = workers.mine().unwrap();
+                    while !c.2.load(Ordering::Relaxed) {
+                        let _in = workers.enter(&me);
+                        c.0.fetch_add(1, Ordering::Relaxed);
+                        c.1.fetch_add(1, Ordering::Relaxed);
+                    }
+                })
+            })
+            .collect();
+        for _ in 0..2000 {
+            workers.close();
+            let (a, b) = (
+                counter.0.load(Ordering::Relaxed),
+                counter.1.load(Ordering::Relaxed),
+            );
+            assert_eq!(a, b);
+            std::hint::spin_loop();
+            assert_eq!(counter.0.load(Ordering::Relaxed), a);
+            workers.open();
+        }
+        counter.2.store(true, Ordering::Relaxed);
+        threads.into_iter().for_each(|t| t.join().unwrap());
+    }
+
+    #[test]
+    fn a_worker_is_reused_after_its_thread() {
+        let workers = Workers::new();
+        for _ in 0..10 {
+            let w = workers.clone();
+            std::thread::spawn(move || w.mine().map(|_| ()).unwrap())
+                .join()
+                .unwrap();
+        }
+        assert_eq!(workers.all().count(), 1);
+    }
+}

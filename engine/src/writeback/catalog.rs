@@ -1,0 +1,222 @@
+//! The tree of trees: name → identity and root of each tree.
+//!
+//! It is small and written whole at each checkpoint, bottom up, when all roots
+//! are known; nothing changes it in between.
+
+use gaur_iodriver::IoBuf;
+
+use crate::error::Damage;
+use crate::format::node::KIND_VALUE;
+use crate::format::{BlockNo, BlockPtr, CATALOG, Generation, TreeId};
+use crate::node::{Bounds, Child, NodeBuf, shortest_separator, store_image};
+
+/// The longest name of a tree, in bytes.
+pub(crate) const MAX_NAME: usize = 255;
+
+/// What the catalog says of a tree. Stored: the tree's number (4 bytes), 4 bytes
+/// of zeros, the root's pointer (24 bytes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct CatalogEntry {
+    pub(crate) name: String,
+    pub(crate) id: TreeId,
+    pub(crate) root: BlockPtr,
+}
+
+impl CatalogEntry {
+    const SIZE: usize = 8 + BlockPtr::SIZE;
+
+    fn value(&self) -> [u8; Self::SIZE] {
+        let mut v = [0; Self::SIZE];
+        v[..4].copy_from_slice(&self.id.to_le_bytes());
+        for (chunk, word) in v[8..].chunks_exact_mut(8).zip(self.root.to_words()) {
+            chunk.copy_from_slice(&word.to_le_bytes());
+        }
+        v
+    }
+
+    /// Reads an entry of the catalog leaf at block `place`.
+    pub(crate) fn decode(name: &[u8], value: &[u8], place: BlockNo) -> Result<Self, Damage> {
+        let bad = |why: &str| Damage::new("catalog entry", place, why).in_tree(CATALOG);
+        let name = std::str::from_utf8(name).map_err(|_| bad("a name is not UTF-8"))?;
+        if value.len() != Self::SIZE {
+            return Err(bad("an entry has a wrong length"));
+        }
+        let word = |i: usize| u64::from_le_bytes(value[i..i + 8].try_into().expect("8 bytes"));
+        Ok(Self {
+            name: name.to_owned(),
+            id: word(0) as TreeId,
+            root: BlockPtr::from_words([word(8), word(16), word(24)]),
+        })
+    }
+}
+
+/// Blocks that a catalog of names of these lengths takes at most.
+pub(crate) fn blocks_needed(names: impl Iterator<Item = usize>, block_size: u32) -> u64 {
+    let bytes: u64 = names.map(|n| (n + CatalogEntry::SIZE + 48) as u64).sum();
+    // Leaves are filled to half at least; each inner level is a fraction of that.
+    2 * bytes.div_ceil(u64::from(block_size) / 2 - 512) + 4
+}
+
+/// A catalog ready to be written.
+#[derive(Debug)]
+pub(crate) struct Built {
+    pub(crate) root: BlockPtr,
+    pub(crate) level: u32,
+    /// Each block and its image.
+    pub(crate) images: Vec<(BlockNo, IoBuf)>,
+}
+
+/// Builds the catalog of `entries`, sorted by name, on blocks from `take`.
+pub(crate) fn build(
+    entries: &[CatalogEntry],
+    block_size: u32,
+    store: u64,
+    birth: Generation,
+    mut take: impl FnMut() -> BlockNo,
+) -> Built {
+    let words = block_size as usize / 8;
+    let mut images = Vec::new();
+    let mut seal = |node: &NodeBuf| {
+        let addr = take();
+        node.page().set_identity(addr, birth);
+        let mut image = IoBuf::zeroed(block_size as usize);
+        let checksum = store_image(node.page(), &mut image);
+        images.push((addr, image));
+        BlockPtr {
+            addr,
+            len: 1,
+            birth,
+            checksum,
+        }
+    };
+
+    // A row of nodes: lower fence and pointer of each.
+    let mut row: Vec<(Vec<u8>, BlockPtr)> = Vec::new();
+    let (mut lower, mut from) = (Vec::new(), 0);
+    loop {
+        // Trial without an upper fence: what fits so, with room for the fence left,
+        // fits with it.
+        let trial = NodeBuf::new(words);
+        trial.page().init(
+            0,
+            CATALOG,
+            store,
+            0,
+            &Bounds {
+                lower: lower.clone(),
+                upper: None,
+            },
+        );
+        let mut to = from;
+        while to < entries.len() {
+            let key = entries[to].name.as_bytes();
+            if !trial
+                .page()
+                .fits(key.len() + MAX_NAME + 8, CatalogEntry::SIZE)
+            {
+                break;
+            }
+            trial
+                .page()
+                .insert(to - from, key, KIND_VALUE, &entries[to].value());
+            to += 1;
+        }
+        let upper = (to < entries.len()).then(|| {
+            shortest_separator(entries[to - 1].name.as_bytes(), entries[to].name.as_bytes())
+        });
+        let leaf = NodeBuf::new(words);
+        let bounds = Bounds {
+            lower: lower.clone(),
+            upper: upper.clone(),
+        };
+        leaf.page().init(0, CATALOG, store, 0, &bounds);
+        for (i, e) in entries[from..to].iter().enumerate() {
+            leaf.page()
+                .insert(i, e.name.as_bytes(), KIND_VALUE, &e.value());
+        }
+        row.push((lower, seal(&leaf)));
+        let Some(next) = upper else { break };
+        (lower, from) = (next, to);
+    }
+
+    let mut level = 0u8;
+    let per_node = words * 8 / (MAX_NAME + 80);
+    while row.len() > 1 {
+        level += 1;
+        let mut above = Vec::new();
+        for (i, chunk) in row.chunks(per_node).enumerate() {
+            let upper = row.get((i + 1) * per_node).map(|r| r.0.clone());
+            let node = NodeBuf::new(words);
+            let bounds = Bounds {
+                lower: chunk[0].0.clone(),
+                upper,
+            };
+            node.page().init(level, CATALOG, store, 0, &bounds);
+            for (slot, (key, ptr)) in chunk.iter().enumerate() {
+                node.page()
+                    .insert_child(slot, key, Child { ptr: *ptr, hint: 0 });
+            }
+            above.push((chunk[0].0.clone(), seal(&node)));
+        }
+        row = above;
+    }
+    Built {
+        root: row[0].1,
+        level: u32::from(level),
+        images,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::node::load_image;
+
+    fn read(built: &Built, ptr: BlockPtr, out: &mut Vec<CatalogEntry>) {
+        let image = &built.images.iter().find(|(a, _)| *a == ptr.addr).unwrap().1;
+        let node = NodeBuf::new(512);
+        load_image(image, ptr, 7, Some(CATALOG), None, node.page()).unwrap();
+        let page = node.page();
+        for i in 0..page.slots() {
+            if page.level() > 0 {
+                read(built, page.child(i).ptr, out);
+            } else {
+                let mut value = Vec::new();
+                page.copy_value(i, &mut value);
+                out.push(CatalogEntry::decode(&page.key(i), &value, ptr.addr).unwrap());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_built_reads_back() {
+        for n in [0, 1, 5, 40, 3000] {
+            let entries: Vec<_> = (0..n)
+                .map(|i| CatalogEntry {
+                    name: format!("{i:05}{}", "x".repeat(i % 200)),
+                    id: i as TreeId,
+                    root: BlockPtr {
+                        addr: i as u64,
+                        len: 1,
+                        birth: Generation(3),
+                        checksum: 4,
+                    },
+                })
+                .collect();
+            let mut next = 100;
+            let built = build(&entries, 4096, 7, Generation(9), || {
+                next += 1;
+                next
+            });
+            let needed = blocks_needed(entries.iter().map(|e| e.name.len()), 4096);
+            assert!(
+                built.images.len() as u64 <= needed,
+                "{n}: {} > {needed}",
+                built.images.len()
+            );
+            let mut back = Vec::new();
+            read(&built, built.root, &mut back);
+            assert_eq!(back, entries);
+        }
+    }
+}

@@ -1,0 +1,490 @@
+//! Checkpoints: freeze a generation, write what is new in it, name it in the
+//! superblock. Writers go on meanwhile, in the next generation.
+//!
+//! 1. Close the gate: nobody is inside. Generation *n* is what the trees are now.
+//!    Note the roots, the cut in the log and the journals of space; begin *n* + 1;
+//!    open the gate. This takes microseconds.
+//! 2. Write the dirty nodes of *n*, children before parents, then the tree of
+//!    trees, then the map (the allocator does). The log up to the cut becomes
+//!    durable.
+//! 3. Flush. Write one superblock, flush, write the other, flush.
+//! 4. Only now: the blocks that *n* freed become free, the log before the cut too.
+//!
+//! If power fails before a superblock of *n* is whole, generation *n* − 1 and the
+//! whole log are still there; after that, *n* is.
+//!
+//! One checkpoint runs at a time. Frozen nodes change no more but for the
+//! checksums of their children, which the checkpointer fills in, there and in the
+//! running generation's copy of the parent.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gaur_iodriver::sync::thread;
+use gaur_iodriver::sync::time::{Duration, now};
+use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
+
+use super::catalog::{self, CatalogEntry};
+use super::superblock::write_pair;
+use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
+use crate::cache::{FrameId, State};
+use crate::core::Core;
+use crate::error::Result;
+use crate::format::superblock::Superblock;
+use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
+use crate::node::{Child, store_image};
+use crate::tree::{Found, Toward, TreeState};
+
+/// Blocks written with one request at most, where nodes lie side by side.
+const CLUSTER: usize = 64;
+/// Requests in flight.
+pub(crate) const DEPTH: usize = 32;
+
+/// What the checkpointer counts.
+#[derive(Debug, Default)]
+pub(crate) struct CheckpointCounters {
+    pub(crate) checkpoints: AtomicU64,
+    pub(crate) nanos: AtomicU64,
+    pub(crate) freeze_nanos: AtomicU64,
+    pub(crate) freeze_nanos_most: AtomicU64,
+    pub(crate) nodes: AtomicU64,
+    pub(crate) requests: AtomicU64,
+    pub(crate) bytes: AtomicU64,
+}
+
+/// What the checkpointer keeps from one checkpoint to the next.
+#[derive(Debug)]
+pub(crate) struct Checkpointer {
+    pub(crate) superblock: Superblock,
+    /// Blocks of the tree of trees.
+    pub(crate) catalog: Vec<Run>,
+    /// Freed extents that views may still look at, with the commit that freed them.
+    pinned: Vec<(Csn, Run)>,
+    queue: Box<dyn Queue>,
+    /// Writes in flight and the frames in each.
+    writing: HashMap<u64, Vec<FrameId>>,
+    next_token: u64,
+}
+
+/// A dirty node of the frozen generation.
+#[derive(Clone, Copy, Debug)]
+struct Dirty {
+    frame: FrameId,
+    addr: BlockNo,
+    parent: Above,
+}
+
+/// What points to a frozen node.
+#[derive(Clone, Copy, Debug)]
+enum Above {
+    /// A slot of a frozen inner node.
+    Node(FrameId, usize),
+    /// It is a root.
+    Root,
+}
+
+/// A tree as it was frozen.
+#[derive(Debug)]
+struct Frozen {
+    tree: Arc<TreeState>,
+    root: Child,
+}
+
+impl Checkpointer {
+    pub(crate) fn new(superblock: Superblock, catalog: Vec<Run>, queue: Box<dyn Queue>) -> Self {
+        Self {
+            superblock,
+            catalog,
+            pinned: Vec::new(),
+            queue,
+            writing: HashMap::new(),
+            next_token: 0,
+        }
+    }
+
+    /// The checkpointer thread's body: a checkpoint when asked or after `interval`.
+    /// Ends when the store closes or a checkpoint fails.
+    pub(crate) fn run(mut self, core: &Core, interval: Duration) -> Self {
+        while !core.closing.load(Ordering::Acquire) {
+            let asked = core.progress().asked_within(interval);
+            if core.closing.load(Ordering::Acquire) {
+                break;
+            }
+            self.unpin(core);
+            if !asked && core.last_drawn() == self.superblock.cut {
+                continue;
+            }
+            if let Err(e) = self.checkpoint(core, 0) {
+                core.fail(&e);
+                break;
+            }
+        }
+        self
+    }
+
+    /// One checkpoint; `flags` go into the superblock.
+    pub(crate) fn checkpoint(&mut self, core: &Core, flags: u32) -> Result<()> {
+        let begun = now();
+        let forest = &core.forest;
+        let names: Vec<usize> = core
+            .trees
+            .lock()
+            .all()
+            .iter()
+            .map(|t| t.name.len())
+            .collect();
+        let blocks = catalog::blocks_needed(names.into_iter(), forest.geometry.block_size) + 8;
+        let spare = forest.pool.allocator().reserve(SpaceRequest {
+            blocks: blocks as u32,
+            shape: Shape::Nodes,
+            hint: self.superblock.catalog_addr,
+            urgency: Urgency::Reserve,
+        })?;
+
+        core.progress().begin();
+        let freezing = now();
+        forest.workers.close();
+        let cut = core.log().freeze();
+        let generation = forest.running();
+        let frozen: Vec<Frozen> = core
+            .trees
+            .lock()
+            .all()
+            .into_iter()
+            .map(|tree| Frozen {
+                root: tree.anchor.child(),
+                tree,
+            })
+            .collect();
+        let journal = forest.workers.take_journals();
+        let next_tree = core.next_tree.load(Ordering::Acquire);
+        forest.advance();
+        forest.workers.open();
+        let took = freezing.elapsed().as_nanos() as u64;
+        core.checkpointing
+            .freeze_nanos
+            .fetch_add(took, Ordering::Relaxed);
+        core.checkpointing
+            .freeze_nanos_most
+            .fetch_max(took, Ordering::Relaxed);
+
+        let mut entries = Vec::with_capacity(frozen.len());
+        for f in &frozen {
+            let root = self.write_tree(core, f, generation)?;
+            entries.push(CatalogEntry {
+                name: f.tree.name.clone(),
+                id: f.tree.id,
+                root,
+            });
+        }
+        let mut used = journal.used;
+        let mut freed = journal.freed;
+        let (catalog_root, level) =
+            self.write_catalog(core, &entries, generation, spare, &mut used, &mut freed)?;
+        self.drain(core)?;
+        while core.evicting.in_flight.count(generation) > 0 {
+            if core.progress().stopped().is_some() {
+                return Err(core.stopped_error());
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+
+        freed.extend(journal.freed_extents.iter().map(|(_, run)| *run));
+        let map = forest
+            .pool
+            .allocator()
+            .freeze(generation, Changes { used, freed })
+            .wait()?;
+        let head = core.log().cut_head(&cut)?;
+        forest.device.flush()?;
+
+        let mut sb = self.superblock;
+        sb.generation = generation.0;
+        sb.cut = cut.csn;
+        sb.next_tree = next_tree;
+        sb.set_catalog(catalog_root, level);
+        map.put(&mut sb);
+        sb.log_head = head.position;
+        sb.log_chain = head.chain;
+        sb.log_durable = core.log().durable_position();
+        sb.flags = (sb.flags & !crate::format::superblock::FLAG_CLEAN) | flags;
+        write_pair(forest.device.as_ref(), &forest.geometry, &sb, 0)?;
+        self.superblock = sb;
+
+        // A view may still look at an extent that a later commit freed.
+        let oldest = forest.workers.oldest_view();
+        let keep: Vec<(Csn, Run)> = journal
+            .freed_extents
+            .into_iter()
+            .filter(|(csn, _)| oldest.is_some_and(|o| o < *csn))
+            .collect();
+        forest
+            .pool
+            .allocator()
+            .release(generation, keep.iter().map(|(_, r)| *r).collect());
+        self.pinned.extend(keep);
+        core.log().truncate(head);
+        core.progress().end(generation);
+        let c = &core.checkpointing;
+        c.checkpoints.fetch_add(1, Ordering::Relaxed);
+        c.nanos
+            .fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Gives back extents that no view looks at any more.
+    pub(crate) fn unpin(&mut self, core: &Core) {
+        if self.pinned.is_empty() {
+            return;
+        }
+        let oldest = core.forest.workers.oldest_view();
+        let needed = |csn: Csn| oldest.is_some_and(|o| o < csn);
+        let (keep, free): (Vec<_>, Vec<_>) = self.pinned.drain(..).partition(|p| needed(p.0));
+        self.pinned = keep;
+        if !free.is_empty() {
+            core.forest
+                .pool
+                .allocator()
+                .give_back(free.into_iter().map(|p| p.1).collect());
+        }
+    }
+
+    /// Writes the dirty nodes of a frozen tree and returns its root, complete.
+    fn write_tree(&mut self, core: &Core, f: &Frozen, generation: Generation) -> Result<BlockPtr> {
+        if f.root.ptr.is_null() || f.root.ptr.checksum != 0 {
+            return Ok(f.root.ptr);
+        }
+        let mut rows: Vec<Vec<Dirty>> = Vec::new();
+        collect(core, f.root, Above::Root, generation, &mut rows);
+        let mut root = f.root.ptr;
+        for mut row in rows {
+            row.sort_by_key(|d| d.addr);
+            // Nodes that lie side by side go in one request.
+            let mut from = 0;
+            while from < row.len() {
+                let mut to = from + 1;
+                while to < row.len() && to - from < CLUSTER && row[to].addr == row[to - 1].addr + 1
+                {
+                    to += 1;
+                }
+                self.write_cluster(core, f, &row[from..to], &mut root)?;
+                from = to;
+            }
+        }
+        Ok(root)
+    }
+
+    fn write_cluster(
+        &mut self,
+        core: &Core,
+        f: &Frozen,
+        nodes: &[Dirty],
+        root: &mut BlockPtr,
+    ) -> Result<()> {
+        let size = core.forest.geometry.block_size as usize;
+        let mut buf = IoBuf::zeroed(nodes.len() * size);
+        for (node, image) in nodes.iter().zip(buf.chunks_exact_mut(size)) {
+            let checksum = copy_out(core, f, node, image);
+            if matches!(node.parent, Above::Root) {
+                root.checksum = checksum;
+            }
+        }
+        core.checkpointing
+            .nodes
+            .fetch_add(nodes.len() as u64, Ordering::Relaxed);
+        let frames: Vec<FrameId> = nodes.iter().map(|n| n.frame).collect();
+        self.write(core, nodes[0].addr, buf, frames)
+    }
+
+    /// Submits a write, and waits while too many are in flight. When it is done the
+    /// frames are clean.
+    fn write(
+        &mut self,
+        core: &Core,
+        addr: BlockNo,
+        buf: IoBuf,
+        frames: Vec<FrameId>,
+    ) -> Result<()> {
+        core.checkpointing.requests.fetch_add(1, Ordering::Relaxed);
+        core.checkpointing
+            .bytes
+            .fetch_add(buf.len() as u64, Ordering::Relaxed);
+        let offset = core.forest.geometry.byte(addr);
+        self.next_token += 1;
+        let token = self.next_token;
+        self.writing.insert(token, frames);
+        let op = IoOp::Write {
+            offset,
+            buf,
+            durable: false,
+        };
+        self.queue.submit(&mut vec![Request { token, op }])?;
+        while self.queue.in_flight() >= DEPTH {
+            self.complete(core)?;
+        }
+        Ok(())
+    }
+
+    /// Takes at least one completion.
+    fn complete(&mut self, core: &Core) -> Result<()> {
+        let mut done: Vec<Completion> = Vec::new();
+        self.queue.wait(1, None, &mut done)?;
+        for c in done {
+            c.result?;
+            for frame in self.writing.remove(&c.token).into_iter().flatten() {
+                core.forest.cache.end_write(frame);
+            }
+        }
+        Ok(())
+    }
+
+    fn drain(&mut self, core: &Core) -> Result<()> {
+        while self.queue.in_flight() > 0 {
+            self.complete(core)?;
+        }
+        Ok(())
+    }
+
+    /// Writes the tree of trees anew and returns its root and level.
+    fn write_catalog(
+        &mut self,
+        core: &Core,
+        entries: &[CatalogEntry],
+        generation: Generation,
+        spare: Vec<Run>,
+        used: &mut Vec<Run>,
+        freed: &mut Vec<Run>,
+    ) -> Result<(BlockPtr, u32)> {
+        let forest = &core.forest;
+        let mut blocks = spare.iter().flat_map(|r| r.start..r.end());
+        let built = catalog::build(
+            entries,
+            forest.geometry.block_size,
+            forest.store,
+            generation,
+            || {
+                blocks
+                    .next()
+                    .expect("enough blocks were reserved for the tree of trees")
+            },
+        );
+        let rest: Vec<Run> = blocks.map(Run::single).collect();
+        forest.pool.allocator().give_back(rest);
+        freed.append(&mut self.catalog);
+        for (addr, image) in built.images {
+            self.catalog.push(Run::single(addr));
+            used.push(Run::single(addr));
+            self.write(core, addr, image, Vec::new())?;
+        }
+        Ok((built.root, built.level))
+    }
+}
+
+/// The dirty nodes below and with `child`, by level, leaves first. Only pointers
+/// without checksum lead to dirty nodes, and their hints are true.
+fn collect(
+    core: &Core,
+    child: Child,
+    parent: Above,
+    generation: Generation,
+    rows: &mut Vec<Vec<Dirty>>,
+) {
+    let frame = child.hint - 1;
+    let cache = &core.forest.cache;
+    assert!(
+        cache.frame(frame).holds(child.ptr) && cache.frame(frame).state() == State::Dirty,
+        "a pointer without checksum leads to a dirty node"
+    );
+    debug_assert_eq!(child.ptr.birth, generation);
+    let page = cache.page(frame);
+    let level = usize::from(page.level());
+    if rows.len() <= level {
+        rows.resize_with(level + 1, Vec::new);
+    }
+    rows[level].push(Dirty {
+        frame,
+        addr: child.ptr.addr,
+        parent,
+    });
+    if level > 0 {
+        for slot in 0..page.slots() {
+            let below = page.child(slot);
+            if below.ptr.checksum == 0 {
+                collect(core, below, Above::Node(frame, slot), generation, rows);
+            }
+        }
+    }
+}
+
+/// Copies a frozen node to its image and tells its parents the checksum.
+fn copy_out(core: &Core, f: &Frozen, node: &Dirty, image: &mut [u8]) -> u64 {
+    let cache = &core.forest.cache;
+    let (checksum, superseded) = loop {
+        // The parent first; with an inner latch held the node is only tried.
+        let parent_guard = match node.parent {
+            Above::Node(parent, _) => Some(cache.frame(parent).latch.lock()),
+            Above::Root => None,
+        };
+        let Some(guard) = cache.frame(node.frame).latch.try_lock() else {
+            parent_guard.into_iter().for_each(|g| g.release_unchanged());
+            thread::yield_now();
+            continue;
+        };
+        let page = cache.page(node.frame);
+        let checksum = store_image(page, image);
+        if let Above::Node(parent, slot) = node.parent {
+            let parent = cache.page(parent);
+            let ptr = BlockPtr {
+                checksum,
+                ..parent.child(slot).ptr
+            };
+            parent.set_ptr(slot, ptr);
+        }
+        let superseded = cache.frame(node.frame).superseded();
+        cache.begin_write(node.frame);
+        drop(guard);
+        drop(parent_guard);
+        break (checksum, superseded);
+    };
+    if !superseded {
+        tell_running(core, &f.tree, node, checksum);
+    }
+    checksum
+}
+
+/// Gives the checksum to the running generation's parent of the node, if the node
+/// is in the running tree still and its parent there is not the frozen one.
+fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
+    let forest = &core.forest;
+    let cache = &forest.cache;
+    let page = cache.page(node.frame);
+    let (level, lower) = (page.level(), page.lower());
+    loop {
+        // The parent of a node without checksum is dirty, and so is all above it:
+        // if the way down leaves memory, the node is not at its end.
+        let Found::Node(at) = forest.descend(tree, Toward::Key(&lower), level, None) else {
+            return;
+        };
+        if at.ptr.addr != node.addr || at.level != level {
+            return;
+        }
+        if at.ptr.checksum == checksum {
+            return;
+        }
+        let Some(guard) = forest
+            .parent_latch(tree, at.parent)
+            .try_upgrade(at.parent.version)
+        else {
+            continue;
+        };
+        let child = forest.parent_child(tree, at.parent);
+        let ptr = BlockPtr {
+            checksum,
+            ..child.ptr
+        };
+        forest.set_parent_child(tree, at.parent, Child { ptr, ..child });
+        drop(guard);
+        return;
+    }
+}

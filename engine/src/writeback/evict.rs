@@ -1,0 +1,252 @@
+//! Eviction: a clock over the frames, in batches.
+//!
+//! Clean, cold nodes go first; inner nodes only when none of their children is in
+//! memory. Dirty nodes of the running generation are written early, to the place
+//! they own, when clean ones do not suffice. The evictor needs no frame and no
+//! block, and waits under no latch, so those who wait for frames always get some.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use gaur_iodriver::sync::time::Duration;
+use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
+
+use super::InFlight;
+use crate::cache::{FrameId, State};
+use crate::core::Core;
+use crate::error::{Error, Result};
+use crate::format::{BlockPtr, Generation};
+use crate::node::store_image;
+use crate::tree::{Found, Toward};
+use crate::worker::Worker;
+
+/// Dirty nodes written together.
+const BATCH: usize = 64;
+/// Frames looked at in one pass.
+const PASS: usize = 2048;
+
+/// What the evictor counts.
+#[derive(Debug, Default)]
+pub(crate) struct EvictCounters {
+    pub(crate) evicted: AtomicU64,
+    pub(crate) written_early: AtomicU64,
+    pub(crate) in_flight: InFlight,
+}
+
+/// A node on its way to the device.
+struct Write {
+    frame: FrameId,
+    generation: Generation,
+    addr: u64,
+    image: IoBuf,
+}
+
+/// The evictor thread's body; ends when the store closes or a write fails.
+pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>) {
+    if let Err(e) = serve(core, queue.as_mut()) {
+        core.fail(&e);
+    }
+}
+
+fn serve(core: &Core, queue: &mut dyn Queue) -> Result<()> {
+    let worker = core.forest.workers.mine()?;
+    let cache = &core.forest.cache;
+    let mut hand = 0;
+    while !core.closing.load(Ordering::Acquire) {
+        cache.wait_for_demand(Duration::from_millis(50));
+        collect_versions(core);
+        let mut idle = 0;
+        while cache.free_frames() < 2 * cache.low_watermark() && idle < 50 {
+            if !core.read_only && core.progress().stopped().is_some() {
+                // Reads go on after a fail-stop: clean nodes still make room.
+                pass(core, &worker, &mut hand, None)?;
+                break;
+            }
+            let done = if core.read_only {
+                pass(core, &worker, &mut hand, None)?
+            } else {
+                pass(core, &worker, &mut hand, Some(&mut *queue))?
+            };
+            if done == 0 {
+                idle += 1;
+                core.progress().ask();
+                gaur_iodriver::sync::thread::sleep(Duration::from_micros(200));
+            }
+        }
+        if cache.dirty_frames() > cache.frames() / 2 {
+            core.progress().ask();
+        }
+    }
+    Ok(())
+}
+
+/// Drops before-images that no view needs.
+pub(crate) fn collect_versions(core: &Core) {
+    // In this order: a view that opens after the second look sees at least `upto`.
+    let upto = core.visible.upto();
+    let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
+    core.versions.collect(oldest);
+}
+
+/// Looks at up to [`PASS`] frames; returns how many became free or were written.
+/// Without a queue nothing is written.
+fn pass(
+    core: &Core,
+    worker: &Worker,
+    hand: &mut usize,
+    queue: Option<&mut dyn Queue>,
+) -> Result<usize> {
+    let cache = &core.forest.cache;
+    let running = core.forest.running();
+    let (mut freed, mut dirty) = (0, Vec::new());
+    for _ in 0..PASS.min(cache.frames()) {
+        let id = *hand as FrameId;
+        *hand = (*hand + 1) % cache.frames();
+        let frame = cache.frame(id);
+        match frame.state() {
+            State::Clean if frame.cool() && evict(core, id) => {
+                freed += 1;
+                if cache.free_frames() >= 2 * cache.low_watermark() {
+                    break;
+                }
+            }
+            State::Dirty if frame.birth() == running && frame.cool() => dirty.push(id),
+            _ => {}
+        }
+        if dirty.len() >= 2 * BATCH {
+            break;
+        }
+    }
+    core.evicting
+        .evicted
+        .fetch_add(freed as u64, Ordering::Relaxed);
+    let Some(queue) = queue.filter(|_| freed < BATCH / 2) else {
+        return Ok(freed);
+    };
+    let mut writes: Vec<Write> = dirty
+        .into_iter()
+        .filter_map(|id| prepare(core, worker, id))
+        .take(BATCH)
+        .collect();
+    let written = writes.len();
+    write_all(core, queue, &mut writes)?;
+    core.evicting
+        .written_early
+        .fetch_add(written as u64, Ordering::Relaxed);
+    Ok(freed + written)
+}
+
+/// Frees a clean frame, unless somebody has it or its children are in memory.
+fn evict(core: &Core, id: FrameId) -> bool {
+    let cache = &core.forest.cache;
+    let Some(guard) = cache.frame(id).latch.try_lock() else {
+        return false;
+    };
+    let page = cache.page(id);
+    let parent_of_resident = page.level() > 0
+        && (0..page.slots()).any(|i| {
+            let c = page.child(i);
+            c.hint != 0 && cache.frame(c.hint - 1).holds(c.ptr)
+        });
+    if cache.frame(id).state() != State::Clean || parent_of_resident {
+        guard.release_unchanged();
+        return false;
+    }
+    cache.vacate(id, guard);
+    true
+}
+
+/// Copies a dirty node out and gives its parent the checksum, in one step under
+/// both latches. `None`: it is busy, or has dirty children.
+fn prepare(core: &Core, worker: &Worker, id: FrameId) -> Option<Write> {
+    let forest = &core.forest;
+    let cache = &forest.cache;
+    let _inside = forest.workers.enter(worker);
+    let running = forest.running();
+    let (tree, level, lower) = {
+        let frame = cache.frame(id);
+        let version = frame.latch.try_version()?;
+        let page = cache.page(id);
+        let seen = (page.tree(), page.level(), page.lower());
+        if !frame.writable(running) || !frame.latch.validate(version) {
+            return None;
+        }
+        seen
+    };
+    let tree = core.trees.lock().numbered(tree)?;
+    let Found::Node(at) = forest.descend(&tree, Toward::Key(&lower), level, None) else {
+        return None;
+    };
+    if at.frame != id {
+        return None;
+    }
+    let parent_guard = forest
+        .parent_latch(&tree, at.parent)
+        .try_upgrade(at.parent.version)?;
+    let Some(guard) = cache.frame(id).latch.try_upgrade(at.version) else {
+        parent_guard.release_unchanged();
+        return None;
+    };
+    let page = cache.page(id);
+    let pending = level > 0 && (0..page.slots()).any(|i| page.child(i).ptr.checksum == 0);
+    if pending || !cache.frame(id).writable(running) {
+        guard.release_unchanged();
+        parent_guard.release_unchanged();
+        return None;
+    }
+    let mut image = IoBuf::zeroed(forest.geometry.block_size as usize);
+    let checksum = store_image(page, &mut image);
+    let mut child = forest.parent_child(&tree, at.parent);
+    child.ptr = BlockPtr {
+        checksum,
+        ..child.ptr
+    };
+    forest.set_parent_child(&tree, at.parent, child);
+    cache.begin_write(id);
+    core.evicting.in_flight.begin(running);
+    drop(guard);
+    drop(parent_guard);
+    Some(Write {
+        frame: id,
+        generation: running,
+        addr: child.ptr.addr,
+        image,
+    })
+}
+
+fn write_all(core: &Core, queue: &mut dyn Queue, writes: &mut Vec<Write>) -> Result<()> {
+    writes.sort_by_key(|w| w.addr);
+    let mut requests = Vec::new();
+    let mut ids = Vec::new();
+    for w in writes.drain(..) {
+        let offset = core.forest.geometry.byte(w.addr);
+        let op = IoOp::Write {
+            offset,
+            buf: w.image,
+            durable: false,
+        };
+        requests.push(Request {
+            token: ids.len() as u64,
+            op,
+        });
+        ids.push((w.frame, w.generation));
+    }
+    queue.submit(&mut requests)?;
+    let mut failed: Option<Error> = None;
+    let mut left = ids.len();
+    let mut completions: Vec<Completion> = Vec::new();
+    while left > 0 {
+        queue.wait(1, None, &mut completions)?;
+        for c in completions.drain(..) {
+            let (frame, generation) = ids[c.token as usize];
+            left -= 1;
+            match c.result {
+                Ok(()) => {
+                    core.forest.cache.end_write(frame);
+                    core.evicting.in_flight.end(generation);
+                }
+                Err(e) => failed = Some(e.into()),
+            }
+        }
+    }
+    failed.map_or(Ok(()), Err)
+}

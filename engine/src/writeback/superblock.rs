@@ -1,0 +1,138 @@
+//! Reading and writing the pair of superblocks.
+
+use gaur_iodriver::{Device, IoBuf};
+
+use crate::error::{Damage, Error, Result};
+use crate::format::geometry::Geometry;
+use crate::format::superblock::{
+    FORMAT_VERSION, KNOWN_INCOMPAT, KNOWN_RO_COMPAT, MAGIC, Superblock,
+};
+
+/// Writes both copies, copy `first` first, each flushed before the next is touched.
+/// Everything they refer to must be flushed before.
+pub(crate) fn write_pair(
+    device: &dyn Device,
+    geometry: &Geometry,
+    sb: &Superblock,
+    first: u32,
+) -> Result<()> {
+    for copy in [first, 1 - first] {
+        let place = geometry.superblock(copy);
+        let mut buf = IoBuf::zeroed(geometry.block_size as usize);
+        sb.seal(copy, place, &mut buf);
+        device.write_at(geometry.byte(place), &buf)?;
+        device.flush()?;
+    }
+    Ok(())
+}
+
+/// What was found of the pair.
+#[derive(Debug)]
+pub(crate) struct Pair {
+    /// The newer of those that verify.
+    pub(crate) newest: Superblock,
+    /// Copies that are damaged or older than the newest, and why.
+    pub(crate) behind: Vec<(u32, String)>,
+}
+
+/// Reads the pair. The block size is found by trying.
+///
+/// # Errors
+/// [`Error::NotAStore`] if there is nothing of gaur here, [`Error::Damaged`] if
+/// both copies are broken, [`Error::UnknownFormat`] if the store is too new.
+pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Result<Pair> {
+    let capacity = device.geometry().capacity;
+    let mut found: Vec<Superblock> = Vec::new();
+    let mut behind = Vec::new();
+    let mut ours = false;
+    for copy in 0..2 {
+        match read_copy(device, copy, capacity)? {
+            Ok(sb) => found.push(sb),
+            Err((magic, why)) => {
+                ours |= magic;
+                behind.push((copy, why.to_owned()));
+            }
+        }
+    }
+    let Some(newest) = found
+        .iter()
+        .copied()
+        .max_by_key(|s| (s.incarnation, s.generation, s.log_durable, s.flags))
+    else {
+        return Err(if ours {
+            Damage::new("superblock", 0, "neither copy verifies").into()
+        } else {
+            Error::NotAStore {
+                path: path.to_owned(),
+                detail: "no superblock".into(),
+            }
+        });
+    };
+    for sb in &found {
+        if *sb
+            != (Superblock {
+                copy: sb.copy,
+                checksum: sb.checksum,
+                ..newest
+            })
+        {
+            behind.push((sb.copy, "older than the other".into()));
+        }
+    }
+    check_known(&newest, writing)?;
+    Ok(Pair { newest, behind })
+}
+
+type Unread = (bool, &'static str);
+
+fn read_copy(device: &dyn Device, copy: u32, capacity: u64) -> Result<Result<Superblock, Unread>> {
+    let mut why = (false, "no superblock here");
+    for block_size in [4096u32, 8192, 16384] {
+        let place = Geometry {
+            block_size,
+            capacity: 0,
+            log_blocks: 0,
+        }
+        .superblock(copy);
+        let offset = place * u64::from(block_size);
+        if offset + u64::from(block_size) > capacity {
+            continue;
+        }
+        let mut buf = IoBuf::zeroed(block_size as usize);
+        device.read_at(offset, &mut buf)?;
+        match Superblock::unseal(copy, place, &buf) {
+            Ok(sb) if sb.block_size == block_size => return Ok(Ok(sb)),
+            Ok(_) => {}
+            Err(e) => {
+                let magic = Superblock::decode(&buf).magic == MAGIC;
+                if magic || !why.0 {
+                    why = (magic, e);
+                }
+            }
+        }
+    }
+    Ok(Err(why))
+}
+
+/// Refuses versions and features this code does not know.
+fn check_known(sb: &Superblock, writing: bool) -> Result<()> {
+    if sb.version != FORMAT_VERSION {
+        return Err(Error::UnknownFormat(format!(
+            "format version {}, this gaur knows {FORMAT_VERSION}",
+            sb.version
+        )));
+    }
+    let incompat = sb.incompat & !KNOWN_INCOMPAT;
+    if incompat != 0 {
+        return Err(Error::UnknownFormat(format!(
+            "unknown incompatible features {incompat:#x}"
+        )));
+    }
+    let ro = sb.ro_compat & !KNOWN_RO_COMPAT;
+    if writing && ro != 0 {
+        return Err(Error::UnknownFormat(format!(
+            "unknown features {ro:#x}; it can be opened read-only"
+        )));
+    }
+    Ok(())
+}

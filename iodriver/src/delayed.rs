@@ -1,0 +1,280 @@
+//! A wrapper that makes one handle of any device slower.
+
+use std::collections::BinaryHeap;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::contract::{Completion, Device, Geometry, Op, Queue, Request, Wake, Waker};
+use crate::counters::OpCounts;
+use crate::durable::DurableMethod;
+use crate::error::IoError;
+use crate::latency::{Latency, LatencyProfile};
+use crate::sync::rng::{Rng, seeded};
+use crate::sync::{Mutex, thread, time};
+
+/// A handle whose operations take longer than the device's own: each one ends no
+/// sooner than its added latency after it was submitted. It keeps the contract of
+/// the device below; operations do not wait for each other.
+pub struct Delayed {
+    device: Arc<dyn Device>,
+    profile: LatencyProfile,
+    rng: Arc<Mutex<Rng>>,
+}
+
+impl fmt::Debug for Delayed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Delayed")
+            .field("device", &self.device)
+            .field("profile", &self.profile)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Delayed {
+    /// The same delay for all operations.
+    #[expect(clippy::new_ret_no_self, reason = "a device is all that it is")]
+    pub fn new(device: Arc<dyn Device>, delay: Duration) -> Arc<dyn Device> {
+        Self::with_profile(device, LatencyProfile::all(Latency::fixed(delay)), 0)
+    }
+
+    /// A delay for each kind of operation, the jitter drawn from `seed`.
+    pub fn with_profile(
+        device: Arc<dyn Device>,
+        profile: LatencyProfile,
+        seed: u64,
+    ) -> Arc<dyn Device> {
+        Arc::new(Self {
+            device,
+            profile,
+            rng: Arc::new(Mutex::new(seeded(seed))),
+        })
+    }
+
+    /// Does `work` and lets it take at least `latency`.
+    fn at_least<T>(&self, latency: Latency, work: impl FnOnce() -> T) -> T {
+        let profile = LatencyProfile::all(latency);
+        let delay = profile.draw(&Op::Flush, &mut self.rng.lock());
+        let start = time::now();
+        let result = work();
+        let left = delay.saturating_sub(start.elapsed());
+        if !left.is_zero() {
+            thread::sleep(left);
+        }
+        result
+    }
+}
+
+impl Device for Delayed {
+    fn geometry(&self) -> Geometry {
+        self.device.geometry()
+    }
+
+    fn driver(&self) -> &'static str {
+        self.device.driver()
+    }
+
+    fn queue(&self, depth: u32) -> Result<Box<dyn Queue>, IoError> {
+        let queue = self.device.queue(depth)?;
+        Ok(Box::new(DelayedQueue {
+            bell: Arc::new(DelayedWake {
+                woken: AtomicBool::new(false),
+                inner: queue.waker(),
+            }),
+            queue,
+            profile: self.profile,
+            rng: self.rng.clone(),
+            pending: Vec::new(),
+            free: Vec::new(),
+            held: BinaryHeap::new(),
+            arrived: Vec::new(),
+        }))
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
+        self.at_least(self.profile.read, || self.device.read_at(offset, buf))
+    }
+
+    fn write_at(&self, offset: u64, buf: &[u8]) -> Result<(), IoError> {
+        self.at_least(self.profile.write, || self.device.write_at(offset, buf))
+    }
+
+    fn flush(&self) -> Result<(), IoError> {
+        self.at_least(self.profile.flush, || self.device.flush())
+    }
+
+    fn refresh(&self) -> Result<Geometry, IoError> {
+        self.device.refresh()
+    }
+
+    fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
+        self.at_least(self.profile.flush, || self.device.grow(capacity))
+    }
+
+    fn durable_method(&self) -> DurableMethod {
+        self.device.durable_method()
+    }
+
+    fn with_durable_method(&self, method: DurableMethod) -> Arc<dyn Device> {
+        Arc::new(Self {
+            device: self.device.with_durable_method(method),
+            profile: self.profile,
+            rng: self.rng.clone(),
+        })
+    }
+
+    fn counters(&self) -> OpCounts {
+        self.device.counters()
+    }
+}
+
+/// A completion that came before its time. Ordered so that the heap's top is the
+/// one due first.
+#[derive(Debug)]
+struct Held {
+    due: Instant,
+    completion: Completion,
+}
+
+impl PartialEq for Held {
+    fn eq(&self, other: &Self) -> bool {
+        self.due == other.due
+    }
+}
+
+impl Eq for Held {}
+
+impl PartialOrd for Held {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Held {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        other.due.cmp(&self.due)
+    }
+}
+
+/// Tells a wake from the other reasons for which the queue below returns.
+#[derive(Debug)]
+struct DelayedWake {
+    woken: AtomicBool,
+    inner: Waker,
+}
+
+impl Wake for DelayedWake {
+    fn wake(&self) {
+        self.woken.store(true, Ordering::Release);
+        self.inner.wake();
+    }
+}
+
+struct DelayedQueue {
+    queue: Box<dyn Queue>,
+    profile: LatencyProfile,
+    rng: Arc<Mutex<Rng>>,
+    bell: Arc<DelayedWake>,
+    /// The caller's token and the time, by the token used below: tokens of the
+    /// caller need not be unique.
+    pending: Vec<Option<(u64, Instant)>>,
+    free: Vec<usize>,
+    held: BinaryHeap<Held>,
+    arrived: Vec<Completion>,
+}
+
+impl fmt::Debug for DelayedQueue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DelayedQueue")
+            .field("queue", &self.queue)
+            .field("held", &self.held.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl DelayedQueue {
+    /// Holds what arrived from below until its time, and gives out what is due.
+    fn deliver(&mut self, out: &mut Vec<Completion>) {
+        for mut completion in self.arrived.drain(..) {
+            let index = completion.token as usize;
+            if let Some((token, due)) = self.pending[index].take() {
+                self.free.push(index);
+                completion.token = token;
+                self.held.push(Held { due, completion });
+            }
+        }
+        let now = time::now();
+        while self.held.peek().is_some_and(|held| held.due <= now) {
+            if let Some(held) = self.held.pop() {
+                out.push(held.completion);
+            }
+        }
+    }
+}
+
+impl Queue for DelayedQueue {
+    fn submit(&mut self, requests: &mut Vec<Request>) -> Result<(), IoError> {
+        let now = time::now();
+        {
+            let mut rng = self.rng.lock();
+            for request in requests.iter_mut() {
+                let due = now + self.profile.draw(&request.op, &mut rng);
+                let entry = Some((request.token, due));
+                let index = match self.free.pop() {
+                    Some(index) => {
+                        self.pending[index] = entry;
+                        index
+                    }
+                    None => {
+                        self.pending.push(entry);
+                        self.pending.len() - 1
+                    }
+                };
+                request.token = index as u64;
+            }
+        }
+        self.queue.submit(requests)
+    }
+
+    fn wait(
+        &mut self,
+        at_least: usize,
+        timeout: Option<Duration>,
+        out: &mut Vec<Completion>,
+    ) -> Result<usize, IoError> {
+        let before = out.len();
+        let any = at_least == usize::MAX;
+        let look = !any && (at_least == 0 || self.in_flight() < at_least);
+        let goal = if any { 1 } else { at_least };
+        let deadline = timeout.and_then(|t| time::now().checked_add(t));
+        loop {
+            self.queue.wait(0, None, &mut self.arrived)?;
+            self.deliver(out);
+            let n = out.len() - before;
+            let woken = at_least > 0 && self.bell.woken.swap(false, Ordering::AcqRel);
+            if woken || look || n >= goal {
+                return Ok(n);
+            }
+            let now = time::now();
+            let next = self.held.peek().map(|held| held.due);
+            let until = match (deadline, next) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.or(b),
+            };
+            if deadline.is_some_and(|d| d <= now) {
+                return Ok(n);
+            }
+            let sleep = until.map(|t| t.saturating_duration_since(now));
+            self.queue.wait(usize::MAX, sleep, &mut self.arrived)?;
+        }
+    }
+
+    fn in_flight(&self) -> usize {
+        self.pending.len() - self.free.len() + self.held.len()
+    }
+
+    fn waker(&self) -> Waker {
+        self.bell.clone()
+    }
+}
