@@ -84,13 +84,11 @@ pub(crate) fn format_device(
             need: MIN_STORE,
         });
     }
-    if block_size
-        % device
-            .geometry()
-            .logical_block
-            .max(device.geometry().offset_align)
-        != 0
-    {
+    let unit = device
+        .geometry()
+        .logical_block
+        .max(device.geometry().offset_align);
+    if !block_size.is_multiple_of(unit) {
         return Err(Error::BadOption {
             name: "block_size",
             detail: format!(

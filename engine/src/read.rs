@@ -7,6 +7,7 @@ use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::KIND_EXTENT;
 use crate::format::{Csn, checksum};
+use crate::stats::Wait;
 use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
 
@@ -76,7 +77,11 @@ impl Core {
                 frame.touch(1);
                 // What is read is visible before it is returned, and with it all
                 // lower commits: these are being applied and wait for nothing.
-                self.visible.wait(csn);
+                if !self.visible.is_visible(csn) {
+                    worker
+                        .counters
+                        .waiting(Wait::Visible, || self.visible.wait(csn));
+                }
                 return Ok(entry);
             }
         }

@@ -165,7 +165,7 @@ impl CatalogReader<'_> {
         blocks: &mut Vec<Run>,
     ) -> Result<()> {
         let out = |what| Damage::new("node pointer", ptr.addr, what).in_tree(CATALOG);
-        if ptr.len != 1 || !self.geometry.is_data(ptr.run()) {
+        if ptr.len != 1 || ptr.flags != 0 || !self.geometry.is_data(ptr.run()) {
             return Err(out("points outside the data area").into());
         }
         let mut buf = IoBuf::zeroed(self.geometry.block_size as usize);

@@ -94,6 +94,11 @@ impl Space {
             );
             loaded.map.clear(l.start, l.len);
         }
+        let fixed = self.fixed(group);
+        assert!(
+            self.open(group).map.covers(&fixed),
+            "metadata or log was freed"
+        );
         self.rebuilt.remove(&group);
         let at = (0, group);
         let slot = next_slot(self.index.entry(at));

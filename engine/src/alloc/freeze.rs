@@ -109,6 +109,7 @@ impl Worker {
         }
         if f.index_written && f.writes == 0 {
             let root = self.space.index.root();
+            self.evict_at = 0;
             let _ = f
                 .reply
                 .try_send(f.failed.map_or(Ok(root), |e| Err(Error::Io(e))));

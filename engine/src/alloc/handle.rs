@@ -280,7 +280,9 @@ impl Allocator {
         self.mailbox.send(Msg::Release(generation, keep));
     }
 
-    /// Groups whose map block is damaged or lost, and how, found so far.
+    /// Groups whose map block is damaged, lost or twice not readable, and how,
+    /// found so far. One that was only not readable is tried again at the next
+    /// start, unless a generation changed it: then it is lost.
     ///
     /// # Errors
     /// If the allocator stopped.

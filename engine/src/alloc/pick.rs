@@ -50,11 +50,7 @@ impl Space {
 
     /// Serves a request. `looked`: the groups that were read for it already.
     pub(super) fn reserve(&mut self, req: &Request, looked: &BTreeSet<u64>) -> Answer {
-        let kept_back = match req.urgency {
-            Urgency::Normal => self.reserve,
-            Urgency::Reserve => 0,
-        };
-        let usable = self.avail.saturating_sub(kept_back);
+        let usable = self.avail.saturating_sub(self.kept_back(req));
         if u64::from(req.blocks) > usable {
             return self.short(req, usable);
         }
@@ -64,13 +60,18 @@ impl Space {
         }
     }
 
+    /// Blocks that this request must leave.
+    fn kept_back(&self, req: &Request) -> u64 {
+        match req.urgency {
+            Urgency::Normal => self.reserve,
+            Urgency::Reserve => 0,
+        }
+    }
+
     /// Not enough is free: when will there be?
     fn short(&self, req: &Request, usable: u64) -> Answer {
         let needed = u64::from(req.blocks);
-        let kept_back = match req.urgency {
-            Urgency::Normal => self.reserve,
-            Urgency::Reserve => 0,
-        };
+        let kept_back = self.kept_back(req);
         let mut soon = self.avail + self.discarding.blocks();
         if soon.saturating_sub(kept_back) >= needed {
             return Answer::Wait;

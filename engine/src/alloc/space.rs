@@ -140,9 +140,8 @@ impl Space {
     /// A run as seen from its group.
     ///
     /// # Panics
-    /// If it is not data of one group: our own bug.
+    /// If it leaves its group: our own bug.
     pub(super) fn local(&self, run: Run) -> Local {
-        debug_assert!(self.geometry.is_data(run), "{run:?} is no data");
         let group = self.geometry.group_of(run.start);
         let start = (run.start - self.geometry.group_start(group)) as u32;
         let len = self.geometry.group_len(group);
@@ -334,7 +333,6 @@ impl Space {
     /// # Panics
     /// If a block was neither: our own bug.
     pub(super) fn give_back(&mut self, run: Run) {
-        assert!(self.geometry.is_data(run), "{run:?} is no data");
         let (_, rest) = self.kept.remove(run);
         for run in rest {
             let l = self.local(run);

@@ -98,6 +98,9 @@ pub(super) struct Worker {
     pub(super) progress: bool,
     /// Something happened that may let groups go.
     pub(super) may_evict: bool,
+    /// Look for groups to drop only when so many are in memory: if most are
+    /// needed, looking at all of them again for every message would be dear.
+    pub(super) evict_at: usize,
     pub(super) extents_used: bool,
     stop: bool,
 }
@@ -133,6 +136,7 @@ impl Worker {
             buffers: Vec::new(),
             progress: false,
             may_evict: false,
+            evict_at: 0,
             extents_used: false,
             stop: false,
         }
@@ -194,7 +198,9 @@ impl Worker {
         self.refill();
         self.evict();
         self.submit_loads();
-        self.queue.submit(&mut self.submit)?;
+        if !self.submit.is_empty() {
+            self.queue.submit(&mut self.submit)?;
+        }
         self.publish();
         if self.inbox.is_empty() {
             for reply in self.settling.drain(..) {
@@ -375,7 +381,8 @@ impl Worker {
     }
 
     fn evict(&mut self) {
-        if !std::mem::take(&mut self.may_evict) {
+        let count = self.space.loaded.len();
+        if !std::mem::take(&mut self.may_evict) || count < self.evict_at {
             return;
         }
         let size = 2 * self.config.geometry.group_blocks() as usize / 8;
@@ -388,6 +395,8 @@ impl Worker {
                 || marking.iter().any(|m| m.todo.contains_key(&g))
         });
         add(&self.shared.counters.evictions, gone as u64);
+        let left = count - gone;
+        self.evict_at = (left + left / 8).max(keep) + 1;
     }
 
     fn publish(&self) {

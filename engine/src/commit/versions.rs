@@ -66,15 +66,6 @@ impl Versions {
         self.images.insert(key, image);
     }
 
-    /// What `key` held at `view`: the outer `None` says that no change since then
-    /// is known, so the leaf is right.
-    pub(crate) fn at(&self, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
-        let from = (tree, key.to_vec(), view + 1);
-        let entry = self.images.range(from..).next()?;
-        let (t, k, _) = entry.key();
-        (*t == tree && k == key).then(|| entry.value().clone())
-    }
-
     /// Keys in `[lower, upper)` that changed since `view`, with what they held
     /// then, in key order.
     pub(crate) fn range(
@@ -129,16 +120,17 @@ impl Versions {
             }
         }
     }
-
-    /// Whether more is kept than the limit.
-    pub(crate) fn over_limit(&self) -> bool {
-        self.bytes() > self.limit
-    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What `key` held at `view`: the outer `None`: no change since is known.
+    fn at(v: &Versions, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
+        let upper = [key, &[0]].concat();
+        v.range(tree, key, Some(&upper), view).pop().map(|r| r.1)
+    }
 
     #[test]
     fn a_view_sees_what_was_there() {
@@ -148,11 +140,11 @@ mod tests {
         v.keep(1, b"a", 9, value(2));
         v.keep(1, b"b", 7, None);
         v.keep(2, b"a", 3, value(7));
-        assert_eq!(v.at(1, b"a", 4), Some(value(1)));
-        assert_eq!(v.at(1, b"a", 5), Some(value(2)));
-        assert_eq!(v.at(1, b"a", 9), None);
-        assert_eq!(v.at(1, b"b", 0), Some(None));
-        assert_eq!(v.at(1, b"c", 0), None);
+        assert_eq!(at(&v, 1, b"a", 4), Some(value(1)));
+        assert_eq!(at(&v, 1, b"a", 5), Some(value(2)));
+        assert_eq!(at(&v, 1, b"a", 9), None);
+        assert_eq!(at(&v, 1, b"b", 0), Some(None));
+        assert_eq!(at(&v, 1, b"c", 0), None);
         let all = v.range(1, b"a", None, 4);
         assert_eq!(all, vec![(b"a".to_vec(), value(1)), (b"b".to_vec(), None)]);
         assert_eq!(
@@ -168,7 +160,7 @@ mod tests {
             v.keep(1, b"k", csn, None);
         }
         v.collect(4);
-        assert_eq!(v.at(1, b"k", 4), Some(None));
+        assert_eq!(at(&v, 1, b"k", 4), Some(None));
         assert!(v.check(4).is_ok());
         for csn in 11..=100 {
             v.keep(1, b"k", csn, Some((1, vec![0; 100])));

@@ -55,17 +55,15 @@ impl Visible {
         }
     }
 
-    /// Waits until `csn` is visible. The commits waited for are being applied in
-    /// memory and wait for nothing themselves.
+    /// Whether `csn` is visible.
     #[inline]
-    pub(crate) fn wait(&self, csn: Csn) {
-        if self.upto.load(Ordering::Acquire) < csn {
-            self.wait_slow(csn);
-        }
+    pub(crate) fn is_visible(&self, csn: Csn) -> bool {
+        self.upto.load(Ordering::Acquire) >= csn
     }
 
-    #[cold]
-    fn wait_slow(&self, csn: Csn) {
+    /// Waits until `csn` is visible. The commits waited for are being applied in
+    /// memory and wait for nothing themselves.
+    pub(crate) fn wait(&self, csn: Csn) {
         let mut looks = 0u32;
         while self.upto() < csn {
             looks += 1;

@@ -62,13 +62,16 @@ impl Run {
 ///
 /// | word | holds |
 /// |---|---|
-/// | 0 | block number (low 48 bits), stored length in blocks (high 16) |
+/// | 0 | block number (low 40 bits), flags (8 bits, none defined: 0), stored length in blocks (high 16) |
 /// | 1 | birth generation |
 /// | 2 | checksum of the stored blocks; 0 in memory: not written yet |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct BlockPtr {
     /// First block.
     pub addr: BlockNo,
+    /// What is special about it; a reader refuses flags it does not know, and none
+    /// is defined.
+    pub flags: u8,
     /// Stored length in blocks.
     pub len: u16,
     /// Generation in which the block was written.
@@ -78,7 +81,8 @@ pub struct BlockPtr {
 }
 
 /// Bits of a block number in word 0 of a pointer.
-pub const ADDR_BITS: u32 = 48;
+pub const ADDR_BITS: u32 = 40;
+const LEN_SHIFT: u32 = 48;
 
 impl BlockPtr {
     /// Bytes of a stored pointer.
@@ -88,7 +92,7 @@ impl BlockPtr {
     pub fn to_words(self) -> [u64; 3] {
         debug_assert!(self.addr >> ADDR_BITS == 0);
         [
-            self.addr | (u64::from(self.len) << ADDR_BITS),
+            self.addr | (u64::from(self.flags) << ADDR_BITS) | (u64::from(self.len) << LEN_SHIFT),
             self.birth.0,
             self.checksum,
         ]
@@ -98,7 +102,8 @@ impl BlockPtr {
     pub fn from_words(w: [u64; 3]) -> Self {
         Self {
             addr: w[0] & ((1 << ADDR_BITS) - 1),
-            len: (w[0] >> ADDR_BITS) as u16,
+            flags: (w[0] >> ADDR_BITS) as u8,
+            len: (w[0] >> LEN_SHIFT) as u16,
             birth: Generation(w[1]),
             checksum: w[2],
         }
@@ -107,6 +112,17 @@ impl BlockPtr {
     /// Whether this points nowhere (an empty tree).
     pub fn is_null(self) -> bool {
         self.len == 0
+    }
+
+    /// Pointer to one block that has not been written yet.
+    pub fn unwritten(addr: BlockNo, birth: Generation) -> Self {
+        Self {
+            addr,
+            flags: 0,
+            len: 1,
+            birth,
+            checksum: 0,
+        }
     }
 
     /// The blocks pointed to.
@@ -186,7 +202,8 @@ mod tests {
     #[test]
     fn pointers_survive_the_round_trip() {
         let p = BlockPtr {
-            addr: (1 << 48) - 2,
+            addr: (1 << 40) - 2,
+            flags: 0x5A,
             len: 4,
             birth: Generation::first(7),
             checksum: 99,

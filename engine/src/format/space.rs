@@ -32,7 +32,9 @@ layout! {
 }
 
 layout! {
-    /// What an index block says of one block of the level below.
+    /// What an index block says of one block of the level below. An entry that is
+    /// not untouched and has checksum 0 is *lost*: it names nothing, all below it is
+    /// to be rebuilt from the trees, and its free count is 0.
     pub struct IndexEntry, 32;
     /// Generation of the newest slot.
     generation: u64 = 0,

@@ -77,7 +77,8 @@ pub struct Log {
 impl Log {
     /// Starts the log thread, to write from `tail` on. First flushes the device, so
     /// that what recovery read, perhaps from a device's cache, is durable before
-    /// anything is built on it. `on_pressure` is called when the log is more than
+    /// anything is built on it: no checkpoint before this. The incarnation in
+    /// `config` is durable, and higher than [`super::LogReader::incarnation`]. `on_pressure` is called when the log is more than
     /// half full, perhaps under the caller's latches: it may not wait.
     ///
     /// # Errors
@@ -317,7 +318,8 @@ impl Log {
     }
 
     /// Stops the log, since something else failed: appends are refused, and who
-    /// waits gets [`Error::OutcomeUnknown`]. What is durable stays acknowledged.
+    /// waits gets [`Error::OutcomeUnknown`]. What is durable stays acknowledged. Panics
+    /// under a latch.
     pub fn stop(&self, why: String) {
         self.shared.stop(&why);
     }

@@ -28,10 +28,6 @@ impl Bounds {
             upper: page.upper(),
         }
     }
-
-    pub(crate) fn words(&self) -> usize {
-        self.lower.len().div_ceil(8) + self.upper.as_ref().map_or(0, |u| u.len().div_ceil(8))
-    }
 }
 
 impl Page<'_> {
@@ -137,13 +133,7 @@ impl Page<'_> {
         self.set_heap(self.heap(), self.garbage() + dead);
     }
 
-    /// Whether the value of slot `pos` can become one of `value_len` bytes.
-    pub(crate) fn fits_instead(self, pos: usize, value_len: usize) -> bool {
-        let e = self.entry(pos);
-        entry_words(e.key_len, value_len) <= self.free_words() + e.words()
-    }
-
-    /// Gives slot `pos` another value. It must fit (see [`Self::fits_instead`]).
+    /// Gives slot `pos` another value. It must fit.
     pub(crate) fn replace(self, pos: usize, kind: u8, value: &[u8]) {
         let e = self.entry(pos);
         if e.value_len.div_ceil(8) == value.len().div_ceil(8) {

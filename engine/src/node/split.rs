@@ -133,7 +133,10 @@ mod tests {
                     let at = leaves.iter().position(|l| l.page().covers(&key)).unwrap();
                     let p = leaves[at].page();
                     let (pos, found) = p.search(&key);
-                    if found && p.fits_instead(pos, value.len()) {
+                    if found
+                        && entry_words(p.entry(pos).key_len, value.len())
+                            <= p.free_words() + p.entry(pos).words()
+                    {
                         p.replace(pos, KIND_VALUE, &value);
                         break;
                     }

@@ -112,9 +112,7 @@ impl Forest {
                 }
                 let slot = match toward {
                     Toward::Key(key) => page.child_slot(key),
-                    Toward::Before(Some(key)) => match page.search(key) {
-                        (i, _) => i.saturating_sub(1),
-                    },
+                    Toward::Before(Some(key)) => page.search(key).0.saturating_sub(1),
                     Toward::Before(None) => page.slots().saturating_sub(1),
                 };
                 child = page.child(slot);

@@ -128,12 +128,7 @@ impl Op<'_> {
         let separator = split_point(page, incoming);
         let old = NodeBuf::copy_of(page);
         let left = Child {
-            ptr: BlockPtr {
-                addr: at.ptr.addr,
-                len: 1,
-                birth: at.ptr.birth,
-                checksum: 0,
-            },
+            ptr: BlockPtr::unwritten(at.ptr.addr, at.ptr.birth),
             hint: at.frame + 1,
         };
         let right_guard = cache.frame(right).latch.lock();

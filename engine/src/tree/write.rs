@@ -50,6 +50,8 @@ pub(crate) struct Op<'a> {
     urgency: Urgency,
     /// Restarts for space in this generation.
     restarts: (Generation, u64),
+    /// Whether a checkpoint was waited for because the store was full.
+    asked_for_space: bool,
     /// How many more blocks a restart reserves, for the rest of a batch.
     pub(crate) ahead: u64,
 }
@@ -63,6 +65,7 @@ impl<'a> Op<'a> {
             carry: Carry::default(),
             urgency,
             restarts: (Generation(0), 0),
+            asked_for_space: false,
             ahead: 0,
         }
     }
@@ -185,12 +188,7 @@ impl<'a> Op<'a> {
         self.worker.used(Run::single(block));
         self.worker.counters.blocks_used.add(1);
         Child {
-            ptr: BlockPtr {
-                addr: block,
-                len: 1,
-                birth: running,
-                checksum: 0,
-            },
+            ptr: BlockPtr::unwritten(block, running),
             hint: frame + 1,
         }
     }
@@ -269,6 +267,14 @@ impl<'a> Op<'a> {
                     self.worker.counters.waiting(Wait::Reservation, || {
                         progress.wait_released(generation, SPACE_PATIENCE)
                     })?;
+                }
+                // What the running generation freed comes back with a checkpoint.
+                Err(SpaceError::Full { .. }) if !self.asked_for_space => {
+                    self.asked_for_space = true;
+                    let progress = &self.forest.progress;
+                    self.worker
+                        .counters
+                        .waiting(Wait::Reservation, || progress.wait_for_next())?;
                 }
                 Err(e) => return Err(e.into()),
             }

@@ -83,10 +83,8 @@ pub(crate) fn build(
         let checksum = store_image(node.page(), &mut image);
         images.push((addr, image));
         BlockPtr {
-            addr,
-            len: 1,
-            birth,
             checksum,
+            ..BlockPtr::unwritten(addr, birth)
         }
     };
 
@@ -196,10 +194,8 @@ mod tests {
                     name: format!("{i:05}{}", "x".repeat(i % 200)),
                     id: i as TreeId,
                     root: BlockPtr {
-                        addr: i as u64,
-                        len: 1,
-                        birth: Generation(3),
                         checksum: 4,
+                        ..BlockPtr::unwritten(i as u64, Generation(3))
                     },
                 })
                 .collect();

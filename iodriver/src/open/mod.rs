@@ -5,7 +5,7 @@
 //! swap or held by somebody else is refused, always; where io_uring is not to be
 //! had the psync driver takes its place and the notes say why.
 
-mod guard;
+pub(crate) mod guard;
 
 use std::fs::{self, File};
 use std::io;

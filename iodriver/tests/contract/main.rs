@@ -3,6 +3,7 @@
 //! Drivers on a temporary file always run. Those on loop devices need root and
 //! `losetup`; where that is missing they print why and pass.
 
+#[path = "../common/loopdev.rs"]
 mod loopdev;
 mod subject;
 mod suite;

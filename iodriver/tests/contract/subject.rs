@@ -90,7 +90,7 @@ impl Subject {
         let file = std::fs::File::create(&image).expect("an image");
         file.set_len(32 * MIB).expect("an image's size");
         drop(file);
-        let loop_device = match LoopDevice::attach(&image, sector) {
+        let loop_device = match LoopDevice::attach(&image, sector, &[]) {
             Ok(device) => device,
             Err(reason) => {
                 println!("skipped: {reason}");

@@ -1,26 +1,15 @@
 //! Damaged map and index blocks: told, contained, rebuilt.
 
-use super::config;
-use super::serving::{Store, extent, nodes};
-use crate::alloc::{AllocConfig, SpaceError};
-use crate::format::Run;
+use std::collections::BTreeMap;
 
-/// Three whole groups, something used in each; what is used.
-fn store() -> (Store, Vec<Run>) {
-    let mut store = Store::new(AllocConfig {
-        map_memory: 0,
-        ..config(3)
-    });
-    let mut used = Vec::new();
-    for _ in 0..3 {
-        used.extend(store.alloc.reserve(extent(30_000, 1)).unwrap());
-    }
-    store.checkpoint(&used, &[]);
-    store.checkpoint(&[], &[Run::single(used[0].start)]);
-    used[0].start += 1;
-    used[0].len -= 1;
-    (store, used)
-}
+use gaur_iodriver::OpKind;
+
+use super::config;
+use super::disk::{FAIL, Store, nodes};
+use crate::alloc::space::Space;
+use crate::alloc::{MapRoot, SpaceError};
+use crate::format::Run;
+use crate::format::space::{self, IndexEntry};
 
 fn used_in(store: &Store, used: &[Run], group: u64) -> Vec<Run> {
     let g = store.config.geometry;
@@ -37,11 +26,9 @@ fn look_everywhere(store: &Store) -> Result<Vec<Run>, SpaceError> {
 
 #[test]
 fn a_damaged_map_block_is_told_and_rebuilt() {
-    let (mut store, used) = store();
+    let (mut store, used) = Store::used();
     let group = store.config.geometry.group_of(used[0].start);
-    for slot in 0..2 {
-        store.disk.rot(store.config.geometry.map_block(group, slot));
-    }
+    store.rot(|slot| store.config.geometry.map_block(group, slot));
     store.reopen();
     let free = store.all_free();
     assert!(matches!(
@@ -78,30 +65,55 @@ fn a_damaged_map_block_is_told_and_rebuilt() {
 }
 
 #[test]
-fn an_unreadable_map_block_costs_only_its_group() {
-    let (mut store, used) = store();
-    let group = store.config.geometry.group_of(used[1].start);
-    let g = store.config.geometry;
-    store
-        .disk
-        .0
-        .unreadable
-        .lock()
-        .extend([g.map_block(group, 0), g.map_block(group, 1)]);
+fn unreadable_map_blocks_cost_only_their_groups() {
+    let (mut store, _) = Store::used();
     store.reopen();
+    store.always(OpKind::Read, FAIL);
     assert!(matches!(look_everywhere(&store), Err(SpaceError::Io(_))));
+    assert_eq!(store.alloc.damaged_groups().unwrap().len(), 3);
+    // The short last group was never written, so it needs no read.
+    assert!(!look_everywhere(&store).unwrap().is_empty());
+}
+
+#[test]
+fn a_read_that_fails_once_is_tried_again() {
+    let (mut store, _) = Store::used();
+    store.reopen();
+    store.disk.inject_next(OpKind::Read, FAIL);
     look_everywhere(&store).unwrap();
+    assert!(store.alloc.damaged_groups().unwrap().is_empty());
+}
+
+#[test]
+fn a_map_block_that_frees_metadata_is_damaged() {
+    let config = config(1);
+    let g = config.geometry;
+    let mut index = super::index(&config, MapRoot::fresh(&g));
+    let mut header = index.header((0, 1), 0);
+    let mut block = vec![0; 4096];
+    header.generation = 9;
+    header.count = g.group_blocks() as u32;
+    let entry = IndexEntry {
+        generation: 9,
+        checksum: space::seal(&header, &mut block),
+        free: g.group_blocks(),
+        slot: 0,
+        untouched: 0,
+    };
+    index.set_map(1, entry);
+    let mut space = Space::new(&config, index, BTreeMap::new());
+    let why = space.load(1, &block).unwrap_err();
+    assert_eq!(why.detail, "metadata or log is marked free");
+    assert!(space.is_damaged(1));
 }
 
 #[test]
 fn a_damaged_index_damages_what_is_below() {
-    let (mut store, used) = store();
+    let (mut store, used) = Store::used();
     let g = store.config.geometry;
     let free = store.all_free();
     for level in 1..=3 {
-        for slot in 0..2 {
-            store.disk.rot(g.index_block(level, 0, slot));
-        }
+        store.rot(|slot| g.index_block(level, 0, slot));
     }
     store.reopen();
     assert_eq!(
@@ -134,12 +146,10 @@ fn a_damaged_index_damages_what_is_below() {
 
 #[test]
 fn extents_of_the_log_in_a_damaged_group_stay_theirs() {
-    let (mut store, used) = store();
+    let (mut store, used) = Store::used();
     let g = store.config.geometry;
     let group = g.group_of(used[2].start);
-    for slot in 0..2 {
-        store.disk.rot(g.map_block(group, slot));
-    }
+    store.rot(|slot| store.config.geometry.map_block(group, slot));
     store.reopen();
     let free = store.all_free();
     let extent = Run {

@@ -1,8 +1,9 @@
-//! Tests: the bookkeeping beside a simple model, and the thread on a device in
-//! memory.
+//! Tests: the bookkeeping beside a simple model, and the thread on a simulated disk.
 
+mod bugs;
+mod crash;
 mod damage;
-mod device;
+mod disk;
 mod model;
 mod serving;
 

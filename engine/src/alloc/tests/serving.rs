@@ -1,90 +1,15 @@
 //! The thread: serving under load, under slow I/O, when full, at the end.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use gaur_iodriver::sync::{latch, thread};
+use gaur_iodriver::{FaultKind, Latency, LatencyProfile, OpKind};
 
 use super::config;
-use super::device::MemDevice;
-use crate::alloc::{AllocConfig, Allocator, Changes, MapRoot, Request, Shape, SpaceError, Urgency};
+use super::disk::{FAIL, Store, disk, eventually, extent, nodes};
+use crate::alloc::{AllocConfig, Allocator, Changes, MapRoot, Request, SpaceError, Urgency};
 use crate::format::{Generation, Run};
-
-pub(super) fn nodes(blocks: u32) -> Request {
-    Request {
-        blocks,
-        shape: Shape::Nodes,
-        hint: 0,
-        urgency: Urgency::Normal,
-    }
-}
-
-pub(super) fn extent(blocks: u32, max_pieces: usize) -> Request {
-    Request {
-        shape: Shape::Extent { max_pieces },
-        ..nodes(blocks)
-    }
-}
-
-pub(super) struct Store {
-    pub(super) disk: MemDevice,
-    pub(super) config: AllocConfig,
-    pub(super) root: MapRoot,
-    pub(super) alloc: Allocator,
-    pub(super) generation: Generation,
-}
-
-impl Store {
-    pub(super) fn new(config: AllocConfig) -> Self {
-        let disk = MemDevice::new(config.geometry.capacity);
-        let root = MapRoot::fresh(&config.geometry);
-        Self {
-            alloc: Allocator::start(&disk.device(), root, config.clone()).unwrap(),
-            disk,
-            config,
-            root,
-            generation: Generation::first(1),
-        }
-    }
-
-    /// Freezes without a release.
-    pub(super) fn freeze(&mut self, used: &[Run], freed: &[Run]) {
-        self.generation = self.generation.next();
-        let changes = Changes {
-            used: used.to_vec(),
-            freed: freed.to_vec(),
-        };
-        self.root = self.alloc.freeze(self.generation, changes).wait().unwrap();
-    }
-
-    pub(super) fn checkpoint(&mut self, used: &[Run], freed: &[Run]) {
-        self.freeze(used, freed);
-        self.alloc.release(self.generation, Vec::new());
-    }
-
-    /// Starts again from the last root.
-    pub(super) fn reopen(&mut self) {
-        self.alloc.shutdown();
-        let (device, config) = (self.disk.device(), self.config.clone());
-        self.alloc = Allocator::start(&device, self.root, config).unwrap();
-    }
-
-    pub(super) fn all_free(&self) -> u64 {
-        self.alloc.settle().unwrap();
-        self.alloc.free_blocks()
-    }
-}
-
-pub(super) fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    for _ in 0..2000 {
-        if is() {
-            return;
-        }
-        thread::sleep(Duration::from_millis(1));
-    }
-    panic!("never: {what}");
-}
 
 fn take(alloc: &Allocator) -> Run {
     let mut run = None;
@@ -99,11 +24,11 @@ fn take(alloc: &Allocator) -> Run {
 fn a_fresh_store_of_8_tib_opens_without_a_read() {
     let geometry = crate::format::Geometry::new(4096, 8 << 40, 1 << 18);
     let store = Store::new(AllocConfig::new(geometry, 5));
-    assert_eq!(store.disk.0.reads.load(Ordering::SeqCst), 0);
+    assert_eq!(store.disk.stats().reads, 0);
     assert_eq!(store.all_free(), store.root.free);
     let run = take(&store.alloc);
     assert_eq!(run.len, store.config.run_blocks);
-    assert_eq!(store.disk.0.reads.load(Ordering::SeqCst), 0);
+    assert_eq!(store.disk.stats().reads, 0);
 }
 
 #[test]
@@ -193,10 +118,11 @@ fn serves_from_the_channel_while_a_cold_map_block_is_read() {
     }
     store.checkpoint(&used, &[]);
     store.reopen();
-    store.disk.0.latency.store(5, Ordering::SeqCst);
+    let slow = Latency::fixed(Duration::from_millis(5));
+    store.disk.set_latency(LatencyProfile::all(slow));
     store.alloc.warm_up();
     eventually("a full channel", || store.alloc.stats().channel >= 512);
-    store.disk.0.hold_reads.store(true, Ordering::SeqCst);
+    store.always(OpKind::Read, FaultKind::Stall);
     let store = Arc::new(store);
     let other = Arc::clone(&store);
     let want = store.all_free() as u32 - 2000;
@@ -206,7 +132,7 @@ fn serves_from_the_channel_while_a_cold_map_block_is_read() {
         store.alloc.try_take().expect("the channel is not dry");
     }
     assert!(store.alloc.counts().map_waits > 0);
-    store.disk.0.hold_reads.store(false, Ordering::SeqCst);
+    store.calm();
     let got = waiter.join().unwrap().unwrap();
     assert_eq!(got.iter().map(|r| r.len).sum::<u32>(), want);
 }
@@ -240,21 +166,20 @@ fn nothing_is_allocatable_before_its_discard() {
         discard: true,
         ..config(0)
     });
-    let memory = Arc::clone(&store.disk.0);
-    memory.hold_discards.store(true, Ordering::SeqCst);
+    store.always(OpKind::Discard, FaultKind::Stall);
     let all = store.all_free() as u32;
     let used = store.alloc.reserve(nodes(all)).unwrap();
     store.checkpoint(&used, &[]);
     store.checkpoint(&[], &used[..1]);
-    eventually("a discard", || !memory.discards.lock().is_empty());
+    eventually("a discard", || store.disk.stats().discards > 0);
     assert_eq!(store.all_free(), 0);
     assert_eq!(store.alloc.stats().discarding, u64::from(used[0].len));
-    memory.fail_discards.store(true, Ordering::SeqCst);
     let store = Arc::new(store);
     let other = Arc::clone(&store);
     let waiter = thread::spawn("waiter", move || other.alloc.reserve(nodes(1))).unwrap();
     eventually("a request waits", || store.alloc.stats().waiting == 1);
-    memory.hold_discards.store(false, Ordering::SeqCst);
+    store.calm();
+    store.always(OpKind::Discard, FAIL);
     let got = waiter.join().unwrap().unwrap();
     // A failed discard is counted and harmless.
     store.alloc.give_back(got);
@@ -334,14 +259,17 @@ fn shutdown_answers_who_waits() {
     let used = store.alloc.reserve(nodes(1000)).unwrap();
     store.checkpoint(&used, &[]);
     store.reopen();
-    store.disk.0.hold_reads.store(true, Ordering::SeqCst);
+    store.always(OpKind::Read, FaultKind::Stall);
     let store = Arc::new(store);
     let other = Arc::clone(&store);
     let want = store.all_free() as u32;
     let waiter = thread::spawn("waiter", move || other.alloc.reserve(nodes(want))).unwrap();
     eventually("a request waits", || store.alloc.stats().waiting == 1);
-    store.alloc.shutdown();
+    let other = Arc::clone(&store);
+    let closer = thread::spawn("closer", move || other.alloc.shutdown()).unwrap();
     assert!(matches!(waiter.join().unwrap(), Err(SpaceError::Stopped)));
+    store.calm();
+    closer.join().unwrap();
     assert!(matches!(
         store.alloc.reserve(nodes(1)),
         Err(SpaceError::Stopped)
@@ -354,7 +282,7 @@ fn shutdown_answers_who_waits() {
 fn a_failed_write_fails_the_freeze() {
     let store = Store::new(config(0));
     let used = store.alloc.reserve(nodes(10)).unwrap();
-    store.disk.0.fail_writes.store(true, Ordering::SeqCst);
+    store.always(OpKind::Write, FAIL);
     let changes = Changes {
         used,
         freed: Vec::new(),
@@ -369,7 +297,7 @@ fn bad_options_are_refused() {
         low_watermark: 64,
         ..config(0)
     };
-    let disk = MemDevice::new(config.geometry.capacity);
+    let disk = disk(&config, 1);
     let root = MapRoot::fresh(&config.geometry);
     assert!(Allocator::start(&disk.device(), root, config).is_err());
 }

@@ -9,15 +9,15 @@ use crate::format::log::{FLAG_SKIP, LogHeader, RecordHeader};
 use crate::log::{block, pending::Part};
 
 /// Ten commits, each durable before the next, in blocks of their own.
-fn ten() -> (MemDevice, Ring, LogTail) {
-    let (log, device, ring) = simple(64);
+fn ten() -> (SimDisk, Ring, LogTail) {
+    let (log, disk, ring) = simple(64);
     for i in 0..10 {
         let csn = log.try_append(&record(&ops_of(&[i; 700]), true)).unwrap();
         log.wait_durable(csn).unwrap();
     }
     let tail = log.shutdown().unwrap();
     assert_eq!((tail.position, tail.last_csn), (20, 10));
-    (device, ring, tail)
+    (disk, ring, tail)
 }
 
 fn damaged_at<T: std::fmt::Debug>(result: Result<T>) -> u64 {
@@ -29,10 +29,10 @@ fn damaged_at<T: std::fmt::Debug>(result: Result<T>) -> u64 {
 
 #[test]
 fn a_hole_before_what_was_durable_is_damage() {
-    let (device, ring, _) = ten();
+    let (disk, ring, _) = ten();
     for i in 0..9 {
-        let copy = device.copy();
-        copy.flip(ring.byte(2 * i) + 600);
+        let copy = disk.snapshot();
+        copy.flip_bit(ring.byte(2 * i) + 600, 6);
         let mut r = reader(&ring, &copy, LogHead::default(), 0, 0);
         assert_eq!(damaged_at(read_all(&mut r)), ring.place(2 * i));
         assert!(r.tail().is_none());
@@ -44,14 +44,14 @@ fn a_hole_before_what_was_durable_is_damage() {
 
 #[test]
 fn a_torn_last_block_is_the_end_unless_the_superblock_knows_better() {
-    let (device, ring, tail) = ten();
-    device.flip(ring.byte(18) + 5);
-    let (all, end) = read_all(&mut reader(&ring, &device, LogHead::default(), 0, 18)).unwrap();
+    let (disk, ring, tail) = ten();
+    disk.flip_bit(ring.byte(18) + 5, 6);
+    let (all, end) = read_all(&mut reader(&ring, &disk, LogHead::default(), 0, 18)).unwrap();
     assert_eq!(all.len(), 9);
     assert_eq!((end.position, end.last_csn), (18, 9));
     let r = read_all(&mut reader(
         &ring,
-        &device,
+        &disk,
         LogHead::default(),
         0,
         tail.position,
@@ -60,23 +60,37 @@ fn a_torn_last_block_is_the_end_unless_the_superblock_knows_better() {
 }
 
 #[test]
+fn a_clean_end_needs_no_search() {
+    let (disk, ring, tail) = ten();
+    let clean = |durable| reader(&ring, &disk, LogHead::default(), 0, durable).closed_cleanly();
+    let before = disk.stats().read_bytes;
+    assert_eq!(read_all(&mut clean(tail.position)).unwrap().1, tail);
+    let clean_bytes = disk.stats().read_bytes - before;
+    assert_eq!(read_all(&mut clean(0)).unwrap().1, tail);
+    assert!(disk.stats().read_bytes - before >= 2 * clean_bytes);
+    // A clean superblock and a shorter log: damage.
+    disk.flip_bit(ring.byte(18) + 5, 1);
+    let r = read_all(&mut clean(tail.position));
+    assert_eq!(damaged_at(r), ring.place(18));
+}
+
+#[test]
 fn a_wrong_head_or_a_foreign_store_is_no_log() {
-    let (device, ring, _) = ten();
+    let (disk, ring, _) = ten();
     let off = LogHead {
         position: 0,
         chain: 1,
     };
     // The blocks behind say that this one was durable.
-    assert!(read_all(&mut reader(&ring, &device, off, 0, 0)).is_err());
-    assert!(read_all(&mut reader(&ring, &device, LogHead::default(), 5, 0)).is_err());
-    let device: Arc<dyn Device> = Arc::new(device);
-    let mut r = LogReader::new_on(ring, device, STORE + 1, LogHead::default(), 0, 0);
+    assert!(read_all(&mut reader(&ring, &disk, off, 0, 0)).is_err());
+    assert!(read_all(&mut reader(&ring, &disk, LogHead::default(), 5, 0)).is_err());
+    let mut r = LogReader::new_on(ring, disk.device(), STORE + 1, LogHead::default(), 0, 0);
     assert_eq!(read_all(&mut r).unwrap().1, LogTail::default());
 }
 
 #[test]
 fn an_abandoned_future_is_neither_read_nor_damage() {
-    let (device, ring, tail) = ten();
+    let (disk, ring, tail) = ten();
     // Two blocks were in flight; the first was lost.
     let future = LogHeader {
         position: tail.position + 2,
@@ -85,22 +99,22 @@ fn an_abandoned_future_is_neither_read_nor_damage() {
         first_csn: tail.last_csn + 2,
         ..LogHeader::default()
     };
-    forge(&device, &ring, future, &[]);
+    forge(&disk, &ring, future, &[]);
     let found = read_all(&mut reader(
         &ring,
-        &device,
+        &disk,
         LogHead::default(),
         0,
         tail.position,
     ));
     assert_eq!(found.unwrap().1, tail);
     // The next incarnation ends right before it.
-    let log = open(&ring, &device, config(&ring, 2), LogHead::default(), tail);
+    let log = open(&ring, &disk, config(&ring, 2), LogHead::default(), tail);
     let csn = log.try_append(&record(&ops_of(&[99; 700]), true)).unwrap();
     assert_eq!(csn, tail.last_csn + 1);
     let next = log.shutdown().unwrap();
     assert_eq!(next.position, future.position);
-    let mut r = reader(&ring, &device, LogHead::default(), 0, next.position);
+    let mut r = reader(&ring, &disk, LogHead::default(), 0, next.position);
     let (all, end) = read_all(&mut r).unwrap();
     assert_eq!((all.len(), end, r.incarnation()), (11, next, 2));
     // But what says that more was durable speaks, whoever wrote it.
@@ -109,13 +123,13 @@ fn an_abandoned_future_is_neither_read_nor_damage() {
         durable_through: next.position + 1,
         ..future
     };
-    forge(&device, &ring, witness, &[]);
-    let r = read_all(&mut reader(&ring, &device, LogHead::default(), 0, 0));
+    forge(&disk, &ring, witness, &[]);
+    let r = read_all(&mut reader(&ring, &disk, LogHead::default(), 0, 0));
     assert_eq!(damaged_at(r), ring.place(next.position));
 }
 
 /// Writes a sealed log block with this payload.
-fn forge(device: &MemDevice, ring: &Ring, header: LogHeader, payload: &[u8]) {
+fn forge(disk: &SimDisk, ring: &Ring, header: LogHeader, payload: &[u8]) {
     let blocks = ring.blocks(LogHeader::SIZE + payload.len());
     let mut bytes = vec![0; blocks as usize * ring.block_size()];
     bytes[LogHeader::SIZE..LogHeader::SIZE + payload.len()].copy_from_slice(payload);
@@ -131,7 +145,7 @@ fn forge(device: &MemDevice, ring: &Ring, header: LogHeader, payload: &[u8]) {
         ..header
     };
     block::seal(header, ring.place(header.position), &mut bytes);
-    device.write_at(ring.byte(header.position), &bytes).unwrap();
+    disk.poke(ring.byte(header.position), &bytes);
 }
 
 #[test]
@@ -150,12 +164,12 @@ fn a_sealed_block_that_says_nonsense_is_damage() {
         ..LogHeader::default()
     };
     let try_it = |record: RecordHeader, header: LogHeader| {
-        let device = MemDevice::new(bytes, 1);
+        let disk = super::disk(bytes, 1);
         let mut payload = vec![0; RecordHeader::SIZE];
         record.encode(&mut payload);
         payload.extend_from_slice(ops.as_bytes());
-        forge(&device, &ring, header, &payload);
-        read_all(&mut reader(&ring, &device, LogHead::default(), 0, 0))
+        forge(&disk, &ring, header, &payload);
+        read_all(&mut reader(&ring, &disk, LogHead::default(), 0, 0))
     };
     assert_eq!(try_it(good, header).unwrap().0.len(), 1);
     for bad in [
@@ -208,15 +222,18 @@ fn a_sealed_block_that_says_nonsense_is_damage() {
 
 #[test]
 fn any_damage_is_found_or_behind_the_end() {
-    let (device, ring, tail) = ten();
-    let whole = read_all(&mut reader(&ring, &device, LogHead::default(), 0, 0)).unwrap();
+    let (disk, ring, tail) = ten();
+    let whole = read_all(&mut reader(&ring, &disk, LogHead::default(), 0, 0)).unwrap();
     let mut rng = seeded(3);
     for _ in 0..2000 {
-        let copy = device.copy();
+        let copy = disk.snapshot();
         let flips = rng.random_range(1..4);
         for _ in 0..flips {
             let position = rng.random_range(0..64);
-            copy.flip(ring.byte(position) + rng.random_range(0..u64::from(BLOCK)));
+            copy.flip_bit(
+                ring.byte(position) + rng.random_range(0..u64::from(BLOCK)),
+                6,
+            );
         }
         let durable = if rng.random() { tail.position } else { 0 };
         match read_all(&mut reader(&ring, &copy, LogHead::default(), 0, durable)) {
@@ -236,7 +253,7 @@ fn random_headers_are_read_without_a_panic() {
     let (ring, bytes) = ring(&[30, 20]);
     let mut rng = seeded(4);
     for _ in 0..3000 {
-        let device = MemDevice::new(bytes, 1);
+        let disk = super::disk(bytes, 1);
         let small = |rng: &mut gaur_iodriver::sync::rng::Rng| -> u64 {
             if rng.random() {
                 rng.random_range(0..4)
@@ -257,28 +274,28 @@ fn random_headers_are_read_without_a_panic() {
             flags: small(&mut rng) as u32,
             ..LogHeader::default()
         };
-        forge(&device, &ring, header, &payload);
+        forge(&disk, &ring, header, &payload);
         let head = LogHead {
             position: rng.random_range(0..3),
             chain: small(&mut rng),
         };
         drop(read_all(&mut reader(
             &ring,
-            &device,
+            &disk,
             head,
             small(&mut rng) / 2,
             0,
         )));
-        let walk = super::super::LogWalk::new_on(ring.clone(), Arc::new(device), STORE);
+        let walk = super::super::LogWalk::new_on(ring.clone(), disk.device(), STORE);
         assert!(walk.count() <= 1);
     }
 }
 
 #[test]
 fn a_walk_shows_every_block() {
-    let (device, ring, _) = ten();
-    device.flip(ring.byte(8) + 600);
-    let walk = super::super::LogWalk::new_on(ring, Arc::new(device), STORE);
+    let (disk, ring, _) = ten();
+    disk.flip_bit(ring.byte(8) + 600, 6);
+    let walk = super::super::LogWalk::new_on(ring, disk.device(), STORE);
     let facts: Vec<_> = walk.map(Result::unwrap).collect();
     assert_eq!(facts.len(), 10);
     for (i, f) in facts.iter().enumerate() {

@@ -1,26 +1,23 @@
-//! Tests of the whole log, on a device in memory that can crash and fail.
+//! Tests of the whole log, on a simulated disk that crashes and fails.
 
 mod crash;
 mod damage;
-mod device;
 mod threads;
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use gaur_iodriver::Device;
+use gaur_iodriver::{SimDisk, SimOptions};
 
 use super::ring::Ring;
 use super::{Log, LogConfig, LogHead, LogReader, LogTail, OpsBuilder, Record, record_check};
 use crate::error::Result;
 use crate::format::{Csn, Geometry, Run};
-use device::MemDevice;
 
 const STORE: u128 = 0xC0FFEE;
 const BLOCK: u32 = 512;
 
-/// A ring of pieces with gaps between them, and the bytes of a device that holds it.
-fn ring(lens: &[u32]) -> (Ring, usize) {
+/// A ring of pieces with gaps between them, and the bytes of a disk that holds it.
+fn ring(lens: &[u32]) -> (Ring, u64) {
     let mut start = 3;
     let mut pieces = Vec::new();
     for &len in lens {
@@ -28,8 +25,18 @@ fn ring(lens: &[u32]) -> (Ring, usize) {
         start += u64::from(len) + 2;
     }
     let geometry = Geometry::new(BLOCK, start * u64::from(BLOCK), 0);
-    let bytes = start as usize * BLOCK as usize;
+    let bytes = start * u64::from(BLOCK);
     (Ring::from_pieces(geometry, &pieces), bytes)
+}
+
+fn disk(bytes: u64, seed: u64) -> SimDisk {
+    SimDisk::new(SimOptions {
+        capacity: bytes,
+        logical_block: BLOCK,
+        physical_block: BLOCK,
+        seed,
+        ..SimOptions::default()
+    })
 }
 
 fn config(ring: &Ring, incarnation: u32) -> LogConfig {
@@ -40,19 +47,18 @@ fn config(ring: &Ring, incarnation: u32) -> LogConfig {
     c
 }
 
-/// A log on an empty device of one piece of `blocks`, one write in flight at a time.
-fn simple(blocks: u32) -> (Log, MemDevice, Ring) {
+/// A log on an empty disk of one piece of `blocks`, one write in flight at a time.
+fn simple(blocks: u32) -> (Log, SimDisk, Ring) {
     let (ring, bytes) = ring(&[blocks]);
-    let device = MemDevice::new(bytes, 1);
+    let disk = disk(bytes, 1);
     let mut c = config(&ring, 1);
     c.in_flight = 1;
-    let log = open(&ring, &device, c, LogHead::default(), LogTail::default());
-    (log, device, ring)
+    let log = open(&ring, &disk, c, LogHead::default(), LogTail::default());
+    (log, disk, ring)
 }
 
-fn open(ring: &Ring, device: &MemDevice, c: LogConfig, head: LogHead, tail: LogTail) -> Log {
-    let device = Arc::new(device.clone());
-    Log::start_on(ring.clone(), device, c, head, tail, Box::new(|| {})).unwrap()
+fn open(ring: &Ring, disk: &SimDisk, c: LogConfig, head: LogHead, tail: LogTail) -> Log {
+    Log::start_on(ring.clone(), disk.device(), c, head, tail, Box::new(|| {})).unwrap()
 }
 
 fn ops_of(value: &[u8]) -> OpsBuilder {
@@ -71,9 +77,8 @@ fn record(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     }
 }
 
-fn reader(ring: &Ring, device: &MemDevice, head: LogHead, cut: Csn, durable: u64) -> LogReader {
-    let device: Arc<dyn Device> = Arc::new(device.clone());
-    LogReader::new_on(ring.clone(), device, STORE, head, cut, durable)
+fn reader(ring: &Ring, disk: &SimDisk, head: LogHead, cut: Csn, durable: u64) -> LogReader {
+    LogReader::new_on(ring.clone(), disk.device(), STORE, head, cut, durable)
 }
 
 /// Commits and their operations.

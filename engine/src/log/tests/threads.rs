@@ -1,13 +1,14 @@
 //! Many threads, failures, and the order of things.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use gaur_iodriver::sync::time::now;
 use gaur_iodriver::sync::{Mutex, channel, latch, thread};
+use gaur_iodriver::{FaultKind, IoErrorKind, OpKind};
 
-use super::device::Event;
 use super::*;
 use crate::error::Error;
 use crate::log::Refused;
@@ -30,11 +31,11 @@ fn append(log: &Log, ops: &OpsBuilder, sync: bool) -> Csn {
 fn many_committers_and_a_checkpointer_never_stall() {
     const THREADS: u32 = 16;
     let (ring, bytes) = ring(&[150, 31, 200]);
-    let device = MemDevice::new(bytes, 5);
+    let disk = disk(bytes, 5);
     let (nudge, nudged) = channel::bounded(1);
     let log = Log::start_on(
         ring.clone(),
-        Arc::new(device.clone()),
+        disk.device(),
         config(&ring, 1),
         LogHead::default(),
         LogTail::default(),
@@ -97,7 +98,7 @@ fn many_committers_and_a_checkpointer_never_stall() {
         "{stats:?}"
     );
     assert_eq!(stats.records, 3200);
-    let (all, end) = read_all(&mut reader(&ring, &device, head, cut, tail.position)).unwrap();
+    let (all, end) = read_all(&mut reader(&ring, &disk, head, cut, tail.position)).unwrap();
     assert_eq!(end, tail);
     let written = written.lock();
     assert_eq!(written.len(), 3200);
@@ -108,7 +109,7 @@ fn many_committers_and_a_checkpointer_never_stall() {
 
 #[test]
 fn a_buffered_commit_becomes_durable_by_itself() {
-    let (log, _device, _) = simple(64);
+    let (log, _disk, _) = simple(64);
     for _ in 0..5 {
         let csn = log.try_append(&record(&ops_of(b"v"), false)).unwrap();
         let start = now();
@@ -122,10 +123,10 @@ fn a_buffered_commit_becomes_durable_by_itself() {
 
 #[test]
 fn a_failed_write_stops_the_log_and_takes_nothing_back() {
-    let (log, device, ring) = simple(64);
+    let (log, disk, ring) = simple(64);
     let first = log.try_append(&record(&ops_of(b"1"), true)).unwrap();
     log.wait_durable(first).unwrap();
-    device.disk.lock().fail_write = Some(1);
+    disk.inject_next(OpKind::Write, FaultKind::Fail(IoErrorKind::Failed));
     let log = Arc::new(log);
     let waiters: Vec<_> = (0..8)
         .map(|_| {
@@ -156,48 +157,83 @@ fn a_failed_write_stops_the_log_and_takes_nothing_back() {
     assert!(matches!(log.stopped(), Some(Error::Stopped(_))));
     assert!(matches!(log.wait_space(), Err(Error::Stopped(_))));
     assert!(matches!(log.shutdown(), Err(Error::Stopped(_))));
-    let (all, _) = read_all(&mut reader(&ring, &device, LogHead::default(), 0, 0)).unwrap();
-    assert_eq!(all.len(), 1);
+    let (all, _) = read_all(&mut reader(&ring, &disk, LogHead::default(), 0, 0)).unwrap();
+    // What failed may be there all the same.
+    assert_eq!(all[0].1, ops_of(b"1").as_bytes());
 }
 
 #[test]
 fn a_failed_flush_stops_the_log_before_the_block_is_written() {
-    let (log, device, _) = simple(64);
-    // The first flush is that of the start.
-    device.disk.lock().fail_flush = Some(1);
+    let (log, disk, _) = simple(64);
+    disk.inject_next(OpKind::Flush, FaultKind::Fail(IoErrorKind::Failed));
     let mut ops = OpsBuilder::new();
     ops.put_extents(1, b"k", &[Default::default()]).unwrap();
     let csn = log.try_append(&record(&ops, true)).unwrap();
     let got = log.wait_durable(csn);
     assert!(matches!(got, Err(Error::OutcomeUnknown { .. })), "{got:?}");
-    let disk = device.disk.lock();
-    assert!(!disk.trace.iter().any(|e| matches!(e, Event::Write(_))));
+    assert_eq!(disk.stats().writes, 0);
 }
 
 #[test]
 fn extents_are_flushed_before_the_block_that_names_them() {
-    let (log, device, ring) = simple(64);
+    let (log, disk, _) = simple(64);
     let plain = log.try_append(&record(&ops_of(b"v"), true)).unwrap();
     log.wait_durable(plain).unwrap();
+    let before = disk.stats();
+    disk.inject_next(OpKind::Flush, FaultKind::Stall);
     let mut ops = OpsBuilder::new();
     ops.put_extents(1, b"k", &[Default::default()]).unwrap();
-    let csn = log.try_append(&record(&ops, true)).unwrap();
+    log.try_append(&record(&ops, true)).unwrap();
+    // What comes later waits behind it.
+    let csn = log.try_append(&record(&ops_of(b"w"), true)).unwrap();
+    log.request_sync(csn);
+    let start = now();
+    while disk.stats().flushes == before.flushes {
+        assert!(start.elapsed() < Duration::from_secs(5), "no flush");
+        thread::yield_now();
+    }
+    thread::sleep(Duration::from_millis(10));
+    assert_eq!(disk.stats().writes, before.writes);
+    disk.release_stalls();
     log.wait_durable(csn).unwrap();
     assert_eq!(log.stats().flushes, 1);
-    assert_eq!(
-        device.disk.lock().trace,
-        [
-            Event::Flush,
-            Event::Write(ring.byte(0)),
-            Event::Flush,
-            Event::Write(ring.byte(1))
-        ]
-    );
+    assert_eq!(disk.stats().writes, before.writes + 1);
+}
+
+#[test]
+fn a_block_is_not_acknowledged_before_the_one_before_it() {
+    let (ring, bytes) = ring(&[64]);
+    let disk = disk(bytes, 1);
+    let c = config(&ring, 1);
+    let log = open(&ring, &disk, c, LogHead::default(), LogTail::default());
+    disk.inject_next(OpKind::Write, FaultKind::Stall);
+    let wait_for = |what: &dyn Fn() -> bool| {
+        let start = now();
+        while !what() {
+            assert!(start.elapsed() < Duration::from_secs(5), "it never comes");
+            thread::yield_now();
+        }
+    };
+    let first = log.try_append(&record(&ops_of(b"1"), true)).unwrap();
+    log.request_sync(first);
+    wait_for(&|| disk.stats().writes == 1);
+    let second = log.try_append(&record(&ops_of(b"2"), true)).unwrap();
+    log.request_sync(second);
+    // The second block is on the device, and yet not durable: it stands on the first.
+    wait_for(&|| disk.stats().events == 2);
+    thread::sleep(Duration::from_millis(10));
+    assert_eq!((log.durable_csn(), log.durable_position()), (0, 0));
+    let lost = disk.snapshot();
+    let (all, end) = read_all(&mut reader(&ring, &lost, LogHead::default(), 0, 0)).unwrap();
+    assert_eq!((all.len(), end), (0, LogTail::default()));
+    disk.release_stalls();
+    log.wait_durable(second).unwrap();
+    assert_eq!(log.durable_csn(), second);
 }
 
 #[test]
 fn a_full_log_refuses_and_draws_nothing() {
-    let (log, _device, _) = simple(64);
+    let (log, _disk, _) = simple(64);
     let ops = ops_of(&[1; 1000]);
     let mut csn = 0;
     while let Ok(got) = log.try_append(&record(&ops, true)) {
@@ -225,16 +261,15 @@ fn a_full_log_refuses_and_draws_nothing() {
 #[test]
 fn sizes_that_do_not_fit_are_refused() {
     let (ring, bytes) = ring(&[64]);
-    let device = MemDevice::new(bytes, 1);
+    let disk = disk(bytes, 1);
     let start = |c: LogConfig, tail: u64| {
         let tail = LogTail {
             position: tail,
             ..LogTail::default()
         };
-        let device = Arc::new(device.clone());
         Log::start_on(
             ring.clone(),
-            device,
+            disk.device(),
             c,
             LogHead::default(),
             tail,

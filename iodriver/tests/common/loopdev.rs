@@ -9,8 +9,8 @@ pub(crate) struct LoopDevice {
 }
 
 impl LoopDevice {
-    /// Attaches `image`, or says why it cannot.
-    pub(crate) fn attach(image: &Path, sector: u32) -> Result<Self, String> {
+    /// Attaches `image`, with `more` arguments to losetup, or says why it cannot.
+    pub(crate) fn attach(image: &Path, sector: u32, more: &[&str]) -> Result<Self, String> {
         if !nix::unistd::geteuid().is_root() {
             return Err("loop devices need root".into());
         }
@@ -20,6 +20,7 @@ impl LoopDevice {
         for _ in 0..20 {
             let output = Command::new("losetup")
                 .args(["--find", "--show", "--sector-size", &sector.to_string()])
+                .args(more)
                 .arg(image)
                 .output()
                 .map_err(|e| format!("no losetup: {e}"))?;

@@ -1,0 +1,123 @@
+//! Our own bugs: each is caught where it happens, and does not become a block
+//! that two own.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{config, index};
+use crate::alloc::change::Sorted;
+use crate::alloc::pick::Answer;
+use crate::alloc::space::Space;
+use crate::alloc::{Changes, MapRoot, Request, Shape, Urgency};
+use crate::format::{Generation, Run};
+
+fn space() -> Space {
+    let config = config(1);
+    let root = MapRoot::fresh(&config.geometry);
+    Space::new(&config, index(&config, root), BTreeMap::new())
+}
+
+fn out(space: &mut Space, blocks: u32) -> Run {
+    let request = Request {
+        blocks,
+        shape: Shape::Extent { max_pieces: 1 },
+        hint: 0,
+        urgency: Urgency::Normal,
+    };
+    match space.reserve(&request, &BTreeSet::new()) {
+        Answer::Granted(runs) => runs[0],
+        other => panic!("{other:?}"),
+    }
+}
+
+fn freeze(space: &mut Space, count: u32, used: &[Run], freed: &[Run]) {
+    let mut generation = Generation::first(1);
+    for _ in 0..count {
+        generation = generation.next();
+    }
+    let changes = Changes {
+        used: used.to_vec(),
+        freed: freed.to_vec(),
+    };
+    let sorted = Sorted::new(&space.geometry, changes);
+    space.begin(generation, sorted.freed);
+    for (group, change) in sorted.groups {
+        space.apply(group, &change, generation, &mut vec![0; 4096]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "not handed out")]
+fn giving_back_twice() {
+    let mut s = space();
+    let run = out(&mut s, 10);
+    s.undo(&[run]);
+    s.undo(&[run]);
+}
+
+#[test]
+#[should_panic(expected = "not handed out")]
+fn giving_back_more_than_was_had() {
+    let mut s = space();
+    let run = out(&mut s, 10);
+    s.undo(&[Run { len: 11, ..run }]);
+}
+
+#[test]
+#[should_panic(expected = "not handed out")]
+fn giving_back_what_is_being_discarded() {
+    let mut s = space();
+    let (run, _) = (out(&mut s, 10), out(&mut s, 10));
+    s.give_back(run);
+    s.discarding.insert(run);
+    s.give_back(run);
+}
+
+#[test]
+#[should_panic(expected = "a generation freed it")]
+fn giving_back_what_a_generation_freed() {
+    let mut s = space();
+    let (run, _) = (out(&mut s, 10), out(&mut s, 10));
+    freeze(&mut s, 0, &[run], &[run]);
+    s.give_back(run);
+}
+
+#[test]
+#[should_panic(expected = "not handed out")]
+fn using_what_was_not_handed_out() {
+    let mut s = space();
+    let run = out(&mut s, 10);
+    s.undo(&[run]);
+    freeze(&mut s, 0, &[run], &[]);
+}
+
+#[test]
+#[should_panic(expected = "freed but not used")]
+fn freeing_what_is_not_used() {
+    let mut s = space();
+    let run = out(&mut s, 10);
+    freeze(&mut s, 0, &[], &[run]);
+}
+
+#[test]
+#[should_panic(expected = "metadata or log was freed")]
+fn freeing_the_map() {
+    let mut s = space();
+    freeze(&mut s, 0, &[], &[Run::single(1)]);
+}
+
+#[test]
+#[should_panic(expected = "is released")]
+fn freezing_before_the_release() {
+    let mut s = space();
+    freeze(&mut s, 0, &[], &[]);
+    freeze(&mut s, 1, &[], &[]);
+}
+
+#[test]
+#[should_panic(expected = "kept but not freed")]
+fn keeping_what_was_not_freed() {
+    let mut s = space();
+    let run = out(&mut s, 10);
+    freeze(&mut s, 0, &[run], &[]);
+    s.release(Generation::first(1), vec![run]);
+}
