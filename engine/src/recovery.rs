@@ -218,8 +218,16 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     let sb = &opening.superblock;
     let block_size = core.forest.geometry.block_size;
 
+    let open_reader = || -> Result<LogReader> {
+        let reader = log_reader(&core.forest.device, sb)?;
+        Ok(if opening.report.clean {
+            reader.closed_cleanly()
+        } else {
+            reader
+        })
+    };
     let mut named = Vec::new();
-    let mut reader = log_reader(&core.forest.device, sb)?;
+    let mut reader = open_reader()?;
     while let Some(record) = reader.next_record()? {
         for op in Ops::new(record.ops) {
             if let LogOp::PutExtent { extents, .. } = op.map_err(|e| bad_record(record.csn, e))? {
@@ -240,12 +248,14 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     }
 
     let worker = core.forest.workers.mine()?;
-    let mut reader = log_reader(&core.forest.device, sb)?;
+    let mut replayed = 0;
+    let mut reader = open_reader()?;
     while let Some(record) = reader.next_record()? {
         replay_record(core, &worker, record.csn, record.ops)?;
-        opening.report.replayed += 1;
+        replayed += 1;
     }
     let tail = reader.tail().expect("the log was read to its end");
+    opening.report.replayed = replayed;
     opening.report.last_csn = tail.last_csn;
     opening.report.replay_nanos = begun.elapsed().as_nanos() as u64;
     Ok(tail)

@@ -51,6 +51,15 @@ pub fn assert_may_block(what: &str) {
     }
 }
 
+/// Runs `f` as if the thread held no latch.
+#[cfg(feature = "experiment-inline-cow")]
+pub fn ignoring_latches<T>(f: impl FnOnce() -> T) -> T {
+    let held = DEPTH.with(|d| d.replace(0));
+    let out = f();
+    DEPTH.with(|d| d.set(held));
+    out
+}
+
 /// Waits attempted under a latch since the process started. Always 0 in a
 /// correct build; each one also panics.
 pub fn waits_under_latch() -> u64 {
