@@ -3,6 +3,7 @@
 use std::fmt;
 
 use gaur::Error;
+use gaur_iodriver::IoErrorKind;
 
 /// How a command that found nothing wrong ends.
 pub(crate) const FINE: u8 = 0;
@@ -65,7 +66,9 @@ impl From<Error> for Failure {
 /// Lost or doubtful data is a finding; everything else is a refusal.
 fn code_of(error: &Error) -> u8 {
     match error {
-        _ => REFUSED, // XXX
+        Error::Damaged(_) | Error::Stopped(_) | Error::OutcomeUnknown { .. } => FOUND,
+        Error::Io(e) if matches!(e.kind, IoErrorKind::Failed | IoErrorKind::OutOfRange) => FOUND,
+        _ => REFUSED,
     }
 }
 

@@ -110,7 +110,7 @@ pub(super) fn crash(a: &CrashArgs) -> Outcome {
     let seed = a.seed.unwrap_or_else(|| rand::random::<u32>().into());
     let campaign = Campaign {
         path: a.path.clone(),
-        size: super::is_file(&a.path).then_some(a.size.0),
+        size: ours.then_some(a.size.0),
         force: a.force,
         rounds: a.rounds,
         seed,

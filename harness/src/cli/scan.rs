@@ -52,7 +52,7 @@ pub(super) struct ScanArgs {
 pub(super) fn scan(a: &ScanArgs) -> Outcome {
     let (store, tree) = a.at.read()?;
     let mut records = match &a.prefix {
-        Some(p) => tree.prefix(&p.0),
+        Some(p) => tree.prefix(&p.0)?,
         None => {
             let from = a
                 .from
@@ -68,7 +68,7 @@ pub(super) fn scan(a: &ScanArgs) -> Outcome {
                     "--from lies after --to; swap them, and use --reverse to go down",
                 ));
             }
-            tree.range((from, to))
+            tree.range((from, to))?
         }
     };
     if a.reverse {

@@ -15,6 +15,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gaur::{FormatOptions, Store};
+use gaur_iodriver::IoErrorKind;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -207,7 +208,7 @@ fn acks_of(acks: &[Ack], thread: u16) -> Vec<Ack> {
 
 /// `check` must find nothing.
 fn clean(c: &Campaign, when: &str) -> Result<(), Failure> {
-    let report = patiently(|| gaur::check(&c.path, &gaur::CheckOptions::default()))?;
+    let report = patiently(|| gaur::check(&c.path, &crate::shim::CheckOptions::default()))?;
     if report.clean {
         return Ok(());
     }
@@ -238,8 +239,8 @@ fn patiently<T>(mut open: impl FnMut() -> gaur::Result<T>) -> Result<T, Failure>
 }
 
 /// Whether the device is refused because another process has it open.
-fn is_held(_e: &gaur::Error) -> bool {
-    false // XXX
+fn is_held(e: &gaur::Error) -> bool {
+    matches!(e, gaur::Error::Io(e) if e.kind == IoErrorKind::Busy)
 }
 
 /// The command line that makes a child do what `orders` say.

@@ -173,7 +173,10 @@ impl State {
         let mut state = Self::default();
         let prefix = prefix(thread);
         for (tree, name) in (0_u8..).zip(TREES) {
-            for record in trees[usize::from(tree)].prefix(prefix.as_bytes()) {
+            for record in trees[usize::from(tree)]
+                .prefix(prefix.as_bytes())
+                .map_err(|e| e.to_string())?
+            {
                 let (key, value) = record.map_err(|e| format!("scan of {name}: {e}"))?;
                 let shown = crate::text::show(&key);
                 let number = std::str::from_utf8(&key[prefix.len()..])

@@ -50,6 +50,8 @@ pub(crate) struct StoreConfig {
     /// The longest that a buffered commit stays volatile; the engine's default if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) buffered_interval: Option<Span>,
+    /// Tell the device which blocks are free again.
+    pub(crate) discard: bool,
     /// For experiments: time added to each of the allocator's I/Os.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allocator_delay: Option<Span>,
@@ -71,6 +73,7 @@ impl Default for StoreConfig {
             log_size: None,
             checkpoint_interval: None,
             buffered_interval: None,
+            discard: false,
             allocator_delay: None,
             tree: crate::cli::DEFAULT_TREE.to_owned(),
         }
@@ -107,10 +110,10 @@ pub(crate) enum Driver {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub(crate) enum DurableBy {
-    /// Each log write carries `RWF_DSYNC`.
+    /// A write, then a flush of the device's cache.
+    WriteFlush,
+    /// A write with `RWF_DSYNC`.
     Dsync,
-    /// A write, then `fdatasync`.
-    Fdatasync,
 }
 
 /// `[load]`

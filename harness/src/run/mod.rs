@@ -204,7 +204,7 @@ fn check(config: &Config) -> Result<Option<Check>, Failure> {
     if !config.verify.check || interrupt::requested() {
         return Ok(None);
     }
-    let report = gaur::check(&config.store.path, &gaur::CheckOptions::default())?;
+    let report = gaur::check(&config.store.path, &crate::shim::CheckOptions::default())?;
     Ok(Some(Check {
         clean: report.clean,
         problems: report

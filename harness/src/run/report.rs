@@ -19,6 +19,9 @@ const COLUMNS: [&str; 10] = [
     "max",
 ];
 
+/// The longest line of counters.
+const WIDTH: usize = 110;
+
 /// The whole report.
 pub(crate) fn text(s: &Summary) -> String {
     let mut parts = vec![head(s)];
@@ -141,19 +144,37 @@ fn row(name: String, l: &Latency) -> Vec<String> {
     row
 }
 
-/// Counters by group, one per line.
+/// Counters by group, as many to a line as fit.
 pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Counter>>) -> String {
-    let rows = groups.iter().flat_map(|(group, counters)| {
-        counters.iter().map(move |(name, c)| {
+    let mut out = String::new();
+    for (group, counters) in groups {
+        let mut line = format!("  {group:<13}");
+        let mut empty = true;
+        for (name, c) in counters {
             let value = match c.unit {
                 "bytes" => units::bytes(c.value),
                 "ns" => units::nanos(c.value),
                 _ => units::count(c.value),
             };
-            vec![format!("{group}: {name}"), value]
-        })
-    });
-    output::table(["counter", "value"], rows)
+            // The unit says it already.
+            let name = name.trim_end_matches("_nanos").replace('_', " ");
+            let item = format!("{name} {value}");
+            if !empty && line.len() + item.len() > WIDTH {
+                out += &line;
+                out.push('\n');
+                line = " ".repeat(15);
+                empty = true;
+            }
+            if !empty {
+                line += ", ";
+            }
+            line += &item;
+            empty = false;
+        }
+        out += &line;
+        out.push('\n');
+    }
+    out.trim_end().to_owned()
 }
 
 fn tail(s: &Summary) -> String {

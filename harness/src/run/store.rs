@@ -20,8 +20,8 @@ impl From<Driver> for DriverChoice {
 impl From<DurableBy> for DurableMethod {
     fn from(d: DurableBy) -> Self {
         match d {
+            DurableBy::WriteFlush => Self::WriteFlush,
             DurableBy::Dsync => Self::Dsync,
-            DurableBy::Fdatasync => Self::Fdatasync,
         }
     }
 }
@@ -32,6 +32,7 @@ pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
         cache_bytes: c.cache.0,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
+        discard: c.discard,
         allocator_delay: c.allocator_delay.map(|s| s.0),
         ..OpenOptions::default()
     };
@@ -64,18 +65,31 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
         }
         (Create::Missing | Create::Fresh, _) => {}
     }
-    let is_file = !path.exists() || path.is_file();
+    if present && path.is_file() && std::fs::metadata(path).map(|m| m.len()).ok() != Some(c.size.0)
+    {
+        remove(path)?;
+    }
+    let makes_file = !path.exists();
     let o = FormatOptions {
         block_size: u32::try_from(c.block_size.0)
             .map_err(|_| Failure::refused("store.block_size is too large"))?,
         log_size: c.log_size.map(|s| s.0),
         // Only what is known to be a store of ours is replaced.
         force: present,
-        create_size: is_file.then_some(c.size.0),
+        create_size: makes_file.then_some(c.size.0),
         sparse: c.sparse,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
         ..FormatOptions::default()
     };
     Store::format(path, &o).map(drop).map_err(Failure::from)
+}
+
+/// Removes a store's file that nobody has open, so that it is made anew in
+/// another size.
+fn remove(path: &Path) -> Result<(), Failure> {
+    // Opening for writing takes the lock: a file in use stays.
+    gaur_iodriver::open(path, &gaur_iodriver::OpenOptions::default())
+        .map_err(|e| Failure::from(gaur::Error::Io(e)))?;
+    std::fs::remove_file(path).map_err(|e| Failure::file("remove", path, &e))
 }

@@ -170,6 +170,7 @@ impl Worker<'_> {
             Op::Scan => {
                 let seen: Vec<(Vec<u8>, Vec<u8>)> = tree
                     .range(self.keys[0].clone()..)
+                    .map_err(failed)?
                     .take(self.scan_length)
                     .collect::<Result<_, _>>()
                     .map_err(failed)?;
