@@ -2,7 +2,7 @@
 
 pub(crate) mod check;
 mod crash;
-mod device;
+pub(crate) mod device;
 mod format;
 mod inspect;
 mod point;

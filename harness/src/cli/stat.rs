@@ -1,6 +1,7 @@
 //! `gaur stat`.
 
 use clap::Args;
+use gaur::inspect::InspectOptions;
 use serde_json::json;
 
 use super::StoreArgs;
@@ -29,7 +30,7 @@ pub(super) struct StatArgs {
 
 pub(super) fn stat(a: &StatArgs) -> Outcome {
     let store = a.store.open(true)?;
-    let superblock = gaur::inspect::superblock(&a.store.path)?;
+    let superblock = gaur::inspect::superblock(&a.store.path, &InspectOptions::default())?;
     let recovery = store.recovery().clone();
     let (trees, notes, stats) = (store.tree_names(), store.notes(), store.stats());
     store.close()?;

@@ -4,7 +4,10 @@ use std::fs;
 use std::path::Path;
 
 use gaur::Store;
+use gaur_iodriver::describe;
 use serde::Serialize;
+
+use crate::cli::device;
 
 /// Facts that a reader of the figures must know.
 #[derive(Clone, Debug, Serialize)]
@@ -23,13 +26,17 @@ pub(crate) struct Environment {
     pub(crate) memory: u64,
     /// Whether the store is open with `O_DIRECT`; unknown if `/proc` does not tell.
     pub(crate) direct: Option<bool>,
-    /// What the engine says of itself: the driver, how writes are made durable …
+    /// The I/O driver.
+    pub(crate) driver: String,
+    /// The device, or the disk below a file: what `gaur device` shows.
+    pub(crate) device: Option<serde_json::Value>,
+    /// What is not as it was asked for.
     pub(crate) notes: Vec<String>,
 }
 
 impl Environment {
     /// Looks, while the store is open.
-    pub(crate) fn look(store: &Store, path: &Path) -> Self {
+    pub(crate) fn look(store: &Store, driver: String, path: &Path) -> Self {
         let text = |p: &str| fs::read_to_string(p).unwrap_or_default();
         let after = |text: &str, name: &str| {
             text.lines()
@@ -50,6 +57,8 @@ impl Environment {
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
             memory: kib << 10,
             direct: open_with_direct(path),
+            driver,
+            device: describe(path).ok().map(|d| device::as_json(&d, None)),
             notes: store.notes(),
         }
     }

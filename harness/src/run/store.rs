@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use gaur::inspect::InspectOptions;
 use gaur::{DriverChoice, DurableMethod, FormatOptions, OpenOptions, Store};
 
 use super::config::{Create, Driver, DurableBy, StoreConfig};
@@ -50,11 +51,22 @@ pub(crate) fn open(c: &StoreConfig) -> Result<Store, Failure> {
     Store::open(&c.path, &open_options(c)).map_err(Failure::from)
 }
 
+/// The name of the driver that an open by this configuration gets.
+pub(crate) fn driver(c: &StoreConfig) -> Result<String, Failure> {
+    let o = gaur_iodriver::OpenOptions {
+        read_only: true,
+        driver: c.driver.into(),
+        ..Default::default()
+    };
+    let opened = gaur_iodriver::open(&c.path, &o).map_err(gaur::Error::from)?;
+    Ok(opened.device.driver().to_owned())
+}
+
 /// Formats if the configuration asks for it. `may_replace` says that a store
 /// which is there may go; foreign data always stays.
 pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> {
     let path = Path::new(&c.path);
-    let present = path.exists() && gaur::inspect::superblock(path).is_ok();
+    let present = path.exists() && holds_store(c)?;
     match (c.create, present) {
         (Create::Never, _) | (Create::Missing, true) => return Ok(()),
         (Create::Fresh, true) if !may_replace => {
@@ -80,9 +92,21 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
         sparse: c.sparse,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
-        ..FormatOptions::default()
     };
     Store::format(path, &o).map(drop).map_err(Failure::from)
+}
+
+/// Whether there is a store, whole enough to be known as one.
+fn holds_store(c: &StoreConfig) -> Result<bool, Failure> {
+    let o = InspectOptions {
+        driver: c.driver.into(),
+        ..InspectOptions::default()
+    };
+    match gaur::inspect::superblock(&c.path, &o) {
+        Ok(_) => Ok(true),
+        Err(gaur::Error::NotAStore { .. }) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Removes a store's file that nobody has open, so that it is made anew in
