@@ -30,6 +30,7 @@ use crate::node::Child;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::worker::Workers;
+use crate::writeback::mend::Mend;
 
 pub(crate) use descend::Found;
 pub(crate) use descend::Toward;
@@ -48,6 +49,8 @@ pub(crate) struct Forest {
     pub(crate) pool: Pool,
     pub(crate) workers: Arc<Workers>,
     pub(crate) progress: Progress,
+    /// The durable generation, from which a damaged map is rebuilt.
+    pub(crate) mend: Mend,
     running: AtomicU64,
 }
 
@@ -59,6 +62,7 @@ impl Forest {
         cache: Cache,
         pool: Pool,
         running: Generation,
+        mend: Mend,
     ) -> Self {
         Self {
             device,
@@ -68,6 +72,7 @@ impl Forest {
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
+            mend,
             running: AtomicU64::new(running.0),
         }
     }
