@@ -178,10 +178,12 @@ impl Core {
             urgency: Urgency::Normal,
         };
         let runs = loop {
-            let answer = worker.counters.waiting(Wait::Reservation, || {
-                self.forest.pool.allocator().reserve(request)
-            });
-            match answer {
+            let ask = || {
+                worker.counters.waiting(Wait::Reservation, || {
+                    self.forest.pool.allocator().reserve(request)
+                })
+            };
+            match self.forest.mending(ask) {
                 Ok(runs) => break runs,
                 Err(crate::alloc::SpaceError::AfterGeneration { generation, .. }) => {
                     let patience = Duration::from_secs(60);

@@ -30,6 +30,7 @@ use crate::pool::Pool;
 use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
 
 /// What opening found and did.
@@ -92,6 +93,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         cache,
         Pool::new(alloc),
         Generation::first(sb.incarnation),
+        Mend::new(sb),
     );
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 

@@ -249,11 +249,9 @@ impl<'a> Op<'a> {
         let height = u64::from(root_level) + 1;
         loop {
             let need = 2 * height + 2 + self.ahead;
-            match self
-                .forest
-                .pool
-                .reserve(self.worker, need, hint, self.urgency)
-            {
+            let pool = &self.forest.pool;
+            let ask = || pool.reserve(self.worker, need, hint, self.urgency);
+            match self.forest.mending(ask) {
                 Ok(()) => return Ok(()),
                 // The extra for a batch may be more than there is: take what one
                 // descent needs.
