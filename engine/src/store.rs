@@ -138,6 +138,7 @@ impl Store {
         // From here on dropping `inner` ends the threads.
         let tail = recovery::replay(&mut opening)?;
         inner.recovery = opening.report;
+        core.forest.pool.allocator().warm_up();
         if !options.read_only {
             let sb = opening.superblock;
             let mut config = LogConfig::new(core.forest.geometry, sb.store_id, sb.incarnation);

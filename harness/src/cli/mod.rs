@@ -3,6 +3,7 @@
 pub(crate) mod check;
 mod crash;
 pub(crate) mod device;
+mod experiment;
 mod format;
 mod inspect;
 mod point;
@@ -55,6 +56,7 @@ enum Verb {
     Scan(scan::ScanArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
+    Experiment(experiment::ExperimentArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
 }
@@ -73,6 +75,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Scan(a) => scan::scan(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
+        Verb::Experiment(a) => experiment::experiment(&a),
         Verb::CrashChild(a) => crash::child(&a),
     }
 }
