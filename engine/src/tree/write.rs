@@ -133,11 +133,15 @@ impl<'a> Op<'a> {
         None
     }
 
-    /// Latches a leaf that was prepared before, if it is still the one for `key`.
-    /// May wait while other leaves with smaller keys are held.
+    /// Latches a leaf that was prepared before, if it is still the one for `key`
+    /// and its latch is to be had in a moment.
+    ///
+    /// Does not wait for it: since it was prepared the frame may have become any
+    /// other node, even one that the caller holds, so no order protects who waits.
+    /// Who gets nothing lets go of all and prepares again, and waits there.
     pub(crate) fn relatch(&self, frame: FrameId, tree: &TreeState, key: &[u8]) -> Option<Leaf<'a>> {
         let forest: &'a Forest = self.forest;
-        let guard = forest.cache.frame(frame).latch.lock();
+        let guard = forest.cache.frame(frame).latch.lock_soon()?;
         if forest.is_leaf_for(frame, tree, key, forest.running()) {
             return Some(Leaf {
                 frame,

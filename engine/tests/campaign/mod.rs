@@ -17,6 +17,8 @@
 //! acknowledged one, or one whose outcome is unknown. So threads need no keys of
 //! their own, and conflicting commits are checked for their order too.
 
+#![allow(dead_code)] // Each test uses a part.
+
 pub(crate) mod history;
 pub(crate) mod writer;
 
