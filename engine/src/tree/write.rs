@@ -11,7 +11,7 @@ use gaur_iodriver::sync::time::Duration;
 
 use crate::alloc::{SpaceError, Urgency};
 use crate::cache::{Exclusive, FrameId, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{BlockNo, BlockPtr, Generation, Run};
 use crate::node::{Bounds, Child, Page};
 use crate::pool::Pool;
@@ -199,14 +199,21 @@ impl<'a> Op<'a> {
 
     /// Takes frames without waiting. `None`: there were not enough, the gate was
     /// left, some time was waited, and the caller searches again.
+    ///
+    /// # Errors
+    /// If the store has stopped: dirty nodes are not written any more, so there may
+    /// never be a frame.
     pub(super) fn frames<const N: usize>(&mut self) -> Result<Option<[FrameId; N]>> {
         let mut got = [0; N];
         for i in 0..N {
-            match self.forest.cache.try_take() {
+            match self.forest.cache.try_take_to_write() {
                 Some(f) => got[i] = f,
                 None => {
                     got[..i].iter().for_each(|&f| self.forest.cache.put_back(f));
                     self.leave();
+                    if let Some(why) = self.forest.progress.stopped() {
+                        return Err(Error::Stopped(why));
+                    }
                     self.worker.counters.restarts_frame.add(1);
                     self.worker
                         .counters
