@@ -9,11 +9,13 @@
 
 pub mod alloc;
 mod cache;
+pub mod check;
 mod commit;
 mod core;
 pub mod error;
 pub mod format;
 mod format_store;
+pub mod inspect;
 pub mod log;
 mod node;
 mod options;
@@ -26,9 +28,11 @@ mod scan;
 mod stats;
 mod store;
 mod tree;
+mod walk;
 mod worker;
 mod writeback;
 
+pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
 pub use error::{Damage, Error, Result};
 pub use format::Csn;

@@ -20,6 +20,7 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::pointer::ADDR_BITS;
 use crate::format::superblock::{FLAG_CLEAN, Superblock};
 use crate::format::{BlockPtr, CATALOG, Csn, Generation, Geometry, Run, TreeId};
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
@@ -140,6 +141,13 @@ pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geomet
         capacity: sb.capacity,
         log_blocks: sb.log_blocks,
     };
+    let cannot = |detail: &str| Err(Damage::new("superblock", 0, detail).into());
+    if sb.log_blocks > sb.capacity || sb.capacity >> ADDR_BITS != 0 || sb.capacity == 0 {
+        return cannot("has a capacity or log length that cannot be");
+    }
+    if sb.map_slot > 1 || sb.map_untouched > 1 || sb.catalog_level > u32::from(u8::MAX) {
+        return cannot("has a slot or level that cannot be");
+    }
     let need = geometry.byte(sb.capacity);
     let have = device.geometry().capacity;
     if need > have {

@@ -2,7 +2,7 @@
 
 /// As many bits as a map block has: always whole words.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Bits(Box<[u64]>);
+pub(crate) struct Bits(Box<[u64]>);
 
 /// The words that `start .. start + len` touches, each with a mask of its bits.
 fn masks(start: u32, len: u32) -> impl Iterator<Item = (usize, u64)> {
@@ -23,13 +23,13 @@ fn masks(start: u32, len: u32) -> impl Iterator<Item = (usize, u64)> {
 
 impl Bits {
     /// All bits 0. `bits` is a multiple of 64.
-    pub(super) fn zeroed(bits: u32) -> Self {
+    pub(crate) fn zeroed(bits: u32) -> Self {
         debug_assert!(bits.is_multiple_of(64));
         Self(vec![0; bits as usize / 64].into_boxed_slice())
     }
 
     /// From the body of a map block: bit i is bit i % 8 of byte i / 8.
-    pub(super) fn from_bytes(bytes: &[u8]) -> Self {
+    pub(crate) fn from_bytes(bytes: &[u8]) -> Self {
         let words = bytes.chunks_exact(8);
         Self(
             words
@@ -39,58 +39,58 @@ impl Bits {
     }
 
     /// Writes the body of a map block.
-    pub(super) fn write_to(&self, bytes: &mut [u8]) {
+    pub(crate) fn write_to(&self, bytes: &mut [u8]) {
         for (chunk, word) in bytes.chunks_exact_mut(8).zip(&self.0) {
             chunk.copy_from_slice(&word.to_le_bytes());
         }
     }
 
     /// How many bits there are.
-    pub(super) fn len(&self) -> u32 {
+    pub(crate) fn len(&self) -> u32 {
         self.0.len() as u32 * 64
     }
 
     /// How many bits are 0.
-    pub(super) fn zeros(&self) -> u32 {
+    pub(crate) fn zeros(&self) -> u32 {
         self.0.iter().map(|w| w.count_zeros()).sum()
     }
 
     /// Sets a range.
-    pub(super) fn set(&mut self, start: u32, len: u32) {
+    pub(crate) fn set(&mut self, start: u32, len: u32) {
         for (word, mask) in masks(start, len) {
             self.0[word] |= mask;
         }
     }
 
     /// Clears a range.
-    pub(super) fn clear(&mut self, start: u32, len: u32) {
+    pub(crate) fn clear(&mut self, start: u32, len: u32) {
         for (word, mask) in masks(start, len) {
             self.0[word] &= !mask;
         }
     }
 
     /// Whether the whole range is 1.
-    pub(super) fn all_set(&self, start: u32, len: u32) -> bool {
+    pub(crate) fn all_set(&self, start: u32, len: u32) -> bool {
         masks(start, len).all(|(word, mask)| self.0[word] & mask == mask)
     }
 
     /// Whether the whole range is 0.
-    pub(super) fn all_clear(&self, start: u32, len: u32) -> bool {
+    pub(crate) fn all_clear(&self, start: u32, len: u32) -> bool {
         masks(start, len).all(|(word, mask)| self.0[word] & mask == 0)
     }
 
     /// Whether every bit set in `other` is set here.
-    pub(super) fn covers(&self, other: &Self) -> bool {
+    pub(crate) fn covers(&self, other: &Self) -> bool {
         self.0.iter().zip(&other.0).all(|(a, b)| a & b == *b)
     }
 
     /// The bits set here or in `other`.
-    pub(super) fn with(&self, other: &Self) -> Self {
+    pub(crate) fn with(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a | b).collect())
     }
 
     /// The bits set here and not in `other`.
-    pub(super) fn without(&self, other: &Self) -> Self {
+    pub(crate) fn without(&self, other: &Self) -> Self {
         Self(self.0.iter().zip(&other.0).map(|(a, b)| a & !b).collect())
     }
 
@@ -113,7 +113,7 @@ impl Bits {
     }
 
     /// The first run of zeros in `from .. end`, clipped to it, as start and length.
-    pub(super) fn zero_run(&self, from: u32, end: u32) -> Option<(u32, u32)> {
+    pub(crate) fn zero_run(&self, from: u32, end: u32) -> Option<(u32, u32)> {
         let start = self.next(from, 0);
         if start >= end {
             return None;
@@ -122,7 +122,7 @@ impl Bits {
     }
 
     /// The runs of zeros in `from .. end`, in order.
-    pub(super) fn zero_runs(&self, from: u32, end: u32) -> impl Iterator<Item = (u32, u32)> {
+    pub(crate) fn zero_runs(&self, from: u32, end: u32) -> impl Iterator<Item = (u32, u32)> {
         let mut at = from;
         std::iter::from_fn(move || {
             let (start, len) = self.zero_run(at, end)?;
@@ -133,7 +133,7 @@ impl Bits {
 
     /// The first run of at least `want` zeros in `from .. end`, or else the
     /// length of the longest there.
-    pub(super) fn find(&self, from: u32, end: u32, want: u32) -> Result<(u32, u32), u32> {
+    pub(crate) fn find(&self, from: u32, end: u32, want: u32) -> Result<(u32, u32), u32> {
         let mut longest = 0;
         for (start, len) in self.zero_runs(from, end) {
             if len >= want {
@@ -145,7 +145,7 @@ impl Bits {
     }
 
     /// The longest run of zeros, the first of several.
-    pub(super) fn longest(&self) -> Option<(u32, u32)> {
+    pub(crate) fn longest(&self) -> Option<(u32, u32)> {
         let runs = self.zero_runs(0, self.len());
         runs.max_by_key(|&(start, len)| (len, u32::MAX - start))
     }

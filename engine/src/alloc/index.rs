@@ -13,6 +13,8 @@ use crate::format::space::{self, INDEX_MAGIC, IndexEntry, SpaceHeader};
 use crate::format::{BlockNo, Generation, Geometry};
 
 use super::MapRoot;
+use super::bits::Bits;
+use super::space::fixed;
 
 /// The index. `levels[l][n]` is what is known of block n of level l: of a map
 /// block for level 0, of the root for the last.
@@ -133,6 +135,21 @@ impl Index {
         let expected = self.header(at, entry.slot);
         space::unseal(&expected, entry, block)
             .map_err(|why| Damage::new(kind(at), expected.place, why))
+    }
+
+    /// Checks a group's map block that was read, and takes the bits out.
+    pub(super) fn map_bits(&self, group: u64, block: &[u8]) -> Result<Bits, Damage> {
+        let header = self.unseal((0, group), block)?;
+        let map = Bits::from_bytes(&block[space::HEADER..]);
+        let zeros = map.zeros();
+        let wrong = |why| Err(Damage::new("map block", header.place, why));
+        if header.count != zeros || u64::from(zeros) != self.entry((0, group)).free {
+            return wrong("free count differs");
+        }
+        if !map.covers(&fixed(&self.geometry, group)) {
+            return wrong("metadata or log is marked free");
+        }
+        Ok(map)
     }
 
     fn children(&self, (level, number): Place) -> std::ops::Range<usize> {

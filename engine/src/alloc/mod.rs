@@ -47,7 +47,8 @@
 //! what to hand out, `change` what a generation changes), on `bits` and `runs`;
 //! `index` holds the index blocks, `load` reads them at the start; `handle` is
 //! what callers hold, `thread` the event loop, `freeze` its way through a
-//! checkpoint, `discard` the thread for discards.
+//! checkpoint, `discard` the thread for discards. `view` reads the map of a store
+//! that is only looked at.
 
 mod bits;
 mod change;
@@ -63,10 +64,13 @@ mod runs;
 mod serve;
 mod space;
 mod thread;
+mod view;
 
 #[cfg(test)]
 mod tests;
 
+pub(crate) use bits::Bits;
 pub use config::{AllocConfig, Changes, MapRoot, Request, Shape, SpaceError, Urgency};
 pub use counters::{Counts, Stats};
 pub use handle::{Allocator, Ticket};
+pub(crate) use view::MapView;

@@ -9,7 +9,6 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::error::Damage;
-use crate::format::space;
 use crate::format::{BlockNo, Generation, Geometry, Run};
 
 use super::AllocConfig;
@@ -80,6 +79,18 @@ pub(super) struct Space {
     pub(super) clock: u64,
     /// No ready group has a free run of this length; reset by what may change it.
     pub(super) none_of: u32,
+}
+
+/// What the geometry fixes in a group, and what lies behind the end, as a bitmap.
+pub(super) fn fixed(geometry: &Geometry, group: u64) -> Bits {
+    let mut bits = Bits::zeroed(geometry.group_blocks() as u32);
+    let start = geometry.group_start(group);
+    for run in geometry.fixed_ranges(group) {
+        bits.set((run.start - start) as u32, run.len);
+    }
+    let len = geometry.group_len(group) as u32;
+    bits.set(len, bits.len() - len);
+    bits
 }
 
 /// A run as seen from its group.
@@ -179,14 +190,7 @@ impl Space {
 
     /// What the geometry fixes, and what lies behind the end, as a bitmap.
     pub(super) fn fixed(&self, group: u64) -> Bits {
-        let mut bits = Bits::zeroed(self.geometry.group_blocks() as u32);
-        let start = self.geometry.group_start(group);
-        for run in self.geometry.fixed_ranges(group) {
-            bits.set((run.start - start) as u32, run.len);
-        }
-        let len = self.geometry.group_len(group) as u32;
-        bits.set(len, bits.len() - len);
-        bits
+        fixed(&self.geometry, group)
     }
 
     /// The group in memory. It must be [`Space::ready`].
@@ -208,7 +212,7 @@ impl Space {
     /// If it is not what the index says; the group is then damaged.
     pub(super) fn load(&mut self, group: u64, block: &[u8]) -> Result<(), Damage> {
         debug_assert!(self.cold(group));
-        let checked = self.check(group, block);
+        let checked = self.index.map_bits(group, block);
         match checked {
             Ok(map) => {
                 self.install_idle(group, map);
@@ -219,20 +223,6 @@ impl Space {
                 Err(damage)
             }
         }
-    }
-
-    fn check(&self, group: u64, block: &[u8]) -> Result<Bits, Damage> {
-        let header = self.index.unseal((0, group), block)?;
-        let map = Bits::from_bytes(&block[space::HEADER..]);
-        let zeros = map.zeros();
-        let wrong = |why| Err(Damage::new("map block", header.place, why));
-        if header.count != zeros || u64::from(zeros) != self.index.entry((0, group)).free {
-            return wrong("free count differs");
-        }
-        if !map.covers(&self.fixed(group)) {
-            return wrong("metadata or log is marked free");
-        }
-        Ok(map)
     }
 
     /// Puts a group into memory, and counts its free blocks anew.

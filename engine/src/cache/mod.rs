@@ -168,6 +168,12 @@ impl Cache {
         Page::new(self.arena.words(id))
     }
 
+    /// Asks the processor for the beginning of a frame's node.
+    #[inline]
+    pub(crate) fn prefetch(&self, id: FrameId) {
+        self.arena.prefetch(id);
+    }
+
     /// Takes a free frame without waiting. Asks for eviction when few are left.
     pub(crate) fn try_take(&self) -> Option<FrameId> {
         let frame = self.free.pop();

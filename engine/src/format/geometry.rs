@@ -174,7 +174,7 @@ impl Geometry {
 
     /// Whether a run lies wholly where data may lie.
     pub fn is_data(&self, run: Run) -> bool {
-        if run.len == 0 || run.end() > self.capacity {
+        if run.len == 0 || run.start >= self.capacity || run.end() > self.capacity {
             return false;
         }
         let group = self.group_of(run.start);

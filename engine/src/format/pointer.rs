@@ -54,7 +54,7 @@ impl Run {
 
     /// The block behind the last.
     pub fn end(self) -> BlockNo {
-        self.start + u64::from(self.len)
+        self.start.saturating_add(u64::from(self.len))
     }
 }
 
@@ -186,11 +186,12 @@ impl ExtentPtr {
         })
     }
 
-    /// The blocks it takes.
+    /// The blocks it takes; of a length that cannot be, more than any group has.
     pub fn run(self, block_size: u32) -> Run {
+        let blocks = self.bytes.div_ceil(u64::from(block_size));
         Run {
             start: self.addr,
-            len: self.bytes.div_ceil(u64::from(block_size)) as u32,
+            len: u32::try_from(blocks).unwrap_or(u32::MAX),
         }
     }
 }

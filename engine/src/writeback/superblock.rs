@@ -1,7 +1,8 @@
 //! Reading and writing the pair of superblocks.
 
-use gaur_iodriver::{Device, IoBuf};
+use gaur_iodriver::{Device, IoBuf, IoError};
 
+use crate::check::SuperblockFacts;
 use crate::error::{Damage, Error, Result};
 use crate::format::geometry::Geometry;
 use crate::format::superblock::{
@@ -40,18 +41,21 @@ pub(crate) struct Pair {
 ///
 /// # Errors
 /// [`Error::NotAStore`] if there is nothing of gaur here, [`Error::Damaged`] if
-/// both copies are broken, [`Error::UnknownFormat`] if the store is too new.
+/// both copies are broken, [`Error::Io`] if neither can be read,
+/// [`Error::UnknownFormat`] if the store is too new.
 pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Result<Pair> {
     let capacity = device.geometry().capacity;
     let mut found: Vec<Superblock> = Vec::new();
     let mut behind = Vec::new();
     let mut ours = false;
+    let mut failed = None;
     for copy in 0..2 {
-        match read_copy(device, copy, capacity)? {
+        match read_copy(device, copy, capacity) {
             Ok(sb) => found.push(sb),
-            Err((magic, why)) => {
-                ours |= magic;
-                behind.push((copy, why.to_owned()));
+            Err(unread) => {
+                ours |= unread.ours;
+                failed = failed.or(unread.failed);
+                behind.push((copy, unread.why));
             }
         }
     }
@@ -62,6 +66,8 @@ pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Resul
     else {
         return Err(if ours {
             Damage::new("superblock", 0, "neither copy verifies").into()
+        } else if let Some(e) = failed {
+            Error::Io(e)
         } else {
             Error::NotAStore {
                 path: path.to_owned(),
@@ -84,10 +90,42 @@ pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Resul
     Ok(Pair { newest, behind })
 }
 
-type Unread = (bool, &'static str);
+/// What both copies say, for reports.
+pub(crate) fn facts(device: &dyn Device, pair: &Pair) -> Vec<SuperblockFacts> {
+    let capacity = device.geometry().capacity;
+    let places = Geometry {
+        block_size: pair.newest.block_size,
+        capacity: pair.newest.capacity,
+        log_blocks: pair.newest.log_blocks,
+    };
+    let mut facts = Vec::new();
+    for copy in 0..2 {
+        let behind = pair.behind.iter().find(|b| b.0 == copy);
+        facts.push(SuperblockFacts {
+            copy,
+            place: places.superblock(copy),
+            decoded: read_copy(device, copy, capacity).ok(),
+            behind: behind.map(|b| b.1.clone()),
+        });
+    }
+    facts
+}
 
-fn read_copy(device: &dyn Device, copy: u32, capacity: u64) -> Result<Result<Superblock, Unread>> {
-    let mut why = (false, "no superblock here");
+/// Why a copy does not count.
+struct Unread {
+    /// There is something of ours.
+    ours: bool,
+    why: String,
+    /// It could not be read.
+    failed: Option<IoError>,
+}
+
+fn read_copy(device: &dyn Device, copy: u32, capacity: u64) -> Result<Superblock, Unread> {
+    let mut unread = Unread {
+        ours: false,
+        why: "no superblock here".to_owned(),
+        failed: None,
+    };
     for block_size in [4096u32, 8192, 16384] {
         let place = Geometry {
             block_size,
@@ -100,19 +138,24 @@ fn read_copy(device: &dyn Device, copy: u32, capacity: u64) -> Result<Result<Sup
             continue;
         }
         let mut buf = IoBuf::zeroed(block_size as usize);
-        device.read_at(offset, &mut buf)?;
+        if let Err(e) = device.read_at(offset, &mut buf) {
+            unread.why = e.to_string();
+            unread.failed = Some(e);
+            continue;
+        }
         match Superblock::unseal(copy, place, &buf) {
-            Ok(sb) if sb.block_size == block_size => return Ok(Ok(sb)),
+            Ok(sb) if sb.block_size == block_size => return Ok(sb),
             Ok(_) => {}
             Err(e) => {
-                let magic = Superblock::decode(&buf).magic == MAGIC;
-                if magic || !why.0 {
-                    why = (magic, e);
+                let ours = Superblock::decode(&buf).magic == MAGIC;
+                if unread.failed.is_none() && (ours || !unread.ours) {
+                    unread.ours = ours;
+                    unread.why = e.to_owned();
                 }
             }
         }
     }
-    Ok(Err(why))
+    Err(unread)
 }
 
 /// Refuses versions and features this code does not know.

@@ -24,8 +24,11 @@ macro_rules! contract {
             discard_as_the_geometry_says
             more_requests_than_the_depth
             drop_with_requests_in_flight
+            drop_waits_for_what_it_started
             drop_on_another_thread
             moves_to_its_owner_before_use
+            held_back_requests_go_on_by_themselves
+            durable_writes_reach_the_medium
             wake_before_wait
             wake_during_wait
             wakes_are_merged
@@ -33,6 +36,7 @@ macro_rules! contract {
             a_wake_comes_with_completions_in_flight
             waker_outlives_its_queue
             timeouts
+            an_idle_wait_takes_no_processor_time
             returns_at_once_if_too_few_in_flight
             queues_side_by_side
             large_transfers

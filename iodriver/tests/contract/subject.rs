@@ -15,7 +15,7 @@ pub(crate) const MIB: u64 = 1 << 20;
 /// An open device; the fields drop in order, the device first.
 pub(crate) struct Subject {
     pub(crate) device: Arc<dyn Device>,
-    _loop: Option<LoopDevice>,
+    loop_device: Option<LoopDevice>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -30,7 +30,7 @@ impl Subject {
     fn on(disk: &SimDisk) -> Option<Self> {
         Some(Self {
             device: disk.device(),
-            _loop: None,
+            loop_device: None,
             _dir: None,
         })
     }
@@ -52,6 +52,14 @@ impl Subject {
             }),
             ..SimOptions::default()
         }))
+    }
+
+    /// How many flushes the disk below has seen; known of loop devices.
+    pub(crate) fn flushes_seen(&self) -> Option<u64> {
+        let name = self.loop_device.as_ref()?.path().file_name()?;
+        let stat = std::path::Path::new("/sys/block").join(name).join("stat");
+        let text = std::fs::read_to_string(stat).ok()?;
+        text.split_ascii_whitespace().nth(15)?.parse().ok()
     }
 
     /// The same, slower.
@@ -79,7 +87,7 @@ impl Subject {
         assert_eq!(opened.device.driver(), name);
         Some(Self {
             device: opened.device,
-            _loop: None,
+            loop_device: None,
             _dir: Some(dir),
         })
     }
@@ -116,7 +124,7 @@ impl Subject {
         assert_eq!(opened.geometry.capacity, 32 * MIB);
         Some(Self {
             device: opened.device,
-            _loop: Some(loop_device),
+            loop_device: Some(loop_device),
             _dir: Some(dir),
         })
     }

@@ -329,6 +329,80 @@ pub(crate) fn drop_with_requests_in_flight(s: &Subject) {
     assert_ok(&[one(queue.as_mut(), read(1, 0, BLOCK))]);
 }
 
+pub(crate) fn drop_waits_for_what_it_started(s: &Subject) {
+    for round in 1..6 {
+        let mut queue = s.device.queue(8).expect("a queue");
+        let len = 2 * MIB as usize;
+        let mut requests = (0..8)
+            .map(|i| write(i, i * 2 * MIB, pattern(len, round * 10 + i)))
+            .collect();
+        queue.submit(&mut requests).expect("submit");
+        drop(queue);
+        let mut buf = IoBuf::zeroed(len);
+        for i in (0..8).rev() {
+            s.device.read_at(i * 2 * MIB, &mut buf).expect("read");
+            assert!(
+                buf[..] == pattern(len, round * 10 + i)[..],
+                "write {i} was not over when its queue was"
+            );
+        }
+    }
+}
+
+pub(crate) fn held_back_requests_go_on_by_themselves(s: &Subject) {
+    if s.device.driver() == "sim" {
+        println!("skipped: the simulator does nothing by itself");
+        return;
+    }
+    // What a wait starts must be with the device when it returns, not at the
+    // next call.
+    let mut queue = s.device.queue(1).expect("a queue");
+    let mut requests = (0..2)
+        .map(|i| write(i, i * BLOCK as u64, pattern(BLOCK, 70 + i)))
+        .collect();
+    queue.submit(&mut requests).expect("submit");
+    let mut out = Vec::new();
+    while out.is_empty() {
+        queue.wait(1, None, &mut out).expect("wait");
+    }
+    let start = Instant::now();
+    let mut buf = IoBuf::zeroed(BLOCK);
+    loop {
+        s.device.read_at(BLOCK as u64, &mut buf).expect("read");
+        if buf[..] == pattern(BLOCK, 71)[..] {
+            break;
+        }
+        assert!(start.elapsed() < LONG, "the second write lies about");
+        thread::sleep(Duration::from_millis(1));
+    }
+    finish(queue.as_mut());
+}
+
+pub(crate) fn durable_writes_reach_the_medium(s: &Subject) {
+    let Some(mut before) = s.flushes_seen() else {
+        return;
+    };
+    for method in DurableMethod::ALL {
+        let device = s.device.with_durable_method(method);
+        let mut queue = device.queue(1).expect("a queue");
+        assert_ok(&[one(queue.as_mut(), write(1, 0, pattern(BLOCK, 1)))]);
+        assert_eq!(
+            s.flushes_seen(),
+            Some(before),
+            "a plain write flushes nothing"
+        );
+        assert_ok(&[one(queue.as_mut(), durable_write(2, 0, pattern(BLOCK, 2)))]);
+        let after = s.flushes_seen().expect("known before");
+        assert!(after > before, "{method} did not reach the medium");
+        before = after;
+    }
+    let mut queue = s.device.queue(1).expect("a queue");
+    assert_ok(&[one(queue.as_mut(), flush(3))]);
+    s.device.flush().expect("flush");
+    let after = s.flushes_seen().expect("known before");
+    assert!(after >= before + 2);
+}
+
 pub(crate) fn drop_on_another_thread(s: &Subject) {
     let mut queue = s.device.queue(8).expect("a queue");
     let mut requests = (0..8)
@@ -481,6 +555,29 @@ pub(crate) fn timeouts(s: &Subject) {
         assert!(start.elapsed() < LONG, "looks alone must get on");
     }
     assert_ok(&out);
+}
+
+pub(crate) fn an_idle_wait_takes_no_processor_time(s: &Subject) {
+    let mut queue = s.device.queue(4).expect("a queue");
+    let waker = queue.waker();
+    for _ in 0..3 {
+        // What is left of a wake must not make the next wait spin.
+        waker.wake();
+        queue
+            .wait(usize::MAX, Some(LONG), &mut Vec::new())
+            .expect("wait");
+    }
+    let clock = || {
+        let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID);
+        Duration::from(time.expect("a clock"))
+    };
+    let before = clock();
+    let idle = Duration::from_millis(100);
+    queue
+        .wait(usize::MAX, Some(idle), &mut Vec::new())
+        .expect("wait");
+    let used = clock() - before;
+    assert!(used < idle / 4, "{used:?} of {idle:?}");
 }
 
 pub(crate) fn returns_at_once_if_too_few_in_flight(s: &Subject) {

@@ -1,0 +1,126 @@
+//! The log behind the checkpoint: read as recovery would.
+
+use std::collections::BTreeSet;
+
+use crate::error::{Damage, Error, Result};
+use crate::format::superblock::FLAG_CLEAN;
+use crate::format::{Csn, TreeId};
+use crate::log::{LogOp, Ops};
+use crate::recovery::{head_of, log_reader};
+
+use super::Checker;
+use super::ledger::Claim;
+use super::pieces::Piece;
+use super::report::LogFacts;
+
+impl Checker<'_> {
+    pub(super) fn log(&mut self) -> Result<()> {
+        self.progress("log", 0);
+        self.report.log = LogFacts {
+            head: head_of(&self.sb),
+            region: self.sb.log_blocks,
+            last_csn: self.sb.cut,
+            durable: self.sb.log_durable,
+            ..LogFacts::default()
+        };
+        let mut reader = log_reader(&self.device, &self.sb)?;
+        if self.sb.flags & FLAG_CLEAN != 0 {
+            reader = reader.closed_cleanly();
+        }
+        let mut known: BTreeSet<TreeId> = self.report.trees.iter().map(|t| t.id).collect();
+        loop {
+            match reader.next_record() {
+                Ok(Some(record)) => {
+                    self.report.log.commits_to_replay += 1;
+                    self.report.log.ops += u64::from(record.count);
+                    self.report.log.last_csn = record.csn;
+                    for op in Ops::new(record.ops) {
+                        match op {
+                            Ok(op) => self.op(record.csn, &op, &mut known),
+                            Err(why) => self.bad_op(record.csn, why),
+                        }
+                    }
+                }
+                Ok(None) => break,
+                Err(Error::Damaged(damage)) => {
+                    self.problem(damage);
+                    break;
+                }
+                Err(Error::Io(e)) => {
+                    let head = self.geometry.log_pieces().first().map_or(0, |p| p.start);
+                    self.problem(Damage::new("log block", head, e.to_string()));
+                    break;
+                }
+                Err(e) => return Err(e),
+            }
+        }
+        self.report.log.tail = reader.tail();
+        self.report.log.incarnation = reader.incarnation();
+        let (clean, left) = (
+            self.sb.flags & FLAG_CLEAN != 0,
+            self.report.log.commits_to_replay,
+        );
+        if clean && left > 0 {
+            let detail = format!("closed cleanly, but {left} commits lie in the log behind it");
+            self.problem(Damage::new("superblock", 0, detail));
+        }
+        self.verify_pieces()
+    }
+
+    fn bad_op(&mut self, csn: Csn, why: impl std::fmt::Display) {
+        let head = self.geometry.log_pieces().first().map_or(0, |p| p.start);
+        self.problem(Damage::new(
+            "log record",
+            head,
+            format!("commit {csn}: {why}"),
+        ));
+    }
+
+    fn op(&mut self, csn: Csn, op: &LogOp<'_>, known: &mut BTreeSet<TreeId>) {
+        match *op {
+            LogOp::CreateTree { tree, .. } => {
+                known.insert(tree);
+            }
+            LogOp::DropTree { tree, .. } => {
+                known.remove(&tree);
+            }
+            LogOp::Put { tree, .. } | LogOp::Delete { tree, .. } => {
+                self.names_tree(csn, tree, known);
+            }
+            LogOp::PutExtent { tree, key, extents } => {
+                self.names_tree(csn, tree, known);
+                for ptr in extents.iter() {
+                    let run = ptr.run(self.geometry.block_size);
+                    if !self.geometry.is_data(run) {
+                        let why = format!("names an extent outside the data, block {}", ptr.addr);
+                        self.bad_op(csn, why);
+                        continue;
+                    }
+                    let before = self.ledger.claim(run, Claim::Log);
+                    if before.taken > 0 {
+                        self.report.blocks.doubly_used += u64::from(before.taken);
+                        let detail = format!(
+                            "commit {csn} in the log names {} blocks that are in use already",
+                            before.taken
+                        );
+                        let damage = Damage::new("large value", before.first, detail);
+                        self.problem(damage.in_tree(tree));
+                    }
+                    self.report.log.extents.push(run);
+                    self.pieces.add(Piece {
+                        ptr,
+                        tree,
+                        leaf: 0,
+                        key: key.to_vec(),
+                    });
+                }
+            }
+        }
+    }
+
+    fn names_tree(&mut self, csn: Csn, tree: TreeId, known: &BTreeSet<TreeId>) {
+        if !known.contains(&tree) {
+            self.bad_op(csn, format!("names tree {tree}, which there is not"));
+        }
+    }
+}

@@ -1,0 +1,188 @@
+//! Looking at a store's structures, for people: tables of text.
+//!
+//! All of it opens read-only and writes nothing. What is damaged is shown as such
+//! where it can be; the rest is shown. For a verdict there is
+//! [`check`](crate::check()).
+
+mod log;
+mod map;
+mod superblock;
+mod tree;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gaur_iodriver::{Device, DriverChoice};
+
+use crate::error::Result;
+use crate::format::superblock::Superblock;
+use crate::format::{BlockNo, Geometry};
+use crate::recovery::geometry_of;
+use crate::writeback::superblock::read_pair;
+
+/// What was found: a title and tables.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Inspection {
+    /// What it shows.
+    pub title: String,
+    /// The tables.
+    pub sections: Vec<Section>,
+}
+
+/// One table.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// What it shows.
+    pub heading: String,
+    /// Names of the columns.
+    pub columns: Vec<String>,
+    /// The rows, each as long as `columns`.
+    pub rows: Vec<Vec<String>>,
+    /// Rows left out because of [`InspectOptions::limit`].
+    pub left_out: u64,
+}
+
+/// What to look at, and how much of it. `Default` suits most.
+#[derive(Clone, Debug)]
+pub struct InspectOptions {
+    /// Which driver to use.
+    pub driver: DriverChoice,
+    /// Rows of a table, at most.
+    pub limit: usize,
+    /// Of [`tree()`]: only the tree of this name.
+    pub tree: Option<String>,
+    /// Of [`tree()`]: only the node at this block.
+    pub node: Option<BlockNo>,
+    /// Of [`map()`]: all groups, also those that were never written.
+    pub all: bool,
+}
+
+impl Default for InspectOptions {
+    fn default() -> Self {
+        Self {
+            driver: DriverChoice::Auto,
+            limit: 100,
+            tree: None,
+            node: None,
+            all: false,
+        }
+    }
+}
+
+impl Section {
+    fn new(heading: impl Into<String>, columns: &[&str]) -> Self {
+        Self {
+            heading: heading.into(),
+            columns: columns.iter().map(|c| (*c).to_owned()).collect(),
+            ..Self::default()
+        }
+    }
+
+    fn pairs(heading: impl Into<String>) -> Self {
+        Self::new(heading, &["field", "value"])
+    }
+
+    fn pair(&mut self, name: &str, value: impl ToString) {
+        self.rows.push(vec![name.to_owned(), value.to_string()]);
+    }
+
+    /// Adds a row while there are fewer than `limit`.
+    fn row(&mut self, limit: usize, cells: Vec<String>) {
+        if self.rows.len() < limit {
+            self.rows.push(cells);
+        } else {
+            self.left_out += 1;
+        }
+    }
+}
+
+/// A store that is looked at.
+struct Subject {
+    device: Arc<dyn Device>,
+    geometry: Geometry,
+    sb: Superblock,
+}
+
+impl Subject {
+    fn new(device: Arc<dyn Device>) -> Result<Self> {
+        let sb = read_pair(device.as_ref(), "device", false)?.newest;
+        let geometry = geometry_of(&sb, device.as_ref())?;
+        Ok(Self {
+            device,
+            geometry,
+            sb,
+        })
+    }
+}
+
+fn open(path: &Path, options: &InspectOptions) -> Result<Arc<dyn Device>> {
+    let opened = gaur_iodriver::open(
+        path,
+        &gaur_iodriver::OpenOptions {
+            read_only: true,
+            driver: options.driver,
+            ..Default::default()
+        },
+    )?;
+    Ok(opened.device)
+}
+
+macro_rules! inspections {
+    ($($(#[$m:meta])* $name:ident, $on_device:ident, $module:ident;)*) => {$(
+        $(#[$m])*
+        ///
+        /// # Errors
+        /// [`Error::NotAStore`](crate::Error::NotAStore),
+        /// [`Error::UnknownFormat`](crate::Error::UnknownFormat),
+        /// [`Error::Damaged`](crate::Error::Damaged) if no superblock verifies,
+        /// [`Error::NoSuchTree`](crate::Error::NoSuchTree),
+        /// [`Error::Io`](crate::Error::Io), also if somebody has it open for writing.
+        pub fn $name(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
+            $on_device(open(path.as_ref(), options)?, options)
+        }
+
+        /// The same on a device that is open already.
+        ///
+        /// # Errors
+        #[doc = concat!("As [`", stringify!($name), "()`].")]
+        pub fn $on_device(
+            device: Arc<dyn Device>,
+            options: &InspectOptions,
+        ) -> Result<Inspection> {
+            $module::inspect(&Subject::new(device)?, options)
+        }
+    )*};
+}
+
+inspections! {
+    /// Both superblock copies, field by field.
+    superblock, superblock_device, superblock;
+    /// The log: where it begins and ends, and each log block of the region.
+    log, log_device, log;
+    /// The space map: its index, and each group.
+    map, map_device, map;
+    /// The trees: their shape by level; or one node.
+    tree, tree_device, tree;
+}
+
+/// Bytes as people read them.
+fn bytes(n: u64) -> String {
+    const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
+    if n < 1024 {
+        return format!("{n} B");
+    }
+    let mut value = n as f64 / 1024.0;
+    let mut unit = 0;
+    while value >= 1024.0 && unit + 1 < UNITS.len() {
+        value /= 1024.0;
+        unit += 1;
+    }
+    format!("{value:.1} {} ({n} B)", UNITS[unit])
+}
+
+fn percent(part: u64, whole: u64) -> String {
+    if whole == 0 {
+        return "–".to_owned();
+    }
+    format!("{:.1} %", 100.0 * part as f64 / whole as f64)
+}
