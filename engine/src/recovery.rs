@@ -92,6 +92,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         cache,
         Pool::new(alloc),
         Generation::first(sb.incarnation),
+        o.read_only,
     );
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 

@@ -23,7 +23,7 @@ use crate::alloc::Urgency;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::KIND_EXTENT;
-use crate::format::{Csn, ExtentPtr};
+use crate::format::{BlockPtr, Csn, ExtentPtr};
 use crate::log::{Record, Refused};
 use crate::node::{Incoming, Page, entry_words};
 use crate::pool::Pool;
@@ -53,6 +53,8 @@ pub(crate) enum Stamp<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Group {
     frame: u32,
+    /// The node that `frame` held then; address and birth.
+    node: BlockPtr,
     from: usize,
     to: usize,
 }
@@ -147,6 +149,7 @@ impl Core {
         }
         let mut groups = vec![Group {
             frame: leaf.frame,
+            node: leaf.node(),
             from: 0,
             to,
         }];
@@ -163,6 +166,7 @@ impl Core {
             let (leaf, to) = self.prepare(op, changes, from)?;
             groups.push(Group {
                 frame: leaf.frame,
+            node: leaf.node(),
                 from,
                 to,
             });
@@ -173,7 +177,7 @@ impl Core {
         for g in groups {
             let mine = &changes[g.from..g.to];
             let last = &mine[mine.len() - 1];
-            let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key);
+            let leaf = op.relatch(g.frame, g.node, mine[0].tree, mine[0].key);
             let ready = leaf
                 .as_ref()
                 .is_some_and(|l| l.page.covers(last.key) && has_room(l.page, mine));

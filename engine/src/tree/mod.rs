@@ -49,6 +49,8 @@ pub(crate) struct Forest {
     pub(crate) pool: Pool,
     pub(crate) workers: Arc<Workers>,
     pub(crate) progress: Progress,
+    /// Nothing is written: dirty nodes stay in memory.
+    pub(crate) read_only: bool,
     running: AtomicU64,
 }
 
@@ -60,6 +62,7 @@ impl Forest {
         cache: Cache,
         pool: Pool,
         running: Generation,
+        read_only: bool,
     ) -> Self {
         Self {
             device,
@@ -69,6 +72,7 @@ impl Forest {
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
+            read_only,
             running: AtomicU64::new(running.0),
         }
     }

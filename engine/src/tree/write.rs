@@ -40,6 +40,13 @@ pub(crate) struct Leaf<'a> {
     pub(crate) guard: Exclusive<'a>,
 }
 
+impl Leaf<'_> {
+    /// Which node it is, by address and birth.
+    pub(crate) fn node(&self) -> BlockPtr {
+        BlockPtr::unwritten(self.page.addr(), self.page.birth())
+    }
+}
+
 /// A write operation under way.
 #[derive(Debug)]
 pub(crate) struct Op<'a> {
@@ -52,6 +59,8 @@ pub(crate) struct Op<'a> {
     restarts: (Generation, u64),
     /// Whether a checkpoint was waited for because the store was full.
     asked_for_space: bool,
+    /// How often in a row there was no frame.
+    frame_waits: u32,
     /// How many more blocks a restart reserves, for the rest of a batch.
     pub(crate) ahead: u64,
 }
@@ -66,6 +75,7 @@ impl<'a> Op<'a> {
             urgency,
             restarts: (Generation(0), 0),
             asked_for_space: false,
+            frame_waits: 0,
             ahead: 0,
         }
     }
@@ -134,10 +144,19 @@ impl<'a> Op<'a> {
     }
 
     /// Latches a leaf that was prepared before, if it is still the one for `key`.
-    /// May wait while other leaves with smaller keys are held.
-    pub(crate) fn relatch(&self, frame: FrameId, tree: &TreeState, key: &[u8]) -> Option<Leaf<'a>> {
+    /// May wait while other leaves with smaller keys are held; so only as long as
+    /// the frame holds the node that was prepared. Another leaf in the same frame
+    /// might come before those held, and its holder wait for one of them.
+    pub(crate) fn relatch(
+        &self,
+        frame: FrameId,
+        node: BlockPtr,
+        tree: &TreeState,
+        key: &[u8],
+    ) -> Option<Leaf<'a>> {
         let forest: &'a Forest = self.forest;
-        let guard = forest.cache.frame(frame).latch.lock();
+        let f = forest.cache.frame(frame);
+        let guard = f.latch.lock_while(|| f.holds(node))?;
         if forest.is_leaf_for(frame, tree, key, forest.running()) {
             return Some(Leaf {
                 frame,
@@ -207,10 +226,12 @@ impl<'a> Op<'a> {
                     self.worker
                         .counters
                         .waiting(Wait::Frame, || self.forest.cache.wait_for_frame());
+                    self.forest.check_frames(&mut self.frame_waits)?;
                     return Ok(None);
                 }
             }
         }
+        self.frame_waits = 0;
         Ok(Some(got))
     }
 
