@@ -177,7 +177,8 @@ impl Core {
         for g in groups {
             let mine = &changes[g.from..g.to];
             let last = &mine[mine.len() - 1];
-            let leaf = op.relatch(g.frame, g.node, mine[0].tree, mine[0].key);
+            let held = || leaves.iter().any(|(l, ..)| l.frame == g.frame);
+            let leaf = op.relatch(g.frame, g.node, mine[0].tree, mine[0].key, held);
             let ready = leaf
                 .as_ref()
                 .is_some_and(|l| l.page.covers(last.key) && has_room(l.page, mine));

@@ -146,17 +146,20 @@ impl<'a> Op<'a> {
     /// Latches a leaf that was prepared before, if it is still the one for `key`.
     /// May wait while other leaves with smaller keys are held; so only as long as
     /// the frame holds the node that was prepared. Another leaf in the same frame
-    /// might come before those held, and its holder wait for one of them.
+    /// might come before those held, and its holder wait for one of them. `held`:
+    /// whether this thread has that frame latched itself, since two of its leaves
+    /// have become one.
     pub(crate) fn relatch(
         &self,
         frame: FrameId,
         node: BlockPtr,
         tree: &TreeState,
         key: &[u8],
+        held: impl Fn() -> bool,
     ) -> Option<Leaf<'a>> {
         let forest: &'a Forest = self.forest;
         let f = forest.cache.frame(frame);
-        let guard = f.latch.lock_while(|| f.holds(node))?;
+        let guard = f.latch.lock_while(|| f.holds(node) && !held())?;
         if forest.is_leaf_for(frame, tree, key, forest.running()) {
             return Some(Leaf {
                 frame,
