@@ -626,7 +626,7 @@ fn trees_are_made_while_commits_and_checkpoints_run() {
                 s.spawn(move || {
                     let mut r = rng::seeded(seed ^ t);
                     let mut mine = Vec::new();
-                    for n in 0..60 {
+                    for n in 0..300 {
                         if Instant::now() > end {
                             break;
                         }
