@@ -409,6 +409,7 @@ fn a_damaged_map_is_found_and_rebuilt() {
                     }
                 }
                 store.checkpoint().unwrap();
+                store.checkpoint().unwrap();
                 let rebuilt = store.stats().get("allocator", "groups_rebuilt").unwrap();
                 assert!(rebuilt >= 1, "{what} {place}");
                 assert!(store.notes().iter().any(|n| n.contains("rebuilt")));
