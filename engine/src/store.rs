@@ -14,7 +14,6 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
-use crate::format::superblock::FLAG_CLEAN;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
@@ -178,9 +177,12 @@ impl Store {
         &self.inner.recovery
     }
 
-    /// What is not as it was asked for: another driver, no `O_DIRECT`.
+    /// What is not as it was asked for (another driver, no `O_DIRECT`), and what of
+    /// the space map was damaged and was rebuilt, or cannot be.
     pub fn notes(&self) -> Vec<String> {
-        self.inner.notes.clone()
+        let mut notes = self.inner.notes.clone();
+        notes.extend(self.core().forest.mend.notes());
+        notes
     }
 
     /// The tree of that name; made if there is none.
@@ -461,7 +463,7 @@ impl Inner {
                 Some(why) => Err(Error::Stopped(why)),
                 None => {
                     core.empty_stashes();
-                    c.checkpoint(core, FLAG_CLEAN)
+                    c.close(core)
                 }
             };
             if let Err(e) = &result {

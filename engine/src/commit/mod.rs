@@ -3,13 +3,14 @@
 //! 1. *Prepare* (may wait, holds nothing while it does): bring the leaves in, make
 //!    them writable, see that there is room.
 //! 2. *Latch* all leaves, in key order, and look again. If one is no longer ready,
-//!    release all and prepare again.
+//!    or not free at once, release all and prepare again.
 //! 3. *Append* to the log, which draws the CSN. If the log refuses, release all,
 //!    wait, begin again; nothing has happened.
 //! 4. *Apply* to the latched leaves. This cannot fail: room, blocks and frames
 //!    are there. Release; visible once all lower commits are.
 //!
-//! Steps 2 to 4 are inside the generation gate and wait for nothing but latches.
+//! Steps 2 to 4 are inside the generation gate and wait for nothing. (A single
+//! leaf stays latched from step 1 on.)
 //! Since all leaves of a commit stay latched from before its CSN is drawn until it
 //! is applied, the log's order and the order of conflicting changes are one, and
 //! no reader meets half a commit.

@@ -31,6 +31,7 @@ use crate::node::Child;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::worker::Workers;
+use crate::writeback::mend::Mend;
 
 pub(crate) use descend::Found;
 pub(crate) use descend::Toward;
@@ -49,6 +50,8 @@ pub(crate) struct Forest {
     pub(crate) pool: Pool,
     pub(crate) workers: Arc<Workers>,
     pub(crate) progress: Progress,
+    /// The durable generation, from which a damaged map is rebuilt.
+    pub(crate) mend: Mend,
     running: AtomicU64,
 }
 
@@ -60,6 +63,7 @@ impl Forest {
         cache: Cache,
         pool: Pool,
         running: Generation,
+        mend: Mend,
     ) -> Self {
         Self {
             device,
@@ -69,6 +73,7 @@ impl Forest {
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
+            mend,
             running: AtomicU64::new(running.0),
         }
     }
