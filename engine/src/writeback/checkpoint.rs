@@ -131,12 +131,14 @@ impl Checkpointer {
         let _ = self.reserve_catalog(core);
         self.mend(core);
         while !core.closing.load(Ordering::Acquire) {
-            let asked = core.progress().asked_within(interval);
+            core.progress().asked_within(interval);
             if core.closing.load(Ordering::Acquire) {
                 break;
             }
             self.unpin(core);
-            if !asked && core.last_drawn() == self.superblock.cut {
+            let news =
+                core.last_drawn() != self.superblock.cut || core.forest.cache.dirty_frames() > 0;
+            if !news && !core.progress().is_wanted() {
                 continue;
             }
             if let Err(e) = self.checkpoint(core, 0) {
