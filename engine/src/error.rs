@@ -72,6 +72,13 @@ pub enum Error {
         max: usize,
     },
 
+    /// The batch touches more leaves than the cache can hold for it.
+    #[error("the batch touches more than {max} nodes; split it, or give the store a larger cache")]
+    BatchTooWide {
+        /// The most nodes a batch may touch with this cache.
+        max: usize,
+    },
+
     /// There is no store here.
     #[error("{path}: no gaur store here ({detail}); `gaur format` makes one")]
     NotAStore {

@@ -69,7 +69,8 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     if !o.read_only {
         sb.flags &= !FLAG_CLEAN;
         let first = pair.behind.first().map_or(0, |b| b.0);
-        write_pair(device.as_ref(), &geometry, &sb, first)?;
+        let flush = || Ok(device.flush()?);
+        write_pair(device.as_ref(), &geometry, &sb, first, &flush)?;
     }
 
     let mut alloc_config = AllocConfig::new(geometry, sb.store_id);

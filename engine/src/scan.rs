@@ -35,6 +35,8 @@ pub struct Scan {
     ready: VecDeque<(Vec<u8>, u8, Vec<u8>)>,
     /// Where the walk goes on; `None`: it is over.
     next: Option<Position>,
+    /// Leaves that were not in memory when the scan came to them.
+    misses: u32,
 }
 
 /// A place between leaves.
@@ -84,6 +86,7 @@ impl Scan {
             reverse: false,
             ready: VecDeque::new(),
             next: None,
+            misses: 0,
         };
         scan.start();
         Ok(scan)
@@ -175,12 +178,13 @@ impl Scan {
         }
     }
 
-    fn read_leaf(&self, position: &Position) -> Result<Option<Piece>> {
+    fn read_leaf(&mut self, position: &Position) -> Result<Option<Piece>> {
         let toward = match position {
             Position::At(k) => Toward::Key(k),
             Position::Before(k) => Toward::Before(k.as_deref()),
         };
-        let forest = &self.core.forest;
+        let core = self.core.clone();
+        let forest = &core.forest;
         let mut carry = Carry::default();
         self.worker.counters.scan_leaves.add(1);
         loop {
@@ -196,6 +200,24 @@ impl Scan {
                     }));
                 }
                 missing => {
+                    // The further a scan goes, the further it reads ahead.
+                    let count = forest.read_ahead().min(1 << self.misses.min(6));
+                    self.misses += 1;
+                    if let Found::Missing {
+                        parent,
+                        level: Some(0),
+                        ..
+                    } = missing
+                        && forest.prefetch_siblings(
+                            &self.worker,
+                            &self.tree,
+                            parent,
+                            self.reverse,
+                            count,
+                        )?
+                    {
+                        continue;
+                    }
                     forest.bring_in(&self.worker, &self.tree, missing, &mut carry)?;
                     continue;
                 }

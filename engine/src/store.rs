@@ -137,6 +137,7 @@ impl Store {
         // From here on dropping `inner` ends the threads.
         let tail = recovery::replay(&mut opening)?;
         inner.recovery = opening.report;
+        core.forest.pool.allocator().warm_up();
         if !options.read_only {
             let sb = opening.superblock;
             let mut config = LogConfig::new(core.forest.geometry, sb.store_id, sb.incarnation);
@@ -488,11 +489,15 @@ impl Inner {
         handle.join().ok()
     }
 
+    /// Ends the evictor, and lets go of the workers' queues, which hold the device.
     fn end_evictor(&self) {
         self.core.closing.store(true, Ordering::Release);
         self.core.forest.cache.ask_for_frames();
         if let Some(handle) = self.evictor.lock().take() {
             let _ = handle.join();
+        }
+        for w in self.core.forest.workers.all() {
+            *w.queue.lock() = None;
         }
     }
 }

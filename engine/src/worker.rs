@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_utils::CachePadded;
+use gaur_iodriver::Queue;
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex};
 
@@ -47,6 +48,9 @@ pub(crate) struct Worker {
     /// Least CSN of the views this worker opened, or [`NO_VIEW`].
     oldest_view: CachePadded<AtomicU64>,
     views: ShortMutex<Vec<Csn>>,
+    misses_seen: AtomicU64,
+    /// For reads that go to the device together; with the thread that made it.
+    pub(crate) queue: Mutex<Option<(thread::ThreadId, Box<dyn Queue>)>>,
     pub(crate) journal: ShortMutex<Journal>,
     pub(crate) stash: ShortMutex<Vec<Run>>,
     pub(crate) counters: CachePadded<WorkerCounters>,
@@ -265,6 +269,12 @@ impl Worker {
         views.swap_remove(at);
         let oldest = views.iter().copied().min().unwrap_or(NO_VIEW);
         self.oldest_view.store(oldest, Ordering::SeqCst);
+    }
+
+    /// Whether nodes were missing since the last time this was asked.
+    pub(crate) fn missed_lately(&self) -> bool {
+        let now = self.counters.misses.get();
+        self.misses_seen.swap(now, Ordering::Relaxed) != now
     }
 
     /// Notes that a block came into use.

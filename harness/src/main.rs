@@ -1,3 +1,27 @@
-//! `gaur`, the command-line tool.
+//! `gaur`, the command-line tool: makes stores, runs workloads, reports latency,
+//! inspects and checks.
 
-fn main() {}
+mod blockdev;
+mod cli;
+mod crash;
+mod experiment;
+mod failure;
+mod interrupt;
+mod memory;
+mod output;
+mod progress;
+mod run;
+mod text;
+mod units;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+fn main() -> ExitCode {
+    let outcome = cli::dispatch(cli::Cli::parse());
+    ExitCode::from(outcome.unwrap_or_else(|failure| {
+        eprintln!("gaur: {failure}");
+        failure.code
+    }))
+}

@@ -92,6 +92,17 @@ impl Latch {
         self.try_version().and_then(|v| self.try_upgrade(v))
     }
 
+    /// Locks if the latch becomes free in a moment; never parks.
+    pub(crate) fn lock_soon(&self) -> Option<Exclusive<'_>> {
+        (0..SPINS).find_map(|_| {
+            let guard = self.try_lock();
+            if guard.is_none() {
+                std::hint::spin_loop();
+            }
+            guard
+        })
+    }
+
     /// Locks, waiting as long as it takes.
     #[inline]
     pub(crate) fn lock(&self) -> Exclusive<'_> {

@@ -3,13 +3,14 @@
 //! 1. *Prepare* (may wait, holds nothing while it does): bring the leaves in, make
 //!    them writable, see that there is room.
 //! 2. *Latch* all leaves, in key order, and look again. If one is no longer ready,
-//!    release all and prepare again.
+//!    or not free at once, release all and prepare again.
 //! 3. *Append* to the log, which draws the CSN. If the log refuses, release all,
 //!    wait, begin again; nothing has happened.
 //! 4. *Apply* to the latched leaves. This cannot fail: room, blocks and frames
 //!    are there. Release; visible once all lower commits are.
 //!
-//! Steps 2 to 4 are inside the generation gate and wait for nothing but latches.
+//! Steps 2 to 4 are inside the generation gate and wait for nothing. (A single
+//! leaf stays latched from step 1 on.)
 //! Since all leaves of a commit stay latched from before its CSN is drawn until it
 //! is applied, the log's order and the order of conflicting changes are one, and
 //! no reader meets half a commit.
@@ -140,6 +141,7 @@ impl Core {
         op: &mut Op<'a>,
         changes: &[Change<'_>],
     ) -> Result<Option<Vec<(Leaf<'a>, usize, usize)>>> {
+        let mut ahead = self.look_ahead(op, changes, 0)?;
         let (leaf, to) = self.prepare(op, changes, 0)?;
         if to == changes.len() {
             return Ok(Some(vec![(leaf, 0, to)]));
@@ -151,7 +153,14 @@ impl Core {
         }];
         leaf.guard.release_unchanged();
         while let Some(from) = groups.last().map(|g| g.to).filter(|&to| to < changes.len()) {
+            let most = self.forest.cache.frames() / 4;
+            if groups.len() > most {
+                return Err(Error::BatchTooWide { max: most });
+            }
             op.ahead = (changes.len() - from) as u64;
+            if from >= ahead {
+                ahead = self.look_ahead(op, changes, from)?;
+            }
             let (leaf, to) = self.prepare(op, changes, from)?;
             groups.push(Group {
                 frame: leaf.frame,
@@ -182,6 +191,19 @@ impl Core {
             }
         }
         Ok(Some(leaves))
+    }
+
+    /// Reads what the next changes will need in one go; returns up to which. Only
+    /// while this worker meets misses at all: looking costs a descent a key.
+    fn look_ahead(&self, op: &mut Op<'_>, changes: &[Change<'_>], from: usize) -> Result<usize> {
+        if changes.len() - from < 2 || !op.worker.missed_lately() {
+            return Ok(changes.len());
+        }
+        op.leave();
+        let to = changes.len().min(from + 4 * self.forest.read_ahead());
+        let keys = changes[from..to].iter().map(|c| (c.tree, c.key));
+        self.forest.prefetch_keys(op.worker, keys)?;
+        Ok(to)
     }
 
     /// The latched leaf for change `from`, with room for it and for those behind it

@@ -95,7 +95,7 @@ impl Forest {
 
     /// Puts a clean node into a frame and its hint into the parent. False if the
     /// parent changed meanwhile.
-    fn install(
+    pub(super) fn install(
         &self,
         worker: &Worker,
         tree: &TreeState,

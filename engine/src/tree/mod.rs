@@ -16,6 +16,7 @@ mod cow;
 mod descend;
 mod load;
 mod merge;
+mod prefetch;
 mod split;
 mod write;
 

@@ -11,7 +11,7 @@ use gaur_iodriver::sync::time::Duration;
 
 use crate::alloc::{SpaceError, Urgency};
 use crate::cache::{Exclusive, FrameId, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{BlockNo, BlockPtr, Generation, Run};
 use crate::node::{Bounds, Child, Page};
 use crate::pool::Pool;
@@ -133,11 +133,15 @@ impl<'a> Op<'a> {
         None
     }
 
-    /// Latches a leaf that was prepared before, if it is still the one for `key`.
-    /// May wait while other leaves with smaller keys are held.
+    /// Latches a leaf that was prepared before, if it is still the one for `key`
+    /// and its latch is to be had in a moment.
+    ///
+    /// Does not wait for it: since it was prepared the frame may have become any
+    /// other node, even one that the caller holds, so no order protects who waits.
+    /// Who gets nothing lets go of all and prepares again, and waits there.
     pub(crate) fn relatch(&self, frame: FrameId, tree: &TreeState, key: &[u8]) -> Option<Leaf<'a>> {
         let forest: &'a Forest = self.forest;
-        let guard = forest.cache.frame(frame).latch.lock();
+        let guard = forest.cache.frame(frame).latch.lock_soon()?;
         if forest.is_leaf_for(frame, tree, key, forest.running()) {
             return Some(Leaf {
                 frame,
@@ -195,14 +199,21 @@ impl<'a> Op<'a> {
 
     /// Takes frames without waiting. `None`: there were not enough, the gate was
     /// left, some time was waited, and the caller searches again.
+    ///
+    /// # Errors
+    /// If the store has stopped: dirty nodes are not written any more, so there may
+    /// never be a frame.
     pub(super) fn frames<const N: usize>(&mut self) -> Result<Option<[FrameId; N]>> {
         let mut got = [0; N];
         for i in 0..N {
-            match self.forest.cache.try_take() {
+            match self.forest.cache.try_take_to_write() {
                 Some(f) => got[i] = f,
                 None => {
                     got[..i].iter().for_each(|&f| self.forest.cache.put_back(f));
                     self.leave();
+                    if let Some(why) = self.forest.progress.stopped() {
+                        return Err(Error::Stopped(why));
+                    }
                     self.worker.counters.restarts_frame.add(1);
                     self.worker
                         .counters

@@ -218,7 +218,8 @@ impl Checkpointer {
             .freeze(generation, Changes { used, freed })
             .wait()?;
         let head = core.log().cut_head(&cut)?;
-        forest.device.flush()?;
+        let flush = || core.log().flush_beside(forest.device.as_ref());
+        flush()?;
 
         let mut sb = self.superblock;
         sb.generation = generation.0;
@@ -230,7 +231,7 @@ impl Checkpointer {
         sb.log_chain = head.chain;
         sb.log_durable = core.log().durable_position();
         sb.flags = (sb.flags & !FLAG_CLEAN) | flags;
-        write_pair(forest.device.as_ref(), &forest.geometry, &sb, 0)?;
+        write_pair(forest.device.as_ref(), &forest.geometry, &sb, 0, &flush)?;
         self.superblock = sb;
         durable.superblock = sb;
 

@@ -40,10 +40,14 @@ struct Write {
     image: IoBuf,
 }
 
-/// The evictor thread's body; ends when the store closes or a write fails.
+/// The evictor thread's body; ends when the store closes. After a failed write it
+/// goes on with clean nodes, for reads go on.
 pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>) {
-    if let Err(e) = serve(core, queue.as_mut()) {
+    while let Err(e) = serve(core, queue.as_mut()) {
         core.fail(&e);
+        if core.forest.workers.mine().is_err() {
+            return;
+        }
     }
 }
 
@@ -68,6 +72,10 @@ fn serve(core: &Core, queue: &mut dyn Queue) -> Result<()> {
             };
             if done == 0 {
                 idle += 1;
+                if core.read_only && idle == 50 && cache.dirty_frames() > cache.frames() / 2 {
+                    core.progress()
+                        .stop("cache_bytes is too small to replay the log in memory");
+                }
                 core.progress().ask();
                 gaur_iodriver::sync::thread::sleep(Duration::from_micros(200));
             }

@@ -1,0 +1,156 @@
+//! `gaur format`.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use gaur::{FormatOptions, FormatReport, Store};
+use serde_json::json;
+
+use crate::failure::{FINE, Failure, Outcome};
+use crate::run::config::{Driver, DurableBy};
+use crate::units::Size;
+use crate::{output, units};
+
+const HELP: &str = "\
+A device that is mounted or held by another process is refused, always. One that
+carries other data or a store is refused unless --force is given.
+
+Examples:
+  gaur format /dev/loop0                  the whole device
+  gaur format demo.store --size 1GiB      a file, preallocated
+  gaur format demo.store --size 1GiB --sparse --log-size 64MiB";
+
+/// Make a store on a device or in a file.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct FormatArgs {
+    /// The device or file.
+    path: PathBuf,
+    /// The size of a file that is made; a device or an existing file is used whole.
+    #[arg(long, value_name = "SIZE")]
+    size: Option<Size>,
+    /// Bytes per block: 4KiB, 8KiB or 16KiB.
+    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
+    block_size: Size,
+    /// The size of the log; by the store's size if absent.
+    #[arg(long, value_name = "SIZE")]
+    log_size: Option<Size>,
+    /// Format even if other data or a store is there.
+    #[arg(long)]
+    force: bool,
+    /// Leave a file sparse instead of preallocating it.
+    #[arg(long)]
+    sparse: bool,
+    /// The I/O driver.
+    #[arg(long, value_enum, default_value_t)]
+    driver: Driver,
+    /// How writes are made durable; measured if absent.
+    #[arg(long, value_enum, value_name = "METHOD")]
+    durable_method: Option<DurableBy>,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn format(a: &FormatArgs) -> Outcome {
+    let shown = a.path.display();
+    if a.size.is_none() && !a.path.exists() {
+        return Err(Failure::refused(format!(
+            "{shown}: no such device or file; add --size 1GiB to make a file"
+        )));
+    }
+    if a.size.is_some() && !super::is_file(&a.path) {
+        return Err(Failure::refused(format!(
+            "{shown}: a device is used whole; leave out --size"
+        )));
+    }
+    // A file that holds something already keeps its size.
+    let len = std::fs::metadata(&a.path).map_or(0, |m| m.len());
+    if let Some(size) = a.size
+        && len != 0
+        && len != size.0
+    {
+        return Err(Failure::refused(format!(
+            "{shown}: a file of {} is there; leave out --size to use it as it is, or remove it",
+            Size(len)
+        )));
+    }
+    let o = FormatOptions {
+        block_size: u32::try_from(a.block_size.0)
+            .map_err(|_| Failure::refused("--block-size is 4KiB, 8KiB or 16KiB"))?,
+        log_size: a.log_size.map(|s| s.0),
+        force: a.force,
+        create_size: a.size.filter(|_| len == 0).map(|s| s.0),
+        sparse: a.sparse,
+        driver: a.driver.into(),
+        durable_method: a.durable_method.map(Into::into),
+    };
+    let report = Store::format(&a.path, &o)?;
+    if a.json {
+        output::json(&as_json(&report))?;
+    } else {
+        output::line(as_text(&report))?;
+    }
+    Ok(FINE)
+}
+
+fn as_json(r: &FormatReport) -> serde_json::Value {
+    json!({
+        "store_id": format!("{:032x}", r.store_id),
+        "capacity": r.capacity,
+        "block_size": r.block_size,
+        "log_bytes": r.log_bytes,
+        "durable_method": r.durable_method.to_string(),
+        "durability": r.durability.as_ref().map(|d| json!({
+            "write_size": d.write_size,
+            "recommended": d.recommended.to_string(),
+            "methods": d.methods.iter().map(|m| json!({
+                "method": m.method.to_string(),
+                "writes": m.writes,
+                "min_ns": nanos(m.min),
+                "median_ns": nanos(m.median),
+                "p99_ns": nanos(m.p99),
+                "max_ns": nanos(m.max),
+            })).collect::<Vec<_>>(),
+        })),
+        "driver": r.driver,
+        "direct": r.direct,
+        "notes": r.notes,
+    })
+}
+
+fn as_text(r: &FormatReport) -> String {
+    let mut rows = vec![
+        ("store", format!("{:032x}", r.store_id)),
+        ("capacity", units::bytes(r.capacity)),
+        ("block size", units::bytes(r.block_size.into())),
+        ("log", units::bytes(r.log_bytes)),
+        (
+            "driver",
+            format!(
+                "{}{}",
+                r.driver,
+                if r.direct {
+                    ", O_DIRECT"
+                } else {
+                    ", through the page cache"
+                }
+            ),
+        ),
+        ("durable by", r.durable_method.to_string()),
+    ];
+    for m in r.durability.iter().flat_map(|d| &d.methods) {
+        let times = [m.median, m.p99, m.max].map(|t| units::nanos(nanos(t)));
+        let [median, p99, max] = times;
+        rows.push((
+            "measured",
+            format!("{}: median {median}, p99 {p99}, max {max}", m.method),
+        ));
+    }
+    rows.extend(r.notes.iter().map(|n| ("note", n.clone())));
+    output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))
+}
+
+fn nanos(t: std::time::Duration) -> u64 {
+    u64::try_from(t.as_nanos()).unwrap_or(u64::MAX)
+}

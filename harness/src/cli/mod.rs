@@ -1,0 +1,156 @@
+//! The command line: what each verb takes, and what it prints.
+
+pub(crate) mod check;
+mod crash;
+pub(crate) mod device;
+mod experiment;
+mod format;
+mod inspect;
+mod point;
+mod run;
+mod scan;
+mod stat;
+pub(crate) mod superblock;
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use gaur::{OpenOptions, Store, Tree};
+
+use crate::failure::{Failure, Outcome};
+use crate::run::config::Driver;
+use crate::units::Size;
+
+/// The tree that is meant where none is named.
+pub(crate) const DEFAULT_TREE: &str = "default";
+
+const HELP: &str = "\
+Examples:
+  gaur run configs/quickstart.toml        a first run, in a file it makes itself
+  gaur format /dev/nvme0n1p3              make a store of a whole partition
+  gaur put demo.store greeting hello      write one record
+  gaur scan demo.store --prefix user:     read many
+  gaur check demo.store                   account for every block
+
+Keys and values are UTF-8 text, or bytes as 0x… hex. Sizes take KiB, MiB, GiB.
+Exit codes: 0 fine; 1 found damage or missed a bound; 2 wrong usage or refused.";
+
+/// Transactional, ordered key-value stores on raw block devices.
+#[derive(Debug, Parser)]
+#[command(name = "gaur", version, about, after_help = HELP)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    Format(format::FormatArgs),
+    Run(run::RunArgs),
+    Stat(stat::StatArgs),
+    Check(check::CheckArgs),
+    Inspect(inspect::InspectArgs),
+    Get(point::GetArgs),
+    Put(point::PutArgs),
+    Delete(point::DeleteArgs),
+    Scan(scan::ScanArgs),
+    Device(device::DeviceArgs),
+    Crash(crash::CrashArgs),
+    Experiment(experiment::ExperimentArgs),
+    #[command(hide = true, name = crate::crash::CHILD_VERB)]
+    CrashChild(crash::ChildArgs),
+}
+
+/// Does what the command line says.
+pub(crate) fn dispatch(cli: Cli) -> Outcome {
+    match cli.verb {
+        Verb::Format(a) => format::format(&a),
+        Verb::Run(a) => run::run(&a),
+        Verb::Stat(a) => stat::stat(&a),
+        Verb::Check(a) => check::check(&a),
+        Verb::Inspect(a) => inspect::inspect(&a),
+        Verb::Get(a) => point::get(&a),
+        Verb::Put(a) => point::put(&a),
+        Verb::Delete(a) => point::delete(&a),
+        Verb::Scan(a) => scan::scan(&a),
+        Verb::Device(a) => device::device(&a),
+        Verb::Crash(a) => crash::crash(&a),
+        Verb::Experiment(a) => experiment::experiment(&a),
+        Verb::CrashChild(a) => crash::child(&a),
+    }
+}
+
+/// A store on the command line.
+#[derive(Debug, Args)]
+struct StoreArgs {
+    /// The device or file.
+    path: PathBuf,
+    /// The memory budget.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    cache: Size,
+    /// The I/O driver.
+    #[arg(long, value_enum, default_value_t)]
+    driver: Driver,
+}
+
+impl StoreArgs {
+    /// Opens it; a read-only open writes nothing at all.
+    fn open(&self, read_only: bool) -> Result<Store, Failure> {
+        let o = OpenOptions {
+            cache_bytes: self.cache.0,
+            driver: self.driver.into(),
+            read_only,
+            ..OpenOptions::default()
+        };
+        Store::open(&self.path, &o).map_err(Failure::from)
+    }
+}
+
+/// A tree of a store on the command line.
+#[derive(Debug, Args)]
+struct TreeArgs {
+    #[command(flatten)]
+    store: StoreArgs,
+    /// The tree.
+    #[arg(long, value_name = "NAME", default_value = DEFAULT_TREE)]
+    tree: String,
+}
+
+impl TreeArgs {
+    /// Opens the store for reading; none if it has no such tree.
+    fn read(&self) -> Result<(Store, Tree), Failure> {
+        let store = self.store.open(true)?;
+        let tree = store.open_tree(&self.tree)?;
+        Ok((store, tree))
+    }
+
+    /// Opens the store for writing, and makes the tree if there is none.
+    fn write(&self) -> Result<(Store, Tree), Failure> {
+        let store = self.store.open(false)?;
+        let tree = store.tree(&self.tree)?;
+        Ok((store, tree))
+    }
+}
+
+/// Whether this is a file, or nothing yet, which will be a file.
+fn is_file(path: &Path) -> bool {
+    !path.exists() || path.is_file()
+}
+
+/// A driver's name on the command line.
+pub(crate) fn name_of(driver: Driver) -> String {
+    driver
+        .to_possible_value()
+        .map_or_else(String::new, |v| v.get_name().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

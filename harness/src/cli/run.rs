@@ -1,0 +1,92 @@
+//! `gaur run`.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+
+use crate::failure::{FINE, FOUND, Outcome};
+use crate::run::{config::Create, execute, file, report, write_summary};
+use crate::{interrupt, output};
+
+const HELP: &str = "\
+Examples:
+  gaur run configs/quickstart.toml
+  gaur run configs/ycsb-a.toml --device /dev/loop0 --set run.threads=8
+  gaur run configs/ycsb-a.toml --set run.rate=5000 --out runs/open-loop
+  gaur run runs/open-loop/run.toml        the same run again
+
+Every key of a configuration can be set: --set run.mix.read=0.5, --set
+store.cache=1GiB. The README lists all keys. Ctrl-C ends a run in good order.";
+
+/// Run a workload that a TOML file describes, and report its latencies.
+#[derive(Debug, Args)]
+#[command(after_help = HELP)]
+pub(super) struct RunArgs {
+    /// The configuration.
+    config: PathBuf,
+    /// Override a key of the configuration.
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    sets: Vec<String>,
+    /// The device or file to use instead of the configuration's.
+    #[arg(long, value_name = "PATH")]
+    device: Option<String>,
+    /// Replace a store that --device names, if the configuration asks for a fresh one.
+    #[arg(long)]
+    fresh: bool,
+    /// Write the summary as JSON to this file; - is standard output, without the report.
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Write histograms, summary.json and run.toml into this directory.
+    #[arg(long, value_name = "DIR")]
+    out: Option<String>,
+}
+
+pub(super) fn run(a: &RunArgs) -> Outcome {
+    let mut sets = a.sets.clone();
+    let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+    if let Some(path) = &a.device {
+        sets.push(format!("store.path={}", quoted(path)));
+    }
+    if let Some(dir) = &a.out {
+        sets.push(format!("output.dir={}", quoted(dir)));
+    }
+    let config = file::load(&a.config, &sets)?;
+    let set = |key: &str| {
+        a.sets
+            .iter()
+            .any(|s| s.split('=').next().map(str::trim) == Some(key))
+    };
+    // A file asks for its own store to be replaced, not for whatever it is pointed at.
+    let elsewhere = a.device.is_some() || set("store.path");
+    let may_replace =
+        a.fresh || !elsewhere || (set("store.create") && config.store.create == Create::Fresh);
+    let name = a
+        .config
+        .file_stem()
+        .map_or_else(|| "run".into(), |n| n.to_string_lossy());
+
+    interrupt::catch();
+    let summary = execute(&name, &config, may_replace)?;
+    let to_stdout = a.json.as_deref() == Some(Path::new("-"));
+    if to_stdout {
+        output::json(&summary)?;
+    } else {
+        output::line(report::text(&summary))?;
+        if let Some(file) = &a.json {
+            write_summary(file, &summary)?;
+        }
+        if let Some(dir) = &config.output.dir {
+            output::line(format!(
+                "histograms, summary.json and run.toml are in {dir}"
+            ))?;
+        }
+    }
+    for missed in &summary.missed {
+        eprintln!("gaur: {missed}");
+    }
+    Ok(if summary.missed.is_empty() {
+        FINE
+    } else {
+        FOUND
+    })
+}

@@ -1,0 +1,104 @@
+//! Standard output: text, tables and JSON. A reader that goes away early (`| head`)
+//! ends the command quietly, as it should.
+
+use std::io::{self, ErrorKind, Write};
+
+use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
+use serde::Serialize;
+
+use crate::failure::Failure;
+
+/// Writes one line to standard output.
+pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(
+        out.write_all(text.as_ref().as_bytes())
+            .and_then(|()| out.write_all(b"\n")),
+    )
+}
+
+/// Writes raw bytes to standard output.
+pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    written(out.write_all(bytes).and_then(|()| out.flush()))
+}
+
+/// Writes a value as indented JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
+    line(to_json(value)?)
+}
+
+/// A value as indented JSON.
+pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
+    serde_json::to_string_pretty(value)
+        .map_err(|e| Failure::refused(format!("cannot write this as JSON: {e}")))
+}
+
+/// Turns the outcome of a write to standard output into ours.
+pub(crate) fn written(outcome: io::Result<()>) -> Result<(), Failure> {
+    match outcome {
+        Ok(()) => Ok(()),
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        Err(e) => Err(Failure::refused(format!(
+            "cannot write to standard output: {e}"
+        ))),
+    }
+}
+
+/// An aligned table: the first column to the left, the others to the right.
+pub(crate) fn table(
+    header: impl IntoIterator<Item = impl Into<String>>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let header: Vec<String> = header.into_iter().map(Into::into).collect();
+    let columns = header.len();
+    let mut t = plain();
+    t.set_header(Row::from(header));
+    t.add_rows(rows);
+    for i in 1..columns {
+        if let Some(c) = t.column_mut(i) {
+            c.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    indented(&t)
+}
+
+/// Names and what they are, aligned.
+pub(crate) fn pairs(rows: impl IntoIterator<Item = (String, String)>) -> String {
+    let mut t = plain();
+    t.add_rows(rows.into_iter().map(|(a, b)| vec![a, b]));
+    indented(&t)
+}
+
+fn plain() -> Table {
+    let mut t = Table::new();
+    t.load_style(presets::NOTHING)
+        .set_content_arrangement(ContentArrangement::Disabled);
+    t
+}
+
+fn indented(t: &Table) -> String {
+    t.lines()
+        .map(|l| format!(" {}", l.trim_end()))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up() {
+        let text = table(
+            ["op", "count"],
+            [
+                vec!["read".into(), "10".into()],
+                vec!["x".into(), "1000".into()],
+            ],
+        );
+        let lines: Vec<_> = text.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines.iter().all(|l| l.len() == lines[0].len()), "{text}");
+    }
+}

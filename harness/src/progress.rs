@@ -1,0 +1,90 @@
+//! Progress of long work, on standard error and only if that is a terminal.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::units;
+
+/// A bar for one phase of work.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    bar: ProgressBar,
+    measure: Measure,
+}
+
+/// What the bar's length counts.
+#[derive(Debug)]
+enum Measure {
+    /// Pieces of work.
+    Work,
+    /// Milliseconds.
+    Time,
+}
+
+impl Progress {
+    /// A bar for `total` pieces of work.
+    pub(crate) fn of_work(what: &str, total: u64) -> Self {
+        Self::new(what, total, Measure::Work)
+    }
+
+    /// A bar for work of a given time.
+    pub(crate) fn of_time(what: &str, time: Duration) -> Self {
+        Self::new(what, time.as_millis() as u64, Measure::Time)
+    }
+
+    /// None to be seen.
+    #[cfg(test)]
+    pub(crate) fn hidden() -> Self {
+        Self {
+            bar: ProgressBar::hidden(),
+            measure: Measure::Work,
+        }
+    }
+
+    fn new(what: &str, len: u64, measure: Measure) -> Self {
+        // This target draws nothing if standard error is no terminal.
+        let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr());
+        let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let template = if plain {
+            "{prefix:9} [{bar:30}] {percent:>3}% {msg} · {eta} left"
+        } else {
+            "{prefix:9} [{bar:30.cyan}] {percent:>3}% {msg} · {eta} left"
+        };
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        bar.set_prefix(what.to_owned());
+        Self { bar, measure }
+    }
+
+    /// Shows that `done` pieces are done after `elapsed`.
+    pub(crate) fn show(&self, done: u64, elapsed: Duration) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        self.bar.set_position(match self.measure {
+            Measure::Work => done,
+            Measure::Time => elapsed.as_millis() as u64,
+        });
+        let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
+        self.bar
+            .set_message(format!("{} · {}/s", units::count(done), units::rate(rate)));
+    }
+
+    /// Sets how much work there is.
+    pub(crate) fn resize(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
+    /// Removes the bar.
+    pub(crate) fn finish(&self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}

@@ -1,0 +1,309 @@
+//! A run's description: what a configuration file may say.
+
+use serde::{Deserialize, Serialize};
+
+use crate::units::{Size, Span};
+
+/// A whole run. Everything has a default, so that a file says only what matters.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Config {
+    /// The store.
+    pub(crate) store: StoreConfig,
+    /// What is put into it first.
+    pub(crate) load: LoadConfig,
+    /// The measured mix.
+    pub(crate) run: RunConfig,
+    /// What is checked afterwards.
+    pub(crate) verify: VerifyConfig,
+    /// Where results go.
+    pub(crate) output: OutputConfig,
+}
+
+/// `[store]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct StoreConfig {
+    /// The device or file.
+    pub(crate) path: String,
+    /// The size of a file that is made; a device is used whole.
+    pub(crate) size: Size,
+    /// When to format.
+    pub(crate) create: Create,
+    /// Whether a file made here is left sparse.
+    pub(crate) sparse: bool,
+    /// The engine's memory budget.
+    pub(crate) cache: Size,
+    /// The I/O driver.
+    pub(crate) driver: Driver,
+    /// How writes are made durable; measured at format if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) durable_method: Option<DurableBy>,
+    /// Bytes per block, at format.
+    pub(crate) block_size: Size,
+    /// The size of the log, at format; the engine chooses if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) log_size: Option<Size>,
+    /// How often a checkpoint starts; the engine's default if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) checkpoint_interval: Option<Span>,
+    /// The longest that a buffered commit stays volatile; the engine's default if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) buffered_interval: Option<Span>,
+    /// Tell the device which blocks are free again.
+    pub(crate) discard: bool,
+    /// For experiments: time added to each of the allocator's I/Os.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) allocator_delay: Option<Span>,
+    /// The tree that is used.
+    pub(crate) tree: String,
+}
+
+impl Default for StoreConfig {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            size: Size(1 << 30),
+            create: Create::default(),
+            sparse: false,
+            cache: Size(256 << 20),
+            driver: Driver::default(),
+            durable_method: None,
+            block_size: Size(4096),
+            log_size: None,
+            checkpoint_interval: None,
+            buffered_interval: None,
+            discard: false,
+            allocator_delay: None,
+            tree: crate::cli::DEFAULT_TREE.to_owned(),
+        }
+    }
+}
+
+/// When the store is formatted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Create {
+    /// If there is none yet.
+    #[default]
+    Missing,
+    /// Always: a store that is there is replaced. Foreign data never is.
+    Fresh,
+    /// Never: it must be there.
+    Never,
+}
+
+/// The I/O driver, by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Driver {
+    /// io_uring where it is to be had, else `psync`.
+    #[default]
+    Auto,
+    /// io_uring.
+    Uring,
+    /// `preadv2`/`pwritev2` on threads.
+    Psync,
+}
+
+/// How writes are made durable.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, clap::ValueEnum)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DurableBy {
+    /// A write, then a flush of the device's cache.
+    WriteFlush,
+    /// A write with `RWF_DSYNC`.
+    Dsync,
+}
+
+/// `[load]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct LoadConfig {
+    /// How many records.
+    pub(crate) records: u64,
+    /// Bytes per key.
+    pub(crate) key_bytes: usize,
+    /// Bytes per value.
+    pub(crate) value_bytes: usize,
+    /// The order in which their keys come.
+    pub(crate) order: Order,
+    /// What the keys are made from. The same number, the same keys.
+    pub(crate) seed: u64,
+    /// Records per commit.
+    pub(crate) batch: usize,
+    /// Threads that load.
+    pub(crate) threads: usize,
+    /// What a commit waits for.
+    pub(crate) durability: Durable,
+    /// The records are there from an earlier run: load nothing.
+    pub(crate) skip: bool,
+}
+
+impl Default for LoadConfig {
+    fn default() -> Self {
+        Self {
+            records: 0,
+            key_bytes: 16,
+            value_bytes: 100,
+            order: Order::default(),
+            seed: 1,
+            batch: 100,
+            threads: 1,
+            durability: Durable::Buffered,
+            skip: false,
+        }
+    }
+}
+
+/// The order of the keys of records 0, 1, 2 …
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Order {
+    /// None that the engine could use.
+    #[default]
+    Random,
+    /// Ascending.
+    Sequential,
+}
+
+/// What a commit waits for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Durable {
+    /// Durability.
+    Sync,
+    /// Nothing.
+    #[default]
+    Buffered,
+}
+
+/// `[run]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct RunConfig {
+    /// Threads that call the engine.
+    pub(crate) threads: usize,
+    /// How long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seconds: Option<f64>,
+    /// How many operations, all threads together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) operations: Option<u64>,
+    /// What the operations are drawn from; drawn itself if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) seed: Option<u64>,
+    /// Weights of the operations.
+    pub(crate) mix: Mix,
+    /// Which records they are about.
+    pub(crate) distribution: Distribution,
+    /// The exponent of `zipfian` and `latest`.
+    pub(crate) theta: f64,
+    /// Records per scan at most; each scan draws from 1 to this.
+    pub(crate) scan_length: u64,
+    /// Records per writing operation, committed as one.
+    pub(crate) batch: usize,
+    /// Operations per second, all threads together: an open loop, whose latency
+    /// counts from the intended start.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) rate: Option<f64>,
+    /// What a commit waits for.
+    pub(crate) durability: Durable,
+    /// Check every value that is read.
+    pub(crate) verify: bool,
+}
+
+impl Default for RunConfig {
+    fn default() -> Self {
+        Self {
+            threads: 1,
+            seconds: None,
+            operations: None,
+            seed: None,
+            mix: Mix::default(),
+            distribution: Distribution::default(),
+            theta: 0.99,
+            scan_length: 100,
+            batch: 1,
+            rate: None,
+            durability: Durable::Buffered,
+            verify: true,
+        }
+    }
+}
+
+impl RunConfig {
+    /// Whether there is a measured mix at all.
+    pub(crate) fn wanted(&self) -> bool {
+        self.seconds.is_some() || self.operations.is_some()
+    }
+}
+
+/// Weights of the operations; only their proportions matter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Mix {
+    /// Get one record.
+    pub(crate) read: f64,
+    /// Put a new value on a record.
+    pub(crate) update: f64,
+    /// Put a new record.
+    pub(crate) insert: f64,
+    /// Read records in key order from a drawn one on.
+    pub(crate) scan: f64,
+    /// Delete a record.
+    pub(crate) delete: f64,
+    /// Get a record, then put a new value on it.
+    pub(crate) rmw: f64,
+}
+
+/// How records are drawn.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Distribution {
+    /// All alike.
+    #[default]
+    Uniform,
+    /// Few are popular; scattered over the keys.
+    Zipfian,
+    /// The newest are popular.
+    Latest,
+}
+
+/// `[verify]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct VerifyConfig {
+    /// Close the store and open it again before reading back.
+    pub(crate) reopen: bool,
+    /// Get every loaded record and check its value.
+    pub(crate) read_back: bool,
+    /// Threads that read back.
+    pub(crate) threads: usize,
+    /// Fail if resident memory was ever above cache + 10 % + 64 MiB.
+    pub(crate) memory_bound: bool,
+    /// At the end, account for every block, as `gaur check` does.
+    pub(crate) check: bool,
+}
+
+impl Default for VerifyConfig {
+    fn default() -> Self {
+        Self {
+            reopen: false,
+            read_back: false,
+            threads: 1,
+            memory_bound: false,
+            check: false,
+        }
+    }
+}
+
+/// `[output]`
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct OutputConfig {
+    /// The directory for `.hgrm` files, `summary.json` and `run.toml`; none are
+    /// written if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) dir: Option<String>,
+}

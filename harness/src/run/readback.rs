@@ -1,0 +1,58 @@
+//! Reading every loaded record back, and checking it.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use super::measure::{Done, Measured, Op};
+use super::team;
+use super::worker::{check_value, missing};
+use super::workload::Target;
+use crate::failure::Failure;
+use crate::progress::Progress;
+
+/// Records a thread takes at a time.
+const PORTION: u64 = 256;
+
+/// Gets records `0..records` by `threads` threads. A record that is missing is a
+/// finding unless `may_miss`.
+pub(crate) fn read_back(
+    target: &Target,
+    records: u64,
+    threads: usize,
+    may_miss: bool,
+) -> Result<(Measured, Duration), Failure> {
+    let next = AtomicU64::new(0);
+    let progress = Progress::of_work("reading", records);
+    team::run(threads, &progress, |member| {
+        let mut measured = Measured::of([Op::ReadBack], false)?;
+        let mut key = Vec::new();
+        while !member.stopped() {
+            let first = next.fetch_add(PORTION, Ordering::Relaxed);
+            if first >= records {
+                break;
+            }
+            let end = (first + PORTION).min(records);
+            for record in first..end {
+                target.keys.write(record, &mut key);
+                let begin = Instant::now();
+                let found = target
+                    .tree
+                    .get(&key)
+                    .map_err(|e| Failure::engine("reading back failed", e))?;
+                let took = begin.elapsed();
+                match &found {
+                    Some(value) => check_value(&key, value, target.value_bytes)?,
+                    None if may_miss => {}
+                    None => return Err(missing(&key)),
+                }
+                let done = Done {
+                    records: 1,
+                    missing: u64::from(found.is_none()),
+                };
+                measured.record(Op::ReadBack, took, None, done);
+            }
+            member.advance(end - first);
+        }
+        Ok(measured)
+    })
+}

@@ -1,0 +1,214 @@
+//! A run's results for people.
+
+use std::collections::BTreeMap;
+
+use super::summary::{Counter, Latency, Phase, Summary};
+use crate::{output, units};
+
+/// The columns of the latency table.
+const COLUMNS: [&str; 10] = [
+    "operation",
+    "count",
+    "ops/s",
+    "mean",
+    "p50",
+    "p90",
+    "p99",
+    "p99.9",
+    "p99.99",
+    "max",
+];
+
+/// The longest line of counters.
+const WIDTH: usize = 110;
+
+/// The whole report.
+pub(crate) fn text(s: &Summary) -> String {
+    let mut parts = vec![head(s)];
+    parts.extend(s.phases.iter().map(phase));
+    if let Some(p) = s
+        .phases
+        .iter()
+        .rfind(|p| p.name == "run")
+        .or(s.phases.last())
+    {
+        parts.push(format!(
+            "engine counters, {} phase\n{}",
+            p.name,
+            counters(&p.counters)
+        ));
+    }
+    parts.push(tail(s));
+    parts.join("\n\n")
+}
+
+fn head(s: &Summary) -> String {
+    let e = &s.environment;
+    let mut rows = vec![
+        (
+            "run",
+            format!(
+                "{}, seed {}, keys from seed {}",
+                s.name, s.seed, s.config.load.seed
+            ),
+        ),
+        (
+            "store",
+            format!(
+                "{}, cache {}, driver {}{}, durable by {}",
+                s.config.store.path,
+                units::bytes(s.config.store.cache.0),
+                e.driver,
+                match e.direct {
+                    Some(true) => ", O_DIRECT",
+                    Some(false) => ", without O_DIRECT",
+                    None => "",
+                },
+                e.durable_method,
+            ),
+        ),
+        (
+            "machine",
+            format!(
+                "{} x {}, {}, kernel {}",
+                e.cpus,
+                e.cpu,
+                units::bytes(e.memory),
+                e.kernel
+            ),
+        ),
+    ];
+    if let Some(d) = &e.device {
+        let fact = |name: &str| d[name].as_str();
+        let facts = [
+            fact("kind").map(str::to_owned),
+            fact("disk").map(|v| format!("disk {v}")),
+            fact("model").map(str::to_owned),
+            fact("scheduler").map(|v| format!("scheduler {v}")),
+            fact("write_cache").map(|v| format!("write cache: {v}")),
+        ];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        rows.push(("device", facts.join(", ")));
+    }
+    rows.extend(e.notes.iter().map(|n| ("note", n.clone())));
+    if !e.optimised {
+        rows.push((
+            "note",
+            "built without optimisation: these figures mean nothing".into(),
+        ));
+    }
+    output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))
+}
+
+fn phase(p: &Phase) -> String {
+    let records: u64 = p.operations.iter().map(|o| o.records).sum();
+    let mut out = format!(
+        "{}: {} records in {:.2} s by {} thread{}, {} records/s\n",
+        p.name,
+        units::count(records),
+        p.seconds,
+        p.threads,
+        if p.threads == 1 { "" } else { "s" },
+        units::rate(records as f64 / p.seconds.max(1e-9)),
+    );
+    let mut rows = Vec::new();
+    for o in &p.operations {
+        rows.push(row(o.name.to_owned(), &o.latency));
+        if let Some(service) = &o.service {
+            rows.push(row(format!("{} (from real start)", o.name), service));
+        }
+    }
+    out += &output::table(COLUMNS, rows);
+    for o in p.operations.iter().filter(|o| o.missing > 0) {
+        out += &format!("\n {}: {} not found", o.name, units::count(o.missing));
+    }
+    if p.not_started > 0 {
+        out += &format!(
+            "\n {} operations were due and not begun when time was up: the store cannot keep this rate, and the latencies are too low by that",
+            units::count(p.not_started)
+        );
+    }
+    if let Some(d) = &p.device {
+        out += &format!(
+            "\n device: {} reads ({}), {} writes ({}), {} flushes, {} discards ({})",
+            units::count(d.reads),
+            units::bytes(d.read_bytes),
+            units::count(d.writes),
+            units::bytes(d.written_bytes),
+            units::count(d.flushes),
+            units::count(d.discards),
+            units::bytes(d.discarded_bytes),
+        );
+    }
+    out
+}
+
+fn row(name: String, l: &Latency) -> Vec<String> {
+    let mut row = vec![name, units::count(l.count), units::rate(l.per_second)];
+    let times = [
+        l.mean_ns.round() as u64,
+        l.p50_ns,
+        l.p90_ns,
+        l.p99_ns,
+        l.p99_9_ns,
+        l.p99_99_ns,
+        l.max_ns,
+    ];
+    row.extend(times.into_iter().map(units::nanos));
+    row
+}
+
+/// Counters by group, as many to a line as fit.
+pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Counter>>) -> String {
+    let mut out = String::new();
+    for (group, counters) in groups {
+        let mut line = format!("  {group:<13}");
+        let mut empty = true;
+        for (name, c) in counters {
+            let value = match c.unit {
+                "bytes" => units::bytes(c.value),
+                "ns" => units::nanos(c.value),
+                _ => units::count(c.value),
+            };
+            // The unit says it already.
+            let name = name.trim_end_matches("_nanos").replace('_', " ");
+            let item = format!("{name} {value}");
+            if !empty && line.len() + item.len() > WIDTH {
+                out += &line;
+                out.push('\n');
+                line = " ".repeat(15);
+                empty = true;
+            }
+            if !empty {
+                line += ", ";
+            }
+            line += &item;
+            empty = false;
+        }
+        out += &line;
+        out.push('\n');
+    }
+    out.trim_end().to_owned()
+}
+
+fn tail(s: &Summary) -> String {
+    let mut lines = Vec::new();
+    if let Some(peak) = s.memory.peak_bytes {
+        lines.push(format!(
+            "peak resident memory {}, bound {} (cache + 10 % + 64 MiB)",
+            units::bytes(peak),
+            units::bytes(s.memory.bound_bytes)
+        ));
+    }
+    if let Some(check) = &s.check {
+        lines.push(match check.clean {
+            true => "check: clean, every block accounted for".to_owned(),
+            false => format!("check: {}", check.problems.join("; ")),
+        });
+    }
+    if s.interrupted {
+        lines.push("interrupted: the figures cover what was done".to_owned());
+    }
+    lines.extend(s.missed.iter().map(|m| format!("MISSED: {m}")));
+    lines.join("\n")
+}

@@ -1,0 +1,141 @@
+//! Making and opening the store that a run works on.
+
+use std::path::Path;
+
+use gaur::inspect::InspectOptions;
+use gaur::{DriverChoice, DurableMethod, FormatOptions, OpenOptions, Store};
+
+use super::config::{Create, Driver, DurableBy, StoreConfig};
+use crate::cli::superblock;
+use crate::failure::Failure;
+
+impl From<Driver> for DriverChoice {
+    fn from(d: Driver) -> Self {
+        match d {
+            Driver::Auto => Self::Auto,
+            Driver::Uring => Self::Uring,
+            Driver::Psync => Self::Psync,
+        }
+    }
+}
+
+impl From<DurableBy> for DurableMethod {
+    fn from(d: DurableBy) -> Self {
+        match d {
+            DurableBy::WriteFlush => Self::WriteFlush,
+            DurableBy::Dsync => Self::Dsync,
+        }
+    }
+}
+
+/// How the configuration opens its store.
+pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
+    let mut o = OpenOptions {
+        cache_bytes: c.cache.0,
+        driver: c.driver.into(),
+        durable_method: c.durable_method.map(Into::into),
+        discard: c.discard,
+        allocator_delay: c.allocator_delay.map(|s| s.0),
+        ..OpenOptions::default()
+    };
+    if let Some(interval) = c.checkpoint_interval {
+        o.checkpoint_interval = interval.0;
+    }
+    if let Some(interval) = c.buffered_interval {
+        o.buffered_interval = interval.0;
+    }
+    o
+}
+
+/// Opens the store.
+pub(crate) fn open(c: &StoreConfig) -> Result<Store, Failure> {
+    Store::open(&c.path, &open_options(c)).map_err(Failure::from)
+}
+
+/// By what means an open by this configuration reads and writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Means {
+    /// The driver's name.
+    pub(crate) driver: String,
+    /// How writes are made durable.
+    pub(crate) durable_method: String,
+}
+
+/// Finds out, while nobody has the store open.
+pub(crate) fn means(c: &StoreConfig) -> Result<Means, Failure> {
+    let o = gaur_iodriver::OpenOptions {
+        read_only: true,
+        driver: c.driver.into(),
+        ..Default::default()
+    };
+    let opened = gaur_iodriver::open(&c.path, &o).map_err(gaur::Error::from)?;
+    let driver = opened.device.driver().to_owned();
+    drop(opened);
+    let durable_method = match c.durable_method {
+        Some(method) => DurableMethod::from(method).to_string(),
+        None => {
+            let facts = superblock::facts(Path::new(&c.path), c.driver)?;
+            superblock::durable_method(&facts).unwrap_or_else(|| "unknown".to_owned())
+        }
+    };
+    Ok(Means {
+        driver,
+        durable_method,
+    })
+}
+
+/// Formats if the configuration asks for it. `may_replace` says that a store
+/// which is there may go; foreign data always stays.
+pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> {
+    let path = Path::new(&c.path);
+    let present = path.exists() && holds_store(c)?;
+    match (c.create, present) {
+        (Create::Never, _) | (Create::Missing, true) => return Ok(()),
+        (Create::Fresh, true) if !may_replace => {
+            return Err(Failure::refused(format!(
+                "{}: holds a store already; add --fresh to replace it, or --set store.create=missing to use it",
+                c.path
+            )));
+        }
+        (Create::Missing | Create::Fresh, _) => {}
+    }
+    if present && path.is_file() && std::fs::metadata(path).map(|m| m.len()).ok() != Some(c.size.0)
+    {
+        remove(path)?;
+    }
+    let makes_file = !path.exists();
+    let o = FormatOptions {
+        block_size: u32::try_from(c.block_size.0)
+            .map_err(|_| Failure::refused("store.block_size is too large"))?,
+        log_size: c.log_size.map(|s| s.0),
+        // Only what is known to be a store of ours is replaced.
+        force: present,
+        create_size: makes_file.then_some(c.size.0),
+        sparse: c.sparse,
+        driver: c.driver.into(),
+        durable_method: c.durable_method.map(Into::into),
+    };
+    Store::format(path, &o).map(drop).map_err(Failure::from)
+}
+
+/// Whether there is a store, whole enough to be known as one.
+fn holds_store(c: &StoreConfig) -> Result<bool, Failure> {
+    let o = InspectOptions {
+        driver: c.driver.into(),
+        ..InspectOptions::default()
+    };
+    match gaur::inspect::superblock(&c.path, &o) {
+        Ok(_) => Ok(true),
+        Err(gaur::Error::NotAStore { .. }) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
+}
+
+/// Removes a store's file that nobody has open, so that it is made anew in
+/// another size.
+fn remove(path: &Path) -> Result<(), Failure> {
+    // Opening for writing takes the lock: a file in use stays.
+    gaur_iodriver::open(path, &gaur_iodriver::OpenOptions::default())
+        .map_err(|e| Failure::from(gaur::Error::Io(e)))?;
+    std::fs::remove_file(path).map_err(|e| Failure::file("remove", path, &e))
+}

@@ -1,0 +1,77 @@
+//! Keys and values on the command line: UTF-8 text, or bytes as `0x…` hex.
+
+use std::str::FromStr;
+
+/// Bytes given as an argument.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Bytes(pub(crate) Vec<u8>);
+
+impl FromStr for Bytes {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let Some(hex) = text.strip_prefix("0x") else {
+            return Ok(Self(text.as_bytes().to_vec()));
+        };
+        let wrong = || format!("{text:?} is no hex: after 0x an even number of the digits 0-9a-f");
+        if !hex.len().is_multiple_of(2) || !hex.bytes().all(|b| b.is_ascii_hexdigit()) {
+            return Err(wrong());
+        }
+        (0..hex.len())
+            .step_by(2)
+            .map(|i| u8::from_str_radix(&hex[i..i + 2], 16).map_err(|_| wrong()))
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// The text that stands for these bytes: itself if it is printable and reads
+/// back as the same bytes, else `0x…`.
+pub(crate) fn show(bytes: &[u8]) -> String {
+    match std::str::from_utf8(bytes) {
+        Ok(text) if !text.starts_with("0x") && !text.chars().any(char::is_control) => {
+            text.to_owned()
+        }
+        _ => hex(bytes),
+    }
+}
+
+/// `0x…`.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    let mut out = String::with_capacity(2 + bytes.len() * 2);
+    out.push_str("0x");
+    for b in bytes {
+        let _ = write!(out, "{b:02x}");
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_is_shown_reads_back() {
+        let cases: [&[u8]; 7] = [
+            b"",
+            b"plain",
+            b"0xab",
+            b"a\nb",
+            &[0xff, 0],
+            "Kuh".as_bytes(),
+            b"\x00",
+        ];
+        for bytes in cases {
+            assert_eq!(show(bytes).parse::<Bytes>().unwrap().0, bytes);
+        }
+    }
+
+    #[test]
+    fn bad_hex_is_refused() {
+        for text in ["0xa", "0xzz", "0x0é", "0x+1"] {
+            assert!(text.parse::<Bytes>().is_err(), "{text}");
+        }
+        assert_eq!("0xDEad".parse::<Bytes>().unwrap().0, [0xde, 0xad]);
+    }
+}
