@@ -133,6 +133,14 @@ impl Core {
         self.progress().stop(&why);
     }
 
+    /// Fail-stop if the calling thread, one of the store's own, panics: nobody would
+    /// do its work, and others wait for that.
+    pub(crate) fn fail_if_panicking(&self, who: &str) {
+        if thread::is_panicking() {
+            self.fail(&Error::Stopped(format!("{who} panicked")));
+        }
+    }
+
     /// Refuses if the store takes no commits.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.read_only {
