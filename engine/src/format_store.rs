@@ -18,6 +18,8 @@ use crate::writeback::superblock::{read_pair, write_pair};
 pub const MIN_STORE: u64 = 16 << 20;
 const MIN_LOG: u64 = 4 << 20;
 const MAX_LOG: u64 = 1 << 30;
+/// The largest block size.
+const LARGEST_BLOCK: u64 = 16384;
 /// Rounds of the durability measurement.
 const ROUNDS: usize = 20;
 
@@ -118,6 +120,14 @@ pub(crate) fn format_device(
     }
     if !options.force {
         refuse_foreign(device.as_ref(), &geometry, name)?;
+    }
+
+    // An old store ends before anything of it is overwritten: cut off from here on,
+    // there is none, and later its superblocks do not compete with the new ones.
+    for copy in 0..2 {
+        let at = geometry.byte(geometry.superblock(copy));
+        zero(device.as_ref(), at, LARGEST_BLOCK)?;
+        device.flush()?;
     }
 
     let pieces = geometry.log_pieces();
