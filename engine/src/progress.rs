@@ -15,6 +15,8 @@ struct State {
     /// Newest generation whose old blocks were released.
     released: Generation,
     stopped: Option<String>,
+    /// There is a checkpointer.
+    served: bool,
 }
 
 /// Shared by the checkpointer and those who want something of it.
@@ -42,6 +44,17 @@ impl Progress {
     /// The checkpointer's wait: true if it was asked, false if the time ran out.
     pub(crate) fn asked_within(&self, timeout: Duration) -> bool {
         self.nudge.1.recv_timeout(timeout).is_ok()
+    }
+
+    /// A checkpointer begins its work.
+    pub(crate) fn serve(&self) {
+        self.state.lock().served = true;
+    }
+
+    /// Whether there is a checkpointer. During replay there is none, so nobody may
+    /// wait for a checkpoint.
+    pub(crate) fn is_served(&self) -> bool {
+        self.state.lock().served
     }
 
     pub(crate) fn begin(&self) {

@@ -122,6 +122,20 @@ fn a_format_that_was_cut_off_leaves_the_old_store_whole_or_none() {
 }
 
 #[test]
+fn a_replay_without_space_ends_with_an_error() {
+    // Hung: with the map block lost there is no space to be had, and replay waited
+    // for a checkpoint, which there is none of before it ends.
+    let watchdog = Watchdog::start(Duration::from_secs(30));
+    watchdog.feed("opening a store whose map is gone".into());
+    let disk = old_disk();
+    disk.corrupt(4096, 2 * 4096);
+    // Once recovery can rebuild a map block, it may succeed.
+    if let Err(e) = open(&disk) {
+        assert!(matches!(e, Error::Full { .. } | Error::Damaged(_)), "{e}");
+    }
+}
+
+#[test]
 fn two_futures_from_one_point_never_mix() {
     // Future after future begins at what the one before left, each with a part of
     // its unacknowledged log, torn; none is checkpointed, so all lie in one log.

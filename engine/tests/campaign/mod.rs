@@ -56,6 +56,8 @@ pub(crate) struct Tally {
     pub(crate) full: u64,
     pub(crate) read_only: u64,
     pub(crate) calm: u64,
+    /// Superblock copies destroyed on purpose.
+    pub(crate) superblocks_lost: u64,
     /// Full checks, and how long they took.
     pub(crate) checks: u64,
     pub(crate) check_time: Duration,
@@ -79,6 +81,7 @@ impl Tally {
         self.read_only += o.read_only;
         self.calm += o.calm;
         self.checks += o.checks;
+        self.superblocks_lost += o.superblocks_lost;
         self.check_time += o.check_time;
         self.images.extend(o.images);
     }
@@ -100,7 +103,8 @@ impl std::fmt::Display for Tally {
             "{} stories, {} power cuts and {} during recovery ({} different images): \
              {} commits, {} lost with the power, {} replayed, {} superblock pairs completed, \
              {} checkpoints, {} nodes written early, {} evicted, {} calm reopenings, \
-             {} read-only, {} times full, {} checks in {:.1?}",
+             {} read-only, {} times full, {} superblocks destroyed, \
+             {} checks in {:.1?}",
             self.stories,
             self.cuts,
             self.recovery_cuts,
@@ -115,6 +119,7 @@ impl std::fmt::Display for Tally {
             self.calm,
             self.read_only,
             self.full,
+            self.superblocks_lost,
             self.checks,
             self.check_time,
         )
@@ -162,6 +167,8 @@ pub(crate) struct Story {
     known: Known,
     round: u64,
     watchdog: Watchdog,
+    /// Both superblocks verified at the last check.
+    whole_pair: bool,
     pub(crate) tally: Tally,
 }
 
@@ -217,6 +224,7 @@ impl Story {
             known: Known::default(),
             round: 0,
             watchdog: watchdog.clone(),
+            whole_pair: false,
             tally: Tally {
                 stories: 1,
                 ..Tally::default()
@@ -264,6 +272,9 @@ impl Story {
         self.tally.cuts += 1;
         while self.rng.random_bool(0.3) {
             self.cut_during_recovery();
+        }
+        if self.rng.random_bool(0.2) {
+            self.lose_a_superblock();
         }
         if self.rng.random_bool(0.1) {
             self.look(&done);
@@ -337,6 +348,16 @@ impl Story {
         assert!(report.clean, "{what}: {:?}", report.problems);
         self.tally.checks += 1;
         self.tally.check_time += begun.elapsed();
+        self.whole_pair = report.superblocks.iter().all(|s| s.decoded.is_some());
+    }
+
+    /// Destroys one superblock copy of two that verify: either alone loses nothing.
+    fn lose_a_superblock(&mut self) {
+        if self.whole_pair {
+            let at = pick(&mut self.rng, &[0, 1 << 20]);
+            self.disk.corrupt(at, 4096);
+            self.tally.superblocks_lost += 1;
+        }
     }
 
     /// Opens the store and has the power fail at once, or in the checkpoint that
