@@ -183,8 +183,8 @@ fn two_futures_from_one_point_never_mix() {
         disk.power_off();
         drop(tree);
         drop(store);
-        let crashed = |keep| disk.crash_with(CrashMode::Writes { keep }, future);
-        disk = crashed(if future % 2 == 0 { 0.5 } else { 0.1 });
+        let keep = if future % 2 == 0 { 0.5 } else { 0.1 };
+        disk = disk.crash_with(CrashMode::Writes { keep }, future);
         let store = open(&disk).unwrap();
         known.settle(done, store.recovery().last_csn);
         known.compare(&store, &format!("future {future}"));
