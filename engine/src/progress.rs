@@ -17,6 +17,8 @@ struct State {
     /// Newest generation whose old blocks were released.
     released: Generation,
     stopped: Option<String>,
+    /// There is a checkpointer.
+    served: bool,
 }
 
 /// Shared by the checkpointer and those who want something of it.
@@ -50,6 +52,17 @@ impl Progress {
     pub(crate) fn is_wanted(&self) -> bool {
         let s = self.state.lock();
         s.wanted > s.begun
+    }
+
+    /// A checkpointer begins its work.
+    pub(crate) fn serve(&self) {
+        self.state.lock().served = true;
+    }
+
+    /// Whether there is a checkpointer. During replay there is none, so nobody may
+    /// wait for a checkpoint.
+    pub(crate) fn is_served(&self) -> bool {
+        self.state.lock().served
     }
 
     pub(crate) fn begin(&self) {

@@ -68,7 +68,8 @@ impl Core {
         stamp: Stamp<'_>,
     ) -> Result<Csn> {
         let frees = changes.iter().all(|c| c.value.is_none());
-        let urgency = if frees {
+        // What is replayed was acknowledged: it must find its space again.
+        let urgency = if frees || matches!(stamp, Stamp::Replay(_)) {
             Urgency::Reserve
         } else {
             Urgency::Normal

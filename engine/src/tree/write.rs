@@ -283,7 +283,9 @@ impl<'a> Op<'a> {
                     })?;
                 }
                 // What the running generation freed comes back with a checkpoint.
-                Err(SpaceError::Full { .. }) if !self.asked_for_space => {
+                Err(SpaceError::Full { .. })
+                    if !self.asked_for_space && self.forest.progress.is_served() =>
+                {
                     self.asked_for_space = true;
                     let progress = &self.forest.progress;
                     self.worker
