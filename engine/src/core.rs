@@ -176,6 +176,10 @@ impl Core {
     /// leaf stores them. They are on the device, though not yet flushed, when this
     /// returns. Of a failed call nothing remains.
     pub(crate) fn write_extents(&self, worker: &Worker, value: &[u8]) -> Result<Vec<u8>> {
+        // A store that has stopped writes nothing more.
+        if let Some(stopped) = self.log().stopped() {
+            return Err(stopped);
+        }
         let block_size = self.forest.geometry.block_size as usize;
         let request = Request {
             blocks: value.len().div_ceil(block_size) as u32,
@@ -186,10 +190,12 @@ impl Core {
             urgency: Urgency::Normal,
         };
         let runs = loop {
-            let answer = worker.counters.waiting(Wait::Reservation, || {
-                self.forest.pool.allocator().reserve(request)
-            });
-            match answer {
+            let ask = || {
+                worker.counters.waiting(Wait::Reservation, || {
+                    self.forest.pool.allocator().reserve(request)
+                })
+            };
+            match self.forest.mending(ask) {
                 Ok(runs) => break runs,
                 Err(crate::alloc::SpaceError::AfterGeneration { generation, .. }) => {
                     let patience = Duration::from_secs(60);

@@ -154,7 +154,8 @@ pub(crate) fn format_device(
         ..Superblock::default()
     };
     MapRoot::fresh(&geometry).put(&mut sb);
-    write_pair(device.as_ref(), &geometry, &sb, 0)?;
+    let flush = || Ok(device.flush()?);
+    write_pair(device.as_ref(), &geometry, &sb, 0, &flush)?;
     Ok(FormatReport {
         store_id: sb.store_id,
         capacity: geometry.byte(geometry.capacity),

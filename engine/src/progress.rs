@@ -14,6 +14,8 @@ struct State {
     ended: u64,
     /// Newest generation whose old blocks were released.
     released: Generation,
+    /// There is somebody who makes checkpoints; not yet during recovery.
+    served: bool,
     stopped: Option<String>,
 }
 
@@ -42,6 +44,16 @@ impl Progress {
     /// The checkpointer's wait: true if it was asked, false if the time ran out.
     pub(crate) fn asked_within(&self, timeout: Duration) -> bool {
         self.nudge.1.recv_timeout(timeout).is_ok()
+    }
+
+    /// From now on checkpoints are made when asked for.
+    pub(crate) fn serve(&self) {
+        self.state.lock().served = true;
+    }
+
+    /// Whether it makes sense to wait for a checkpoint.
+    pub(crate) fn is_served(&self) -> bool {
+        self.state.lock().served
     }
 
     pub(crate) fn begin(&self) {

@@ -30,6 +30,7 @@ use crate::pool::Pool;
 use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
 
 /// What opening found and did.
@@ -68,7 +69,8 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     if !o.read_only {
         sb.flags &= !FLAG_CLEAN;
         let first = pair.behind.first().map_or(0, |b| b.0);
-        write_pair(device.as_ref(), &geometry, &sb, first)?;
+        let flush = || Ok(device.flush()?);
+        write_pair(device.as_ref(), &geometry, &sb, first, &flush)?;
     }
 
     let mut alloc_config = AllocConfig::new(geometry, sb.store_id);
@@ -92,7 +94,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         cache,
         Pool::new(alloc),
         Generation::first(sb.incarnation),
-        o.read_only,
+        Mend::new(sb),
     );
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 

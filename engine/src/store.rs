@@ -14,7 +14,6 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
-use crate::format::superblock::FLAG_CLEAN;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
@@ -141,6 +140,7 @@ impl Store {
         // From here on dropping `inner` ends the threads.
         let tail = recovery::replay(&mut opening)?;
         inner.recovery = opening.report;
+        core.forest.pool.allocator().warm_up();
         if !options.read_only {
             let sb = opening.superblock;
             let mut config = LogConfig::new(core.forest.geometry, sb.store_id, sb.incarnation);
@@ -161,6 +161,7 @@ impl Store {
                 move || checkpointer.run(&core, interval)
             };
             let handle = thread::spawn("gaur-checkpoint", body).map_err(no_thread)?;
+            core.progress().serve();
             *inner.checkpointer.lock() = Some(handle);
             if inner.recovery.replayed > 0 {
                 core.progress().ask();
@@ -180,9 +181,12 @@ impl Store {
         &self.inner.recovery
     }
 
-    /// What is not as it was asked for: another driver, no `O_DIRECT`.
+    /// What is not as it was asked for (another driver, no `O_DIRECT`), and what of
+    /// the space map was damaged and was rebuilt, or cannot be.
     pub fn notes(&self) -> Vec<String> {
-        self.inner.notes.clone()
+        let mut notes = self.inner.notes.clone();
+        notes.extend(self.core().forest.mend.notes());
+        notes
     }
 
     /// The tree of that name; made if there is none.
@@ -230,7 +234,7 @@ impl Store {
         }
         let worker = core.forest.workers.mine()?;
         let _busy = worker.begin_commit(core)?;
-        let _creating = core.creating.lock();
+        let creating = core.creating.lock();
         if core.trees.lock().named(name).is_some() {
             return Err(Error::TreeExists(name.to_owned()));
         }
@@ -259,6 +263,8 @@ impl Store {
                 Err(_) => return Err(core.stopped_error()),
             }
         };
+        // The next tree need not wait for this one's flush.
+        drop(creating);
         core.log().wait_durable(csn)?;
         Ok(Tree {
             inner: self.inner.clone(),
@@ -328,7 +334,9 @@ impl Store {
     /// [`Error::Stopped`], [`Error::ReadOnly`], [`Error::Closed`].
     pub fn checkpoint(&self) -> Result<()> {
         self.core().check_writable()?;
-        self.core().progress().wait_for_next()
+        let done = self.core().progress().wait_for_next();
+        // Closed meanwhile: the last checkpoint was another's.
+        done.map_err(|e| self.core().check_open().err().unwrap_or(e))
     }
 
     /// What the store counted since it was opened.
@@ -468,7 +476,7 @@ impl Inner {
                 Some(why) => Err(Error::Stopped(why)),
                 None => {
                     core.empty_stashes();
-                    c.checkpoint(core, FLAG_CLEAN)
+                    c.close(core)
                 }
             };
             if let Err(e) = &result {

@@ -4,6 +4,7 @@
 mod blockdev;
 mod cli;
 mod crash;
+mod experiment;
 mod failure;
 mod interrupt;
 mod memory;

@@ -72,8 +72,19 @@ impl Progress {
             .set_message(format!("{} · {}/s", units::count(done), units::rate(rate)));
     }
 
+    /// Sets how much work there is.
+    pub(crate) fn resize(&self, total: u64) {
+        self.bar.set_length(total);
+    }
+
     /// Removes the bar.
     pub(crate) fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
     }
 }

@@ -73,7 +73,7 @@ fn all_verbs(place: &Place, format: &str, path: &str) {
     assert_eq!((count("unaccounted"), count("doubly_used")), (0, 0));
     assert_eq!(
         count("total"),
-        count("reachable") + count("free") + count("log") + count("metadata"),
+        count("nodes") + count("extents") + count("free") + count("log") + count("metadata"),
         "{blocks}"
     );
     let records: u64 = check["trees"]

@@ -12,6 +12,9 @@ use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, m
 use crate::error::{Error, Result};
 
 const HUGE: usize = 2 << 20;
+/// Three cache lines.
+#[cfg(target_arch = "x86_64")]
+const PREFETCHED_WORDS: usize = 24;
 
 #[derive(Debug)]
 pub(crate) struct Arena {
@@ -68,6 +71,21 @@ impl Arena {
         // aligned to a page, and lives as long as `self`; every access to it in
         // the program is through these atomics.
         unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(start), self.frame_words) }
+    }
+
+    /// Asks the processor for the first lines of a frame: the node's header and its
+    /// first slots, which a descent reads next. A hint; changes nothing.
+    #[inline]
+    pub(crate) fn prefetch(&self, frame: u32) {
+        #[cfg(target_arch = "x86_64")]
+        for line in self.words(frame)[..PREFETCHED_WORDS].chunks(8) {
+            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+            // SAFETY: prefetching has no effect that a program can observe, for any
+            // address; SSE is part of x86-64.
+            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
+        }
+        #[cfg(not(target_arch = "x86_64"))]
+        let _ = frame;
     }
 }
 

@@ -18,7 +18,6 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 
 use gaur_iodriver::sync::latch as depth;
 use gaur_iodriver::sync::thread;
-use gaur_iodriver::sync::time::Duration;
 
 const LOCKED: u64 = 1;
 const PARKED: u64 = 2;
@@ -26,8 +25,6 @@ const STEP: u64 = 4;
 /// Looks at the word before parking. With few processors the holder is more
 /// likely preempted than about to release, so this is short.
 const SPINS: u32 = 60;
-/// How often [`Latch::lock_while`] asks whether it is still wanted.
-const RECHECK: Duration = Duration::from_millis(1);
 
 /// A version of a latch at which nobody held it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +53,7 @@ impl Latch {
     #[cold]
     fn version_slow(&self) -> Version {
         loop {
-            self.wait_unlocked(None);
+            self.wait_unlocked();
             if let Some(v) = self.try_version() {
                 return v;
             }
@@ -95,6 +92,17 @@ impl Latch {
         self.try_version().and_then(|v| self.try_upgrade(v))
     }
 
+    /// Locks if the latch becomes free in a moment; never parks.
+    pub(crate) fn lock_soon(&self) -> Option<Exclusive<'_>> {
+        (0..SPINS).find_map(|_| {
+            let guard = self.try_lock();
+            if guard.is_none() {
+                std::hint::spin_loop();
+            }
+            guard
+        })
+    }
+
     /// Locks, waiting as long as it takes.
     #[inline]
     pub(crate) fn lock(&self) -> Exclusive<'_> {
@@ -102,27 +110,12 @@ impl Latch {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
-            self.wait_unlocked(None);
-        }
-    }
-
-    /// Locks, waiting as long as `wanted` is true; it is asked again now and then.
-    /// For who holds other latches, and may wait for this one only while it guards
-    /// what it did when the order of the latches was chosen.
-    pub(crate) fn lock_while(&self, wanted: impl Fn() -> bool) -> Option<Exclusive<'_>> {
-        loop {
-            if let Some(guard) = self.try_lock() {
-                return Some(guard);
-            }
-            if !wanted() {
-                return None;
-            }
-            self.wait_unlocked(Some(RECHECK));
+            self.wait_unlocked();
         }
     }
 
     #[cold]
-    fn wait_unlocked(&self, limit: Option<Duration>) {
+    fn wait_unlocked(&self) {
         for _ in 0..SPINS {
             if self.0.load(Ordering::Relaxed) & LOCKED == 0 {
                 return;
@@ -144,7 +137,7 @@ impl Latch {
         }
         let expected = word | PARKED;
         let stands = || self.0.load(Ordering::Relaxed) == expected;
-        depth::park_on(self.key(), stands, limit);
+        depth::park_on(self.key(), stands);
     }
 
     fn key(&self) -> usize {
@@ -238,25 +231,6 @@ mod tests {
         assert!(seen > 0);
         assert_eq!(shared.1.load(Ordering::Relaxed), 400_000);
         assert_eq!(gaur_iodriver::sync::latch::depth(), 0);
-    }
-
-    #[test]
-    fn who_waits_with_others_held_gives_up_when_the_node_has_gone() {
-        // A batch waited for a leaf whose frame had become another leaf, with a
-        // smaller key, whose holder waited for this batch: both for ever.
-        let shared = Arc::new((Latch::default(), AtomicU64::new(1)));
-        let held = shared.0.lock();
-        let s = shared.clone();
-        let waiter = std::thread::spawn(move || {
-            s.0.lock_while(|| s.1.load(Ordering::Relaxed) == 1)
-                .is_some()
-        });
-        std::thread::sleep(Duration::from_millis(20));
-        assert!(!waiter.is_finished());
-        shared.1.store(2, Ordering::Relaxed);
-        assert!(!waiter.join().unwrap());
-        drop(held);
-        assert!(shared.0.lock_while(|| false).is_some());
     }
 
     #[test]

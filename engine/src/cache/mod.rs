@@ -171,6 +171,12 @@ impl Cache {
         Page::new(self.arena.words(id))
     }
 
+    /// Asks the processor for the beginning of a frame's node.
+    #[inline]
+    pub(crate) fn prefetch(&self, id: FrameId) {
+        self.arena.prefetch(id);
+    }
+
     /// Takes a free frame without waiting. Asks for eviction when few are left.
     pub(crate) fn try_take(&self) -> Option<FrameId> {
         let frame = self.free.pop();
@@ -178,6 +184,17 @@ impl Cache {
             self.ask_for_frames();
         }
         frame
+    }
+
+    /// As [`Self::try_take`], for a node about to be made or copied. Leaves the last
+    /// few to those who read: when nothing can be written any more, dirty nodes
+    /// stay where they are, and reads still go on.
+    pub(crate) fn try_take_to_write(&self) -> Option<FrameId> {
+        if self.free.len() <= self.low / 4 {
+            self.ask_for_frames();
+            return None;
+        }
+        self.try_take()
     }
 
     /// Wakes the evictor. Never waits.
@@ -194,7 +211,7 @@ impl Cache {
     pub(crate) fn wait_for_frame(&self) {
         self.ask_for_frames();
         let mut guard = self.waiters.lock();
-        if self.free.is_empty() {
+        if self.free.len() <= self.low / 4 {
             self.freed.wait_for(&mut guard, Duration::from_millis(2));
         }
     }

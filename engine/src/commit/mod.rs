@@ -3,13 +3,14 @@
 //! 1. *Prepare* (may wait, holds nothing while it does): bring the leaves in, make
 //!    them writable, see that there is room.
 //! 2. *Latch* all leaves, in key order, and look again. If one is no longer ready,
-//!    release all and prepare again.
+//!    or not free at once, release all and prepare again.
 //! 3. *Append* to the log, which draws the CSN. If the log refuses, release all,
 //!    wait, begin again; nothing has happened.
 //! 4. *Apply* to the latched leaves. This cannot fail: room, blocks and frames
 //!    are there. Release; visible once all lower commits are.
 //!
-//! Steps 2 to 4 are inside the generation gate and wait for nothing but latches.
+//! Steps 2 to 4 are inside the generation gate and wait for nothing. (A single
+//! leaf stays latched from step 1 on.)
 //! Since all leaves of a commit stay latched from before its CSN is drawn until it
 //! is applied, the log's order and the order of conflicting changes are one, and
 //! no reader meets half a commit.
@@ -23,13 +24,14 @@ use crate::alloc::Urgency;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::KIND_EXTENT;
-use crate::format::{BlockPtr, Csn, ExtentPtr};
+use crate::format::{Csn, ExtentPtr};
 use crate::log::{Record, Refused};
 use crate::node::{Incoming, Page, entry_words};
 use crate::pool::Pool;
 use crate::stats::Wait;
 use crate::tree::{Leaf, Op, TreeState, underfull};
 use crate::worker::Worker;
+use crate::writeback::evict::collect_versions;
 
 /// One change to one key, as it goes into a leaf.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +55,6 @@ pub(crate) enum Stamp<'a> {
 #[derive(Clone, Copy, Debug)]
 struct Group {
     frame: u32,
-    /// The node that `frame` held then; address and birth.
-    node: BlockPtr,
     from: usize,
     to: usize,
 }
@@ -69,7 +69,8 @@ impl Core {
         stamp: Stamp<'_>,
     ) -> Result<Csn> {
         let frees = changes.iter().all(|c| c.value.is_none());
-        let urgency = if frees {
+        // What is in the log had its space once, and must have it again.
+        let urgency = if frees || matches!(stamp, Stamp::Replay(_)) {
             Urgency::Reserve
         } else {
             Urgency::Normal
@@ -78,6 +79,9 @@ impl Core {
         let done = self.make_with(&mut op, changes, stamp);
         op.leave();
         self.forest.pool.settle(worker);
+        if self.versions.is_over() {
+            collect_versions(self);
+        }
         done
     }
 
@@ -149,7 +153,6 @@ impl Core {
         }
         let mut groups = vec![Group {
             frame: leaf.frame,
-            node: leaf.node(),
             from: 0,
             to,
         }];
@@ -166,7 +169,6 @@ impl Core {
             let (leaf, to) = self.prepare(op, changes, from)?;
             groups.push(Group {
                 frame: leaf.frame,
-            node: leaf.node(),
                 from,
                 to,
             });
@@ -177,8 +179,7 @@ impl Core {
         for g in groups {
             let mine = &changes[g.from..g.to];
             let last = &mine[mine.len() - 1];
-            let held = || leaves.iter().any(|(l, ..)| l.frame == g.frame);
-            let leaf = op.relatch(g.frame, g.node, mine[0].tree, mine[0].key, held);
+            let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key);
             let ready = leaf
                 .as_ref()
                 .is_some_and(|l| l.page.covers(last.key) && has_room(l.page, mine));

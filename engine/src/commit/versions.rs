@@ -58,6 +58,12 @@ impl Versions {
         self.bytes.load(Ordering::Relaxed)
     }
 
+    /// Whether more is kept than may be. Whoever keeps images sees to it: the
+    /// evictor, which collects now and then, may be waiting for the device.
+    pub(crate) fn is_over(&self) -> bool {
+        self.bytes() > self.limit
+    }
+
     /// Keeps what `key` held before the change `csn`. Call before the change.
     pub(crate) fn keep(&self, tree: TreeId, key: &[u8], csn: Csn, image: Image) {
         let key = (tree, key.to_vec(), csn);

@@ -300,6 +300,15 @@ impl Log {
         }
     }
 
+    /// Flushes the device, for a checkpoint. Counts only if no write or flush of the
+    /// log beside it failed; if it fails itself, the log stops. Panics under a latch.
+    ///
+    /// # Errors
+    /// [`Error::Io`] of this flush, [`Error::Stopped`] if the log has stopped.
+    pub fn flush_beside(&self, device: &dyn Device) -> Result<()> {
+        self.shared.flush_beside(device)
+    }
+
     /// A superblock with this head is durable in both copies: the log before it is
     /// free. Asks for another checkpoint if the log is still more than half full.
     pub fn truncate(&self, head: LogHead) {

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex};
-use gaur_iodriver::{Waker, sync::time::now};
+use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex, thread};
+use gaur_iodriver::{Device, Waker, sync::time::now};
 
 use super::config::{LogConfig, LogHead, LogTail};
 use super::pending::Pending;
@@ -60,6 +60,12 @@ pub(super) struct Shared {
     pub(super) durable_csn: AtomicU64,
     /// Set after `State::stopped`, so that waiters need no lock to see it.
     pub(super) stopped: AtomicBool,
+    /// Writes and flushes that the log thread gave to its queue, and those that it
+    /// has taken back and, if they failed, stopped for.
+    pub(super) submitted: AtomicU64,
+    pub(super) reaped: AtomicU64,
+    /// Flushes of others under way; see [`Shared::flush_beside`].
+    pub(super) foreign: AtomicUsize,
     pub(super) waiters: Waiters,
     pub(super) space: Mutex<()>,
     pub(super) space_changed: Condvar,
@@ -119,6 +125,9 @@ impl Shared {
             last_csn: AtomicU64::new(tail.last_csn),
             durable_csn: AtomicU64::new(tail.last_csn),
             stopped: AtomicBool::new(false),
+            submitted: AtomicU64::new(0),
+            reaped: AtomicU64::new(0),
+            foreign: AtomicUsize::new(0),
             waiters: Waiters::new(),
             space: Mutex::new(()),
             space_changed: Condvar::new(),
@@ -209,6 +218,29 @@ impl Shared {
         }
         self.release_all();
         self.waker.wake();
+    }
+
+    /// Flushes the device for somebody else. What a failed flush should have saved
+    /// may be lost even if another one succeeds, so a flush counts only if none
+    /// beside it failed: the log stops before a failed one is over, and a
+    /// successful one waits for what the log had in flight.
+    pub(super) fn flush_beside(&self, device: &dyn Device) -> Result<()> {
+        self.foreign.fetch_add(1, Ordering::SeqCst);
+        let result = device.flush();
+        if let Err(e) = &result {
+            self.stop(&e.to_string());
+        }
+        self.foreign.fetch_sub(1, Ordering::SeqCst);
+        result?;
+        let submitted = self.submitted.load(Ordering::SeqCst);
+        while self.reaped.load(Ordering::SeqCst) < submitted && !self.stopped.load(Ordering::SeqCst)
+        {
+            thread::sleep(Duration::from_micros(50));
+        }
+        match &self.state.lock().stopped {
+            Some(why) => Err(Error::Stopped(why.clone())),
+            None => Ok(()),
+        }
     }
 
     /// Nothing more will happen: all that wait are woken.

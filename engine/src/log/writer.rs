@@ -10,7 +10,8 @@
 //!   durable write completed, and never again after any failure: after a failed
 //!   flush even a success may mean nothing.
 //! - A block that names extents is submitted only after a flush that was submitted
-//!   after its records were appended has completed.
+//!   after its records were appended has completed, with no other flush under way
+//!   that may yet fail.
 //! - `durable_through` in a header is what was acknowledged when it was formed.
 
 use std::collections::VecDeque;
@@ -313,15 +314,27 @@ impl Writer {
         if self.requests.is_empty() {
             return Ok(());
         }
+        let n = self.requests.len() as u64;
+        self.shared.submitted.fetch_add(n, Ordering::SeqCst);
         self.queue.submit(&mut self.requests)
     }
 
     /// Notes what has completed. On an error nothing more is acknowledged.
     fn reap(&mut self) -> Result<(), IoError> {
         for done in self.completions.drain(..) {
-            done.result?;
+            if let Err(e) = done.result {
+                // Before it counts as reaped.
+                self.shared.stop(&e.to_string());
+                return Err(e);
+            }
+            self.shared.reaped.fetch_add(1, Ordering::SeqCst);
             if done.token == FLUSH {
-                self.flushed = self.flushing.take().unwrap_or(self.flushed);
+                let covers = self.flushing.take().unwrap_or(self.flushed);
+                // If somebody else's flush is under way and fails, ours is void: it
+                // is made again.
+                if self.shared.foreign.load(Ordering::SeqCst) == 0 {
+                    self.flushed = covers;
+                }
             } else if let Some(block) = self.unacked.get_mut((done.token - self.first) as usize) {
                 block.done = true;
             }

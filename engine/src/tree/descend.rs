@@ -78,6 +78,7 @@ impl Forest {
                     return missing;
                 }
                 let id = child.hint - 1;
+                self.cache.prefetch(id);
                 let frame = self.cache.frame(id);
                 version = frame.latch.version();
                 let holds = frame.holds(child.ptr);

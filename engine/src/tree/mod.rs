@@ -31,6 +31,7 @@ use crate::node::Child;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::worker::Workers;
+use crate::writeback::mend::Mend;
 
 pub(crate) use descend::Found;
 pub(crate) use descend::Toward;
@@ -49,8 +50,8 @@ pub(crate) struct Forest {
     pub(crate) pool: Pool,
     pub(crate) workers: Arc<Workers>,
     pub(crate) progress: Progress,
-    /// Nothing is written: dirty nodes stay in memory.
-    pub(crate) read_only: bool,
+    /// The durable generation, from which a damaged map is rebuilt.
+    pub(crate) mend: Mend,
     running: AtomicU64,
 }
 
@@ -62,7 +63,7 @@ impl Forest {
         cache: Cache,
         pool: Pool,
         running: Generation,
-        read_only: bool,
+        mend: Mend,
     ) -> Self {
         Self {
             device,
@@ -72,7 +73,7 @@ impl Forest {
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
-            read_only,
+            mend,
             running: AtomicU64::new(running.0),
         }
     }

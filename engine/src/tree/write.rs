@@ -11,7 +11,7 @@ use gaur_iodriver::sync::time::Duration;
 
 use crate::alloc::{SpaceError, Urgency};
 use crate::cache::{Exclusive, FrameId, State};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{BlockNo, BlockPtr, Generation, Run};
 use crate::node::{Bounds, Child, Page};
 use crate::pool::Pool;
@@ -40,13 +40,6 @@ pub(crate) struct Leaf<'a> {
     pub(crate) guard: Exclusive<'a>,
 }
 
-impl Leaf<'_> {
-    /// Which node it is, by address and birth.
-    pub(crate) fn node(&self) -> BlockPtr {
-        BlockPtr::unwritten(self.page.addr(), self.page.birth())
-    }
-}
-
 /// A write operation under way.
 #[derive(Debug)]
 pub(crate) struct Op<'a> {
@@ -59,8 +52,6 @@ pub(crate) struct Op<'a> {
     restarts: (Generation, u64),
     /// Whether a checkpoint was waited for because the store was full.
     asked_for_space: bool,
-    /// How often in a row there was no frame.
-    frame_waits: u32,
     /// How many more blocks a restart reserves, for the rest of a batch.
     pub(crate) ahead: u64,
 }
@@ -75,7 +66,6 @@ impl<'a> Op<'a> {
             urgency,
             restarts: (Generation(0), 0),
             asked_for_space: false,
-            frame_waits: 0,
             ahead: 0,
         }
     }
@@ -143,23 +133,15 @@ impl<'a> Op<'a> {
         None
     }
 
-    /// Latches a leaf that was prepared before, if it is still the one for `key`.
-    /// May wait while other leaves with smaller keys are held; so only as long as
-    /// the frame holds the node that was prepared. Another leaf in the same frame
-    /// might come before those held, and its holder wait for one of them. `held`:
-    /// whether this thread has that frame latched itself, since two of its leaves
-    /// have become one.
-    pub(crate) fn relatch(
-        &self,
-        frame: FrameId,
-        node: BlockPtr,
-        tree: &TreeState,
-        key: &[u8],
-        held: impl Fn() -> bool,
-    ) -> Option<Leaf<'a>> {
+    /// Latches a leaf that was prepared before, if it is still the one for `key`
+    /// and its latch is to be had in a moment.
+    ///
+    /// Does not wait for it: since it was prepared the frame may have become any
+    /// other node, even one that the caller holds, so no order protects who waits.
+    /// Who gets nothing lets go of all and prepares again, and waits there.
+    pub(crate) fn relatch(&self, frame: FrameId, tree: &TreeState, key: &[u8]) -> Option<Leaf<'a>> {
         let forest: &'a Forest = self.forest;
-        let f = forest.cache.frame(frame);
-        let guard = f.latch.lock_while(|| f.holds(node) && !held())?;
+        let guard = forest.cache.frame(frame).latch.lock_soon()?;
         if forest.is_leaf_for(frame, tree, key, forest.running()) {
             return Some(Leaf {
                 frame,
@@ -217,24 +199,29 @@ impl<'a> Op<'a> {
 
     /// Takes frames without waiting. `None`: there were not enough, the gate was
     /// left, some time was waited, and the caller searches again.
+    ///
+    /// # Errors
+    /// If the store has stopped: dirty nodes are not written any more, so there may
+    /// never be a frame.
     pub(super) fn frames<const N: usize>(&mut self) -> Result<Option<[FrameId; N]>> {
         let mut got = [0; N];
         for i in 0..N {
-            match self.forest.cache.try_take() {
+            match self.forest.cache.try_take_to_write() {
                 Some(f) => got[i] = f,
                 None => {
                     got[..i].iter().for_each(|&f| self.forest.cache.put_back(f));
                     self.leave();
+                    if let Some(why) = self.forest.progress.stopped() {
+                        return Err(Error::Stopped(why));
+                    }
                     self.worker.counters.restarts_frame.add(1);
                     self.worker
                         .counters
                         .waiting(Wait::Frame, || self.forest.cache.wait_for_frame());
-                    self.forest.check_frames(&mut self.frame_waits)?;
                     return Ok(None);
                 }
             }
         }
-        self.frame_waits = 0;
         Ok(Some(got))
     }
 
@@ -273,11 +260,9 @@ impl<'a> Op<'a> {
         let height = u64::from(root_level) + 1;
         loop {
             let need = 2 * height + 2 + self.ahead;
-            match self
-                .forest
-                .pool
-                .reserve(self.worker, need, hint, self.urgency)
-            {
+            let pool = &self.forest.pool;
+            let ask = || pool.reserve(self.worker, need, hint, self.urgency);
+            match self.forest.mending(ask) {
                 Ok(()) => return Ok(()),
                 // The extra for a batch may be more than there is: take what one
                 // descent needs.
@@ -293,7 +278,9 @@ impl<'a> Op<'a> {
                     })?;
                 }
                 // What the running generation freed comes back with a checkpoint.
-                Err(SpaceError::Full { .. }) if !self.asked_for_space => {
+                Err(SpaceError::Full { .. })
+                    if !self.asked_for_space && self.forest.progress.is_served() =>
+                {
                     self.asked_for_space = true;
                     let progress = &self.forest.progress;
                     self.worker

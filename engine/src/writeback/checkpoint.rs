@@ -31,7 +31,7 @@ use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
 use crate::core::Core;
 use crate::error::Result;
-use crate::format::superblock::Superblock;
+use crate::format::superblock::{FLAG_CLEAN, Superblock};
 use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
 use crate::node::{Child, store_image};
 use crate::tree::{Found, Toward, TreeState};
@@ -127,6 +127,7 @@ impl Checkpointer {
     /// Ends when the store closes or a checkpoint fails.
     pub(crate) fn run(mut self, core: &Core, interval: Duration) -> Self {
         let _guard = Guard(core);
+        self.mend(core);
         // In a store that is full already there is nothing to take.
         let _ = self.reserve_catalog(core);
         while !core.closing.load(Ordering::Acquire) {
@@ -142,8 +143,25 @@ impl Checkpointer {
                 core.fail(&e);
                 break;
             }
+            self.mend(core);
         }
         self
+    }
+
+    /// Rebuilds what of the map turned out to be damaged. True if there was
+    /// something, so that another checkpoint puts it on the device.
+    fn mend(&self, core: &Core) -> bool {
+        // What cannot be rebuilt is in the notes, and the store goes on without.
+        core.forest.mend_map().is_ok_and(|n| n > 0)
+    }
+
+    /// The last checkpoint, after which nothing is to replay and the map is whole.
+    pub(crate) fn close(&mut self, core: &Core) -> Result<()> {
+        self.checkpoint(core, FLAG_CLEAN)?;
+        if self.mend(core) {
+            self.checkpoint(core, FLAG_CLEAN)?;
+        }
+        Ok(())
     }
 
     /// One checkpoint; `flags` go into the superblock.
@@ -151,6 +169,8 @@ impl Checkpointer {
         let begun = now();
         let forest = &core.forest;
         self.reserve_catalog(core)?;
+        // From here to the release nobody may take the durable trees for the newest.
+        let mut durable = forest.mend.lock();
         core.progress().begin();
         let freezing = loop {
             let freezing = now();
@@ -160,7 +180,9 @@ impl Checkpointer {
             }
             // More trees were made meanwhile than there is room for.
             forest.workers.open();
+            drop(durable);
             self.reserve_catalog(core)?;
+            durable = forest.mend.lock();
         };
         let cut = core.log().freeze();
         let generation = forest.running();
@@ -214,7 +236,8 @@ impl Checkpointer {
             .freeze(generation, Changes { used, freed })
             .wait()?;
         let head = core.log().cut_head(&cut)?;
-        forest.device.flush()?;
+        let flush = || core.log().flush_beside(forest.device.as_ref());
+        flush()?;
 
         let mut sb = self.superblock;
         sb.generation = generation.0;
@@ -225,9 +248,10 @@ impl Checkpointer {
         sb.log_head = head.position;
         sb.log_chain = head.chain;
         sb.log_durable = core.log().durable_position();
-        sb.flags = (sb.flags & !crate::format::superblock::FLAG_CLEAN) | flags;
-        write_pair(forest.device.as_ref(), &forest.geometry, &sb, 0)?;
+        sb.flags = (sb.flags & !FLAG_CLEAN) | flags;
+        write_pair(forest.device.as_ref(), &forest.geometry, &sb, 0, &flush)?;
         self.superblock = sb;
+        durable.superblock = sb;
 
         // A view may still look at an extent that a later commit freed.
         let oldest = forest.workers.oldest_view();
@@ -240,6 +264,7 @@ impl Checkpointer {
             .pool
             .allocator()
             .release(generation, keep.iter().map(|(_, r)| *r).collect());
+        drop(durable);
         self.pinned.extend(keep);
         core.log().truncate(head);
         // Now, since there is space again: before others take it. If there is none,
@@ -262,12 +287,14 @@ impl Checkpointer {
         let want = catalog_blocks(core) + 8;
         let missing = want.saturating_sub(self.spare_blocks());
         if missing > 0 {
-            let more = core.forest.pool.allocator().reserve(SpaceRequest {
+            let request = SpaceRequest {
                 blocks: missing as u32,
                 shape: Shape::Nodes,
                 hint: self.superblock.catalog_addr,
                 urgency: Urgency::Reserve,
-            })?;
+            };
+            let forest = &core.forest;
+            let more = forest.mending(|| forest.pool.allocator().reserve(request))?;
             self.spare.extend(more);
         }
         Ok(())

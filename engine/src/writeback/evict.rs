@@ -41,7 +41,7 @@ struct Write {
 }
 
 /// The evictor thread's body; ends when the store closes. After a failed write it
-/// goes on freeing clean frames, for the readers.
+/// goes on with clean nodes, for reads go on.
 pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>) {
     let _end = End(core);
     let worker = match core.forest.workers.mine() {
@@ -83,6 +83,10 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
             };
             if done == 0 {
                 idle += 1;
+                if core.read_only && idle == 50 && cache.dirty_frames() > cache.frames() / 2 {
+                    core.progress()
+                        .stop("cache_bytes is too small to replay the log in memory");
+                }
                 core.progress().ask();
                 gaur_iodriver::sync::thread::sleep(Duration::from_micros(200));
             }

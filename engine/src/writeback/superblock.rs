@@ -10,19 +10,20 @@ use crate::format::superblock::{
 };
 
 /// Writes both copies, copy `first` first, each flushed before the next is touched.
-/// Everything they refer to must be flushed before.
+/// Everything they refer to must be flushed before. `flush` flushes the device.
 pub(crate) fn write_pair(
     device: &dyn Device,
     geometry: &Geometry,
     sb: &Superblock,
     first: u32,
+    flush: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
     for copy in [first, 1 - first] {
         let place = geometry.superblock(copy);
         let mut buf = IoBuf::zeroed(geometry.block_size as usize);
         sb.seal(copy, place, &mut buf);
         device.write_at(geometry.byte(place), &buf)?;
-        device.flush()?;
+        flush()?;
     }
     Ok(())
 }

@@ -1,17 +1,22 @@
 //! `gaur check`.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Instant;
 
 use clap::Args;
-use gaur::{CheckOptions, CheckReport, Problem};
-use serde_json::json;
+use gaur::check::{Blocks, Problem, TreeFacts};
+use gaur::{CheckOptions, CheckReport};
+use serde_json::{Value, json};
 
 use crate::failure::{FINE, FOUND, Outcome};
+use crate::progress::Progress;
+use crate::run::config::Driver;
 use crate::{output, units};
 
 const HELP: &str = "\
-Reads the whole store and writes nothing: every tree, every map block, the log.
-Ends with exit code 1 if anything is wrong.
+Reads the whole store and writes nothing: both superblocks, every tree, every
+large value, every map block, the log. Ends with exit code 1 if anything is wrong.
 
 Examples:
   gaur check /dev/loop0
@@ -23,13 +28,29 @@ Examples:
 pub(super) struct CheckArgs {
     /// The device or file.
     path: PathBuf,
+    /// Account for the places of large values, but do not read them.
+    #[arg(long)]
+    skip_values: bool,
+    /// Tell at most so many problems; all are counted.
+    #[arg(long, value_name = "N", default_value_t = 1000)]
+    max_problems: usize,
+    /// The I/O driver.
+    #[arg(long, value_enum, default_value_t)]
+    driver: Driver,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn check(a: &CheckArgs) -> Outcome {
-    let report = gaur::check(&a.path, &CheckOptions::default())?;
+    let report = gaur::check(
+        &a.path,
+        &CheckOptions {
+            values: !a.skip_values,
+            max_problems: a.max_problems,
+            ..options(a.driver)
+        },
+    )?;
     if a.json {
         output::json(&as_json(&report))?;
     } else {
@@ -38,70 +59,134 @@ pub(super) fn check(a: &CheckArgs) -> Outcome {
     Ok(if report.clean { FINE } else { FOUND })
 }
 
-/// A problem in one line.
-pub(crate) fn problem(p: &Problem) -> String {
-    let tree = p.tree.map(|t| format!(" of tree {t}")).unwrap_or_default();
-    format!("{}{tree} at block {}: {}", p.what, p.place, p.detail)
+/// A whole check that shows its progress.
+pub(crate) fn options(driver: Driver) -> CheckOptions {
+    let (progress, begin) = (Progress::of_work("checking", 0), Instant::now());
+    CheckOptions {
+        driver: driver.into(),
+        progress: Some(Arc::new(move |p| {
+            progress.resize(p.expected);
+            progress.show(p.reached, begin.elapsed());
+        })),
+        ..CheckOptions::default()
+    }
 }
 
-fn as_json(r: &CheckReport) -> serde_json::Value {
-    let b = &r.blocks;
+/// Where the blocks are.
+fn blocks(b: &Blocks) -> [(&'static str, u64); 11] {
+    [
+        ("total", b.total),
+        ("metadata", b.metadata),
+        ("log", b.log),
+        ("nodes", b.nodes),
+        ("extents", b.extents),
+        ("free", b.free),
+        ("unaccounted", b.unaccounted),
+        ("unknown", b.unknown),
+        ("reached_but_free", b.reached_but_free),
+        ("doubly_used", b.doubly_used),
+        ("named_by_log", b.named_by_log),
+    ]
+}
+
+fn as_json(r: &CheckReport) -> Value {
+    let problem = |p: &Problem| {
+        json!({
+            "what": p.what,
+            "place": p.place,
+            "tree_id": p.tree.as_ref().map(|(id, _)| id),
+            "tree": p.tree.as_ref().map(|(_, name)| name),
+            "detail": p.detail,
+        })
+    };
+    let tree = |t: &TreeFacts| {
+        json!({
+            "name": t.name,
+            "id": t.id,
+            "records": t.records,
+            "leaves": t.leaves,
+            "inner": t.inner,
+            "depth": t.depth,
+            "key_bytes": t.key_bytes,
+            "value_bytes": t.value_bytes,
+            "large_values": t.large_values,
+            "extent_bytes": t.extent_bytes,
+            "free_bytes": t.free_bytes,
+            "newest_csn": t.newest_csn,
+        })
+    };
+    let named: serde_json::Map<String, Value> = blocks(&r.blocks)
+        .into_iter()
+        .map(|(name, n)| (name.to_owned(), n.into()))
+        .collect();
     json!({
         "clean": r.clean,
-        "problems": r.problems.iter().map(|p| json!({
-            "what": p.what, "place": p.place, "tree": p.tree, "detail": p.detail,
-        })).collect::<Vec<_>>(),
-        "blocks": {
-            "total": b.total, "reachable": b.reachable, "free": b.free, "log": b.log,
-            "metadata": b.metadata, "unaccounted": b.unaccounted, "doubly_used": b.doubly_used,
+        "problem_count": r.problem_count(),
+        "problems": r.problems.iter().map(problem).collect::<Vec<_>>(),
+        "blocks": named,
+        "trees": r.trees.iter().map(tree).collect::<Vec<_>>(),
+        "log": {
+            "blocks": r.log.region,
+            "commits_to_replay": r.log.commits_to_replay,
+            "last_csn": r.log.last_csn,
         },
-        "trees": r.trees.iter().map(|t| json!({
-            "name": t.name, "id": t.id, "records": t.records, "leaves": t.leaves,
-            "inner": t.inner, "depth": t.depth, "bytes": t.bytes,
-        })).collect::<Vec<_>>(),
         "notes": r.notes,
+        "bytes_read": r.bytes_read,
+        "nanos": r.nanos,
     })
 }
 
 fn as_text(r: &CheckReport) -> String {
-    let b = &r.blocks;
-    let blocks = [
-        ("total", b.total),
-        ("reachable", b.reachable),
-        ("free", b.free),
-        ("log", b.log),
-        ("metadata", b.metadata),
-        ("unaccounted", b.unaccounted),
-        ("doubly used", b.doubly_used),
-    ];
+    let trees = r.trees.iter().map(|t| {
+        vec![
+            t.name.clone(),
+            units::count(t.records),
+            units::count(t.leaves),
+            units::count(t.inner),
+            t.depth.to_string(),
+            units::bytes(t.key_bytes),
+            units::bytes(t.value_bytes),
+            units::count(t.large_values),
+        ]
+    });
     let mut parts = vec![
         output::table(
             ["blocks", "count"],
-            blocks.map(|(n, v)| vec![n.to_owned(), units::count(v)]),
+            blocks(&r.blocks).map(|(name, n)| vec![name.replace('_', " "), units::count(n)]),
         ),
         output::table(
-            ["tree", "id", "records", "leaves", "inner", "depth", "bytes"],
-            r.trees.iter().map(|t| {
-                vec![
-                    t.name.clone(),
-                    t.id.to_string(),
-                    units::count(t.records),
-                    units::count(t.leaves),
-                    units::count(t.inner),
-                    t.depth.to_string(),
-                    units::bytes(t.bytes),
-                ]
-            }),
+            [
+                "tree", "records", "leaves", "inner", "depth", "keys", "values", "large",
+            ],
+            trees,
         ),
     ];
-    if !r.notes.is_empty() {
-        parts.push(r.notes.join("\n"));
+    if r.log.commits_to_replay > 0 {
+        let n = units::count(r.log.commits_to_replay);
+        parts.push(format!(
+            "log: {n} commits to replay, up to {}",
+            r.log.last_csn
+        ));
     }
+    parts.extend(r.notes.iter().map(|n| format!("note: {n}")));
+    parts.push(format!(
+        "read {} in {}",
+        units::bytes(r.bytes_read),
+        units::nanos(r.nanos)
+    ));
     parts.push(if r.clean {
         "clean: every block is accounted for".to_owned()
     } else {
-        let lines: Vec<String> = r.problems.iter().map(problem).collect();
-        format!("{} problem(s)\n{}", lines.len(), lines.join("\n"))
+        let lines: Vec<String> = r.problems.iter().map(ToString::to_string).collect();
+        let more = match r.problems_left_out {
+            0 => String::new(),
+            n => format!("\nand {n} more"),
+        };
+        format!(
+            "{} problem(s)\n{}{more}",
+            r.problem_count(),
+            lines.join("\n")
+        )
     });
     parts.join("\n\n")
 }

@@ -40,7 +40,8 @@ pub(super) fn device(a: &DeviceArgs) -> Outcome {
     Ok(FINE)
 }
 
-fn as_json(d: &Description, counters: Option<Counters>) -> serde_json::Value {
+/// The facts as data.
+pub(crate) fn as_json(d: &Description, counters: Option<Counters>) -> serde_json::Value {
     json!({
         "path": d.path,
         "kind": d.kind.to_string(),

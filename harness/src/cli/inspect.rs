@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
-use gaur::inspect::{self, Inspection};
-use serde_json::json;
+use gaur::inspect::{self, InspectOptions, Inspection, Section};
+use serde_json::{Value, json};
 
 use crate::failure::{FINE, Outcome};
 use crate::output;
+use crate::run::config::Driver;
 
 const HELP: &str = "\
 Shows the structures as they lie on the device, and writes nothing.
@@ -15,6 +16,7 @@ Shows the structures as they lie on the device, and writes nothing.
 Examples:
   gaur inspect superblock /dev/loop0
   gaur inspect tree demo.store --tree default
+  gaur inspect tree demo.store --node 4711
   gaur inspect log demo.store --json";
 
 /// Show what lies on the device.
@@ -29,12 +31,12 @@ pub(super) struct InspectArgs {
 enum What {
     /// Both copies of the superblock.
     Superblock(Place),
-    /// The log.
+    /// The log: its ends, and each of its blocks.
     Log(Place),
-    /// The space map.
-    Map(Place),
-    /// A tree's nodes.
-    Tree(Place),
+    /// The space map: its index, and each group.
+    Map(MapArgs),
+    /// The trees, level by level; or one node.
+    Tree(TreeArgs),
 }
 
 /// Where to look.
@@ -42,17 +44,57 @@ enum What {
 struct Place {
     /// The device or file.
     path: PathBuf,
+    /// At most so many rows in a table.
+    #[arg(long, value_name = "N", default_value_t = 100)]
+    limit: usize,
+    /// The I/O driver.
+    #[arg(long, value_enum, default_value_t)]
+    driver: Driver,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
+#[derive(Debug, Args)]
+struct MapArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Also groups that were never written.
+    #[arg(long)]
+    all: bool,
+}
+
+#[derive(Debug, Args)]
+struct TreeArgs {
+    #[command(flatten)]
+    place: Place,
+    /// Only this tree.
+    #[arg(long, value_name = "NAME")]
+    tree: Option<String>,
+    /// Only the node at this block.
+    #[arg(long, value_name = "BLOCK")]
+    node: Option<u64>,
+}
+
 pub(super) fn inspect(a: &InspectArgs) -> Outcome {
     let (place, found) = match &a.what {
-        What::Superblock(p) => (p, inspect::superblock(&p.path)?),
-        What::Log(p) => (p, inspect::log(&p.path)?),
-        What::Map(p) => (p, inspect::map(&p.path)?),
-        What::Tree(p) => (p, inspect::tree(&p.path)?),
+        What::Superblock(p) => (p, inspect::superblock(&p.path, &p.options())?),
+        What::Log(p) => (p, inspect::log(&p.path, &p.options())?),
+        What::Map(m) => {
+            let o = InspectOptions {
+                all: m.all,
+                ..m.place.options()
+            };
+            (&m.place, inspect::map(&m.place.path, &o)?)
+        }
+        What::Tree(t) => {
+            let o = InspectOptions {
+                tree: t.tree.clone(),
+                node: t.node,
+                ..t.place.options()
+            };
+            (&t.place, inspect::tree(&t.place.path, &o)?)
+        }
     };
     if place.json {
         output::json(&as_json(&found))?;
@@ -62,24 +104,50 @@ pub(super) fn inspect(a: &InspectArgs) -> Outcome {
     Ok(FINE)
 }
 
-pub(super) fn as_json(i: &Inspection) -> serde_json::Value {
+impl Place {
+    fn options(&self) -> InspectOptions {
+        InspectOptions {
+            driver: self.driver.into(),
+            limit: self.limit,
+            ..InspectOptions::default()
+        }
+    }
+}
+
+/// As data.
+pub(super) fn as_json(i: &Inspection) -> Value {
+    let section = |s: &Section| {
+        json!({
+            "heading": s.heading,
+            "columns": s.columns,
+            "rows": s.rows,
+            "left_out": s.left_out,
+        })
+    };
     json!({
         "title": i.title,
-        "rows": i.rows,
-        "tables": i.tables.iter().map(|t| json!({
-            "title": t.title, "columns": t.columns, "rows": t.rows,
-        })).collect::<Vec<_>>(),
+        "sections": i.sections.iter().map(section).collect::<Vec<_>>(),
     })
 }
 
+/// As aligned tables.
 pub(super) fn as_text(i: &Inspection) -> String {
-    let mut parts = vec![format!("{}\n{}", i.title, output::pairs(i.rows.clone()))];
-    for t in &i.tables {
-        parts.push(format!(
-            "{}\n{}",
-            t.title,
-            output::table(t.columns.clone(), t.rows.clone())
-        ));
+    let mut parts = vec![i.title.clone()];
+    for s in &i.sections {
+        // A list of facts needs no header.
+        let body = if s.columns == ["field", "value"] {
+            output::pairs(s.rows.iter().filter_map(|row| match row.as_slice() {
+                [field, value] => Some((field.clone(), value.clone())),
+                _ => None,
+            }))
+        } else {
+            output::table(s.columns.clone(), s.rows.clone())
+        };
+        let more = match s.left_out {
+            0 => String::new(),
+            n => format!("\n  and {n} more; see --limit"),
+        };
+        parts.push(format!("{}\n{body}{more}", s.heading));
     }
     parts.join("\n\n")
 }

@@ -2,13 +2,15 @@
 
 pub(crate) mod check;
 mod crash;
-mod device;
+pub(crate) mod device;
+mod experiment;
 mod format;
 mod inspect;
 mod point;
 mod run;
 mod scan;
 mod stat;
+pub(crate) mod superblock;
 
 use std::path::{Path, PathBuf};
 
@@ -54,6 +56,7 @@ enum Verb {
     Scan(scan::ScanArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
+    Experiment(experiment::ExperimentArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
 }
@@ -72,6 +75,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Scan(a) => scan::scan(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
+        Verb::Experiment(a) => experiment::experiment(&a),
         Verb::CrashChild(a) => crash::child(&a),
     }
 }

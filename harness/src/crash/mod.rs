@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gaur::{FormatOptions, Store};
+use gaur::{CheckOptions, FormatOptions, Store};
 use gaur_iodriver::IoErrorKind;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -208,7 +208,11 @@ fn acks_of(acks: &[Ack], thread: u16) -> Vec<Ack> {
 
 /// `check` must find nothing.
 fn clean(c: &Campaign, when: &str) -> Result<(), Failure> {
-    let report = patiently(|| gaur::check(&c.path, &crate::shim::CheckOptions::default()))?;
+    let o = CheckOptions {
+        driver: c.driver.into(),
+        ..CheckOptions::default()
+    };
+    let report = patiently(|| gaur::check(&c.path, &o))?;
     if report.clean {
         return Ok(());
     }
@@ -216,7 +220,7 @@ fn clean(c: &Campaign, when: &str) -> Result<(), Failure> {
         .problems
         .iter()
         .take(5)
-        .map(crate::cli::check::problem)
+        .map(ToString::to_string)
         .collect();
     Err(Failure::found(format!(
         "check {when}: {} problem(s): {}",

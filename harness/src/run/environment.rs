@@ -4,7 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use gaur::Store;
+use gaur_iodriver::describe;
 use serde::Serialize;
+
+use super::store::Means;
+use crate::cli::device;
 
 /// Facts that a reader of the figures must know.
 #[derive(Clone, Debug, Serialize)]
@@ -23,13 +27,19 @@ pub(crate) struct Environment {
     pub(crate) memory: u64,
     /// Whether the store is open with `O_DIRECT`; unknown if `/proc` does not tell.
     pub(crate) direct: Option<bool>,
-    /// What the engine says of itself: the driver, how writes are made durable …
+    /// The I/O driver.
+    pub(crate) driver: String,
+    /// How writes are made durable.
+    pub(crate) durable_method: String,
+    /// The device, or the disk below a file: what `gaur device` shows.
+    pub(crate) device: Option<serde_json::Value>,
+    /// What is not as it was asked for.
     pub(crate) notes: Vec<String>,
 }
 
 impl Environment {
     /// Looks, while the store is open.
-    pub(crate) fn look(store: &Store, path: &Path) -> Self {
+    pub(crate) fn look(store: &Store, means: Means, path: &Path) -> Self {
         let text = |p: &str| fs::read_to_string(p).unwrap_or_default();
         let after = |text: &str, name: &str| {
             text.lines()
@@ -50,6 +60,9 @@ impl Environment {
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
             memory: kib << 10,
             direct: open_with_direct(path),
+            driver: means.driver,
+            durable_method: means.durable_method,
+            device: describe(path).ok().map(|d| device::as_json(&d, None)),
             notes: store.notes(),
         }
     }

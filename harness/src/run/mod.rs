@@ -54,14 +54,16 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         files::prepare(dir)?;
     }
     store::create(&config.store, may_replace)?;
+    let means = store::means(&config.store)?;
     let target = Target::new(store::open(&config.store)?, config)?;
+    let path = Path::new(&config.store.path);
     let mut run = Run {
         config,
         seed: config
             .run
             .seed
             .unwrap_or_else(|| rand::random::<u32>().into()),
-        environment: Environment::look(&target.store, Path::new(&config.store.path)),
+        environment: Environment::look(&target.store, means, path),
         target,
         phases: Vec::new(),
         measured: Measured::default(),
@@ -204,14 +206,13 @@ fn check(config: &Config) -> Result<Option<Check>, Failure> {
     if !config.verify.check || interrupt::requested() {
         return Ok(None);
     }
-    let report = gaur::check(&config.store.path, &crate::shim::CheckOptions::default())?;
+    let report = gaur::check(
+        &config.store.path,
+        &crate::cli::check::options(config.store.driver),
+    )?;
     Ok(Some(Check {
         clean: report.clean,
-        problems: report
-            .problems
-            .iter()
-            .map(crate::cli::check::problem)
-            .collect(),
+        problems: report.problems.iter().map(ToString::to_string).collect(),
     }))
 }
 

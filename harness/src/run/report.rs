@@ -55,14 +55,16 @@ fn head(s: &Summary) -> String {
         (
             "store",
             format!(
-                "{}, cache {}{}",
+                "{}, cache {}, driver {}{}, durable by {}",
                 s.config.store.path,
                 units::bytes(s.config.store.cache.0),
+                e.driver,
                 match e.direct {
                     Some(true) => ", O_DIRECT",
                     Some(false) => ", without O_DIRECT",
                     None => "",
-                }
+                },
+                e.durable_method,
             ),
         ),
         (
@@ -76,6 +78,18 @@ fn head(s: &Summary) -> String {
             ),
         ),
     ];
+    if let Some(d) = &e.device {
+        let fact = |name: &str| d[name].as_str();
+        let facts = [
+            fact("kind").map(str::to_owned),
+            fact("disk").map(|v| format!("disk {v}")),
+            fact("model").map(str::to_owned),
+            fact("scheduler").map(|v| format!("scheduler {v}")),
+            fact("write_cache").map(|v| format!("write cache: {v}")),
+        ];
+        let facts: Vec<String> = facts.into_iter().flatten().collect();
+        rows.push(("device", facts.join(", ")));
+    }
     rows.extend(e.notes.iter().map(|n| ("note", n.clone())));
     if !e.optimised {
         rows.push((

@@ -2,9 +2,11 @@
 
 use std::path::Path;
 
+use gaur::inspect::InspectOptions;
 use gaur::{DriverChoice, DurableMethod, FormatOptions, OpenOptions, Store};
 
 use super::config::{Create, Driver, DurableBy, StoreConfig};
+use crate::cli::superblock;
 use crate::failure::Failure;
 
 impl From<Driver> for DriverChoice {
@@ -50,11 +52,43 @@ pub(crate) fn open(c: &StoreConfig) -> Result<Store, Failure> {
     Store::open(&c.path, &open_options(c)).map_err(Failure::from)
 }
 
+/// By what means an open by this configuration reads and writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Means {
+    /// The driver's name.
+    pub(crate) driver: String,
+    /// How writes are made durable.
+    pub(crate) durable_method: String,
+}
+
+/// Finds out, while nobody has the store open.
+pub(crate) fn means(c: &StoreConfig) -> Result<Means, Failure> {
+    let o = gaur_iodriver::OpenOptions {
+        read_only: true,
+        driver: c.driver.into(),
+        ..Default::default()
+    };
+    let opened = gaur_iodriver::open(&c.path, &o).map_err(gaur::Error::from)?;
+    let driver = opened.device.driver().to_owned();
+    drop(opened);
+    let durable_method = match c.durable_method {
+        Some(method) => DurableMethod::from(method).to_string(),
+        None => {
+            let facts = superblock::facts(Path::new(&c.path), c.driver)?;
+            superblock::durable_method(&facts).unwrap_or_else(|| "unknown".to_owned())
+        }
+    };
+    Ok(Means {
+        driver,
+        durable_method,
+    })
+}
+
 /// Formats if the configuration asks for it. `may_replace` says that a store
 /// which is there may go; foreign data always stays.
 pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> {
     let path = Path::new(&c.path);
-    let present = path.exists() && gaur::inspect::superblock(path).is_ok();
+    let present = path.exists() && holds_store(c)?;
     match (c.create, present) {
         (Create::Never, _) | (Create::Missing, true) => return Ok(()),
         (Create::Fresh, true) if !may_replace => {
@@ -80,9 +114,21 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
         sparse: c.sparse,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
-        ..FormatOptions::default()
     };
     Store::format(path, &o).map(drop).map_err(Failure::from)
+}
+
+/// Whether there is a store, whole enough to be known as one.
+fn holds_store(c: &StoreConfig) -> Result<bool, Failure> {
+    let o = InspectOptions {
+        driver: c.driver.into(),
+        ..InspectOptions::default()
+    };
+    match gaur::inspect::superblock(&c.path, &o) {
+        Ok(_) => Ok(true),
+        Err(gaur::Error::NotAStore { .. }) => Ok(false),
+        Err(e) => Err(e.into()),
+    }
 }
 
 /// Removes a store's file that nobody has open, so that it is made anew in

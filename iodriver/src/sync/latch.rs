@@ -5,7 +5,6 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, Instant};
 
 thread_local! {
     static DEPTH: Cell<u32> = const { Cell::new(0) };
@@ -68,13 +67,12 @@ pub fn waits_under_latch() -> u64 {
 }
 
 /// Parks the calling thread on the address `key` until [`unpark_all`] is called
-/// with it, or `limit` has passed. `validate` runs under the queue's lock: the thread parks only if it
+/// with it. `validate` runs under the queue's lock: the thread parks only if it
 /// returns true.
 ///
 /// This is the waiting half of a latch, so it may be called with other latches
 /// held; the latch protocol says when (see the engine's concurrency document).
-pub fn park_on(key: usize, validate: impl FnOnce() -> bool, limit: Option<Duration>) {
-    let until = limit.map(|limit| Instant::now() + limit);
+pub fn park_on(key: usize, validate: impl FnOnce() -> bool) {
     // SAFETY: `key` is the address of a live object owned by the caller, used by
     // no other parking protocol; the closures below neither panic nor park.
     unsafe {
@@ -84,7 +82,7 @@ pub fn park_on(key: usize, validate: impl FnOnce() -> bool, limit: Option<Durati
             || {},
             |_, _| {},
             parking_lot_core::DEFAULT_PARK_TOKEN,
-            until,
+            None,
         );
     }
 }

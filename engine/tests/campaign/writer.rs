@@ -1,0 +1,255 @@
+//! The workload: what one thread does to a store until it is told to stop or the
+//! store fails.
+
+use std::sync::Arc;
+
+use gaur::{Csn, Durability, Error, Store, Tree, WriteBatch};
+use gaur_iodriver::sim::SimDisk;
+use gaur_iodriver::sync::rng::Rng;
+use rand::RngExt;
+
+use super::history::{Change, Commit, Done, Value};
+
+/// What a workload is like.
+#[derive(Clone, Debug)]
+pub(crate) struct Mix {
+    /// Threads that write.
+    pub(crate) writers: u64,
+    /// Different keys in a tree.
+    pub(crate) keys: u32,
+    /// How many commits of a hundred are `Sync`.
+    pub(crate) sync: u32,
+    /// How many values of a thousand lie in extents.
+    pub(crate) large: u32,
+    /// Operations of a batch, at most.
+    pub(crate) batch: usize,
+    /// How many operations of a thousand are checkpoints (of the first thread).
+    pub(crate) checkpoints: u32,
+}
+
+/// The trees every store of a campaign has.
+pub(crate) const TREES: [&str; 2] = ["one", "two"];
+
+/// One thread of a workload.
+pub(crate) struct Writer<'a> {
+    pub(crate) store: &'a Store,
+    /// Says whether a failure is to be expected.
+    pub(crate) disk: &'a SimDisk,
+    pub(crate) mix: &'a Mix,
+    pub(crate) rng: Rng,
+    pub(crate) number: u64,
+    /// Makes names of trees unique.
+    pub(crate) label: u64,
+    pub(crate) done: Done,
+    trees: Vec<(Arc<str>, Tree)>,
+}
+
+impl<'a> Writer<'a> {
+    pub(crate) fn new(
+        store: &'a Store,
+        disk: &'a SimDisk,
+        mix: &'a Mix,
+        rng: Rng,
+        (number, label): (u64, u64),
+    ) -> Self {
+        Self {
+            store,
+            disk,
+            mix,
+            rng,
+            number,
+            label,
+            done: Done::default(),
+            trees: Vec::new(),
+        }
+    }
+
+    /// Runs until `limit` operations are done or the store fails; what was done.
+    pub(crate) fn run(mut self, limit: usize) -> Done {
+        let names: Vec<String> = TREES.iter().map(|n| (*n).to_owned()).collect();
+        for name in names {
+            if self.open(&name).is_none() {
+                return self.done;
+            }
+        }
+        for _ in 0..limit {
+            if !self.step() {
+                break;
+            }
+        }
+        self.done
+    }
+
+    fn open(&mut self, name: &str) -> Option<()> {
+        let shared: Arc<str> = name.into();
+        let tree = match self.store.open_tree(name) {
+            Err(Error::NoSuchTree(_)) => match self.store.create_tree(name) {
+                Ok(tree) => {
+                    self.done.created.push(shared.clone());
+                    Ok(tree)
+                }
+                Err(Error::TreeExists(_)) => self.store.open_tree(name),
+                Err(e) => {
+                    self.failed(e, vec![Change::Create(shared)]);
+                    return None;
+                }
+            },
+            other => other,
+        };
+        self.trees.push((shared, tree.expect("the tree is there")));
+        Some(())
+    }
+
+    fn key(&mut self) -> Vec<u8> {
+        let n = self.rng.random_range(0..self.mix.keys);
+        match n % 4 {
+            0 => format!("a-rather-long-common-prefix/{n:06}").into_bytes(),
+            1 => format!("{n:08x}-{}", "k".repeat((n % 300) as usize)).into_bytes(),
+            _ => format!("k{:06}", n.wrapping_mul(7919) % 1_000_000).into_bytes(),
+        }
+    }
+
+    fn value(&mut self) -> Value {
+        let len = if self.rng.random_range(0..1000) < self.mix.large {
+            self.rng.random_range(4000..60_000)
+        } else {
+            match self.rng.random_range(0..10) {
+                0 => self.rng.random_range(300..1500),
+                1 => 0,
+                _ => self.rng.random_range(8..120),
+            }
+        };
+        let start: u64 = self.rng.random();
+        let word = |i: usize| start.wrapping_mul(i as u64 / 8 + 1).to_le_bytes()[i % 8];
+        (0..len).map(word).collect()
+    }
+
+    fn change(&mut self) -> (usize, Change) {
+        let at = self.rng.random_range(0..self.trees.len());
+        let name = self.trees[at].0.clone();
+        let key = self.key();
+        if self.rng.random_range(0..5) == 0 {
+            (at, Change::Delete(name, key))
+        } else {
+            let value = self.value();
+            (at, Change::Put(name, key, value))
+        }
+    }
+
+    /// One operation; false if the store has failed.
+    fn step(&mut self) -> bool {
+        let durability = if self.rng.random_range(0..100) < self.mix.sync {
+            Durability::Sync
+        } else {
+            Durability::Buffered
+        };
+        let dice = self.rng.random_range(0..1000);
+        if self.number == 0 && dice < self.mix.checkpoints {
+            let before = self.done.last();
+            let result = self.store.checkpoint().map(|()| before);
+            return self.told(result);
+        }
+        match dice {
+            980..985 if self.trees.len() < TREES.len() + 1 => {
+                let name = format!("zz-{}-{}-{}", self.label, self.number, self.done.last());
+                self.open(&name).is_some()
+            }
+            985..993 => {
+                let last = self.done.last();
+                let result = self.store.wait_durable(last).map(|()| last);
+                self.told(result)
+            }
+            993..1000 => {
+                let result = self.store.flush();
+                self.told(result)
+            }
+            0..600 => {
+                let (at, change) = self.change();
+                let tree = self.trees[at].1.clone();
+                let result = match &change {
+                    Change::Put(_, k, v) => tree.put_with(k, v, durability),
+                    Change::Delete(_, k) => tree.delete_with(k, durability),
+                    Change::Create(_) => unreachable!("not drawn"),
+                };
+                self.committed(result, vec![change], durability)
+            }
+            _ => {
+                let mut batch = WriteBatch::new();
+                let mut changes = Vec::new();
+                for _ in 0..self.rng.random_range(2..=self.mix.batch) {
+                    let (at, change) = self.change();
+                    let tree = &self.trees[at].1;
+                    match &change {
+                        Change::Put(_, k, v) => batch.put(tree, k, v),
+                        Change::Delete(_, k) => batch.delete(tree, k),
+                        Change::Create(_) => unreachable!("not drawn"),
+                    };
+                    changes.push(change);
+                }
+                let result = self.store.commit(batch, durability);
+                self.committed(result, changes, durability)
+            }
+        }
+    }
+
+    fn committed(
+        &mut self,
+        result: Result<Csn, Error>,
+        changes: Vec<Change>,
+        durability: Durability,
+    ) -> bool {
+        match result {
+            Ok(csn) => {
+                self.done.commits.push(Commit { csn, changes });
+                if durability == Durability::Sync {
+                    self.done.durable(csn);
+                }
+                true
+            }
+            Err(e) => self.failed(e, changes),
+        }
+    }
+
+    /// A call that says what is durable.
+    fn told(&mut self, result: Result<Csn, Error>) -> bool {
+        match result {
+            Ok(csn) => {
+                self.done.durable(csn);
+                true
+            }
+            Err(e) => {
+                self.expected(&e);
+                false
+            }
+        }
+    }
+
+    /// A commit that was refused or whose outcome is unknown.
+    fn failed(&mut self, e: Error, changes: Vec<Change>) -> bool {
+        match e {
+            Error::OutcomeUnknown { csn, .. } => {
+                self.done.commits.push(Commit { csn, changes });
+            }
+            Error::Full { .. } => {
+                self.done.full += 1;
+                return true;
+            }
+            _ => {}
+        }
+        self.expected(&e);
+        false
+    }
+
+    /// With the power off, some errors are what must come.
+    fn expected(&self, e: &Error) {
+        let fits = matches!(
+            e,
+            Error::OutcomeUnknown { .. } | Error::Stopped(_) | Error::Io(_)
+        );
+        assert!(
+            fits && !self.disk.is_powered(),
+            "failed with the power {}: {e}",
+            if self.disk.is_powered() { "on" } else { "off" }
+        );
+    }
+}

@@ -1,0 +1,91 @@
+//! `gaur experiment`: measurements behind the design.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+
+use crate::experiment::{scaling, two_stage};
+use crate::failure::Outcome;
+
+/// Measure what the design claims, on a file the experiment makes itself.
+#[derive(Debug, Args)]
+pub(crate) struct ExperimentArgs {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Many writers on a small hot tree, with and without a slow allocator.
+    ///
+    /// Rounds of both kinds in turn; fails if the writers' p99 with the slow
+    /// allocator is more than 1.5 times that without, if anything waited under a
+    /// latch, if the reservations do not add up, or if an operation restarted for
+    /// space more than twice in a generation. Build with `--features
+    /// experiment-inline-cow` to see the same with reservations made under the
+    /// latches (bounds are then only reported).
+    TwoStage(TwoStageArgs),
+    /// Puts and gets by 1 and 2 threads, beside a memory-bound loop.
+    Scaling(ScalingArgs),
+}
+
+#[derive(Debug, Args)]
+struct Common {
+    /// The file for the store; made anew and removed afterwards.
+    #[arg(long, value_name = "FILE", default_value = "experiment.store")]
+    path: PathBuf,
+    /// Seconds for each cell.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Rounds; the median counts.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Seed of all randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+}
+
+#[derive(Debug, Args)]
+struct TwoStageArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Writers.
+    #[arg(long, default_value_t = 16)]
+    writers: usize,
+    /// Puts a second by all writers together.
+    #[arg(long, default_value_t = 20_000.0)]
+    rate: f64,
+    /// Milliseconds added to each I/O of the allocator.
+    #[arg(long, default_value_t = 5)]
+    delay: u64,
+}
+
+#[derive(Debug, Args)]
+struct ScalingArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Records in the store, all cached.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: u64,
+}
+
+pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
+    match &args.what {
+        What::TwoStage(a) => two_stage::run(&two_stage::Plan {
+            path: a.common.path.clone(),
+            seconds: a.common.seconds,
+            rounds: a.common.rounds,
+            seed: a.common.seed,
+            writers: a.writers,
+            rate: a.rate,
+            delay: std::time::Duration::from_millis(a.delay),
+        }),
+        What::Scaling(a) => scaling::run(&scaling::Plan {
+            path: a.common.path.clone(),
+            seconds: a.common.seconds,
+            rounds: a.common.rounds,
+            seed: a.common.seed,
+            records: a.records,
+        }),
+    }
+}
