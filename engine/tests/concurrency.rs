@@ -236,9 +236,9 @@ fn half_batches(store: &Store, seed: u64, time: Duration) {
     assert!(stats.get("cache", "evicted").unwrap() > 0);
 }
 
-/// Breaks if a leaf of a batch is released before all are changed, if a view does
-/// not wait for lower commits, if a before-image is left after the change, or if a
-/// scan takes a leaf's records without validating its version.
+/// Breaks if before-images are missing, if a split or merge loses the CSN of a
+/// leaf's newest change, or if a scan takes a leaf's records without validating its
+/// version.
 #[test]
 fn no_reader_sees_half_a_batch() {
     let seed = seed();
@@ -633,7 +633,11 @@ fn trees_are_made_while_commits_and_checkpoints_run() {
                         let long = "x".repeat(r.random_range(0..240));
                         // Half of the names are wanted by all threads.
                         let name = format!("{:03}-{}{long}", n, if n % 2 == 0 { t } else { 99 });
-                        let name = if n % 2 == 0 { name } else { name[..6].to_owned() };
+                        let name = if n % 2 == 0 {
+                            name
+                        } else {
+                            name[..6].to_owned()
+                        };
                         let tree = store.tree(&name).unwrap();
                         let n = r.random_range(1..20u64);
                         let mut batch = WriteBatch::new();
@@ -696,7 +700,8 @@ fn the_store_is_closed_while_others_use_it() {
             let store = open(disk.device(), 1 << 20, 10);
             let tree = store.tree("t").unwrap();
             for i in 0..6000u64 {
-                tree.put_with(&i.to_be_bytes(), &[0; 300], BUFFERED).unwrap();
+                tree.put_with(&i.to_be_bytes(), &[0; 300], BUFFERED)
+                    .unwrap();
             }
             let acked = Mutex::new(BTreeSet::new());
             std::thread::scope(|s| {
@@ -705,7 +710,11 @@ fn the_store_is_closed_while_others_use_it() {
                     s.spawn(move || {
                         for n in 0.. {
                             let key = (1 << 40 | t << 32 | n).to_be_bytes();
-                            let durability = if n % 2 == 0 { Durability::Sync } else { BUFFERED };
+                            let durability = if n % 2 == 0 {
+                                Durability::Sync
+                            } else {
+                                BUFFERED
+                            };
                             match tree.put_with(&key, &[1; 200], durability) {
                                 Ok(_) => assert!(acked.lock().unwrap().insert(key)),
                                 Err(e) if is_closed(&e) => return,
@@ -778,7 +787,8 @@ fn a_scan_ends_with_its_store() {
             let store = open(disk.device(), 1 << 20, 1000);
             let tree = store.tree("t").unwrap();
             for i in 0..8000u64 {
-                tree.put_with(&i.to_be_bytes(), &[0; 300], BUFFERED).unwrap();
+                tree.put_with(&i.to_be_bytes(), &[0; 300], BUFFERED)
+                    .unwrap();
             }
             let mut scans: Vec<_> = (0..3).map(|_| tree.iter().unwrap()).collect();
             for scan in &mut scans {
@@ -809,7 +819,8 @@ fn readers_do_not_hang_after_a_failed_write() {
             let store = open(disk.device(), 1 << 20, 20);
             let tree = store.tree("t").unwrap();
             for i in 0..6000u64 {
-                tree.put_with(&i.to_be_bytes(), &[0; 300], BUFFERED).unwrap();
+                tree.put_with(&i.to_be_bytes(), &[0; 300], BUFFERED)
+                    .unwrap();
             }
             store.checkpoint().unwrap();
             let begin = disk.stats().writes + 3 + seed % 40;
@@ -861,7 +872,8 @@ fn a_batch_larger_than_the_cache_is_refused() {
         let store = open(disk.device(), 1 << 20, 50);
         let tree = store.tree("t").unwrap();
         for i in 0..6000u64 {
-            tree.put_with(&i.to_be_bytes(), &[0; 1000], BUFFERED).unwrap();
+            tree.put_with(&i.to_be_bytes(), &[0; 1000], BUFFERED)
+                .unwrap();
         }
         let batch = |n: u64| {
             let mut batch = WriteBatch::new();
@@ -873,7 +885,10 @@ fn a_batch_larger_than_the_cache_is_refused() {
         assert!(matches!(batch(1000), Err(Error::BatchTooWide { .. })));
         assert!(tree.iter().unwrap().all(|x| x.unwrap().1[0] == 0));
         batch(40).unwrap();
-        let ones = tree.iter().unwrap().filter(|x| x.as_ref().unwrap().1[0] == 1);
+        let ones = tree
+            .iter()
+            .unwrap()
+            .filter(|x| x.as_ref().unwrap().1[0] == 1);
         assert_eq!(ones.count(), 40);
         check_account(&store);
     });
@@ -926,7 +941,8 @@ fn a_full_store_says_so_and_space_comes_back() {
         store.checkpoint().unwrap();
         store.checkpoint().unwrap();
         for i in 0..n / 2 {
-            tree.put_with(&i.to_be_bytes(), &[2; 1000], BUFFERED).unwrap();
+            tree.put_with(&i.to_be_bytes(), &[2; 1000], BUFFERED)
+                .unwrap();
         }
         check_account(&store);
         store.close().unwrap();
@@ -961,7 +977,11 @@ fn a_scan_held_open_sees_the_old_state() {
                         if i % 7 == 3 && round % 2 == 1 {
                             batch.delete(&tree, &key);
                         } else {
-                            let n = if i % 200 == 1 { 3000 } else { r.random_range(8..300) };
+                            let n = if i % 200 == 1 {
+                                3000
+                            } else {
+                                r.random_range(8..300)
+                            };
                             let mut value = vec![0; n];
                             value[..8].copy_from_slice(&round.to_le_bytes());
                             batch.put(&tree, &key, &value);

@@ -78,9 +78,8 @@ mod tests {
                         let me = workers.mine().unwrap();
                         let mut views = 0u64;
                         while !over.load(Ordering::Relaxed) {
-                            let view = View::open(me.clone(), &visible, || {
-                                drawn.load(Ordering::Acquire)
-                            });
+                            let view =
+                                View::open(me.clone(), &visible, || drawn.load(Ordering::Acquire));
                             let next = view.csn() + 1;
                             while visible.upto() < next + 1 && !over.load(Ordering::Relaxed) {
                                 std::thread::yield_now();

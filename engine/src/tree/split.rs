@@ -74,9 +74,7 @@ impl Op<'_> {
             give_up(self);
             return match separator {
                 None => Ok(()),
-                Some(_) if room => {
-                    self.restart(Cause::Empty, self.root_level(tree), at.ptr.addr)
-                }
+                Some(_) if room => self.restart(Cause::Empty, self.root_level(tree), at.ptr.addr),
                 Some(_) => self.split(tree, key, at.level + 1, &[]),
             };
         };
