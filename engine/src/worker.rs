@@ -300,7 +300,7 @@ mod tests {
     fn a_closed_gate_has_nobody_inside() {
         // Breaks if `enter` looks at the gate before it says that it is inside, or if
         // the two are not in one order with the closer's (a store that is seen late).
-        // The section is as short as can be, so that most rounds meet in `enter`.
+        // The section is short, so that many rounds meet in `enter`.
         use std::time::{Duration, Instant};
         let workers = Workers::new();
         let (inside, over) = (AtomicBool::new(false), AtomicBool::new(false));
@@ -312,6 +312,9 @@ mod tests {
                     for _ in 0..1000 {
                         let _in = workers.enter(&me);
                         inside.store(true, Ordering::Relaxed);
+                        for _ in 0..4 {
+                            std::hint::spin_loop();
+                        }
                         inside.store(false, Ordering::Relaxed);
                     }
                 }
@@ -320,11 +323,11 @@ mod tests {
             let mut met = false;
             while Instant::now() < end && !met {
                 workers.close();
-                for _ in 0..100 {
+                for _ in 0..400 {
                     met |= inside.load(Ordering::Relaxed);
                 }
                 workers.open();
-                for _ in 0..rounds % 100 {
+                for _ in 0..rounds % 16 {
                     std::hint::spin_loop();
                 }
                 rounds += 1;

@@ -142,7 +142,7 @@ mod tests {
             while !stuck && Instant::now() < end {
                 n += 1;
                 round.store(n, Ordering::SeqCst);
-                for _ in 0..n % 60 {
+                for _ in 0..n % 6 {
                     std::hint::spin_loop();
                 }
                 v.applied(2 * n - 1);
