@@ -409,6 +409,7 @@ fn a_damaged_map_is_found_and_rebuilt() {
                     }
                 }
                 store.checkpoint().unwrap();
+                store.checkpoint().unwrap();
                 let rebuilt = store.stats().get("allocator", "groups_rebuilt").unwrap();
                 assert!(rebuilt >= 1, "{what} {place}");
                 assert!(store.notes().iter().any(|n| n.contains("rebuilt")));
@@ -449,6 +450,8 @@ fn a_map_beside_a_damaged_tree_is_not_guessed() {
         tree.put_with(&n.to_le_bytes(), &[1; 300], Durability::Buffered)
             .unwrap();
     }
+    // The map is mended behind a checkpoint; the second begins after that.
+    store.checkpoint().unwrap();
     store.checkpoint().unwrap();
     assert!(
         store

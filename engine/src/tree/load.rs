@@ -23,8 +23,8 @@ pub(crate) struct Carry {
 }
 
 /// Waits for a frame, of about 2 ms each, after which it is in vain if the store
-/// has stopped: then dirty nodes stay where they are.
-const PATIENCE: u32 = 500;
+/// has stopped, or is only read: then dirty nodes stay where they are.
+pub(super) const PATIENCE: u32 = 500;
 
 thread_local! {
     static BUFFER: RefCell<Option<IoBuf>> = const { RefCell::new(None) };
@@ -82,7 +82,7 @@ impl Forest {
     }
 
     /// An error if it is in vain to wait for a frame any longer. Counts in `waits`.
-    fn check_frames(&self, waits: &mut u32) -> Result<()> {
+    pub(super) fn check_frames(&self, waits: &mut u32) -> Result<()> {
         if self.cache.free_frames() > 0 {
             return Ok(());
         }
@@ -95,6 +95,12 @@ impl Forest {
         }
         if let Some(why) = self.progress.stopped() {
             return Err(Error::Stopped(why));
+        }
+        if self.read_only {
+            return Err(Error::BadOption {
+                name: "cache_bytes",
+                detail: "too little to replay the log in memory; open with more".into(),
+            });
         }
         Ok(())
     }

@@ -52,6 +52,8 @@ pub(crate) struct Op<'a> {
     restarts: (Generation, u64),
     /// Whether a checkpoint was waited for because the store was full.
     asked_for_space: bool,
+    /// How often in a row there was no frame.
+    frame_waits: u32,
     /// How many more blocks a restart reserves, for the rest of a batch.
     pub(crate) ahead: u64,
 }
@@ -66,6 +68,7 @@ impl<'a> Op<'a> {
             urgency,
             restarts: (Generation(0), 0),
             asked_for_space: false,
+            frame_waits: 0,
             ahead: 0,
         }
     }
@@ -218,10 +221,12 @@ impl<'a> Op<'a> {
                     self.worker
                         .counters
                         .waiting(Wait::Frame, || self.forest.cache.wait_for_frame());
+                    self.forest.check_frames(&mut self.frame_waits)?;
                     return Ok(None);
                 }
             }
         }
+        self.frame_waits = 0;
         Ok(Some(got))
     }
 

@@ -127,16 +127,18 @@ impl Checkpointer {
     /// Ends when the store closes or a checkpoint fails.
     pub(crate) fn run(mut self, core: &Core, interval: Duration) -> Self {
         let _guard = Guard(core);
-        self.mend(core);
         // In a store that is full already there is nothing to take.
         let _ = self.reserve_catalog(core);
+        self.mend(core);
         while !core.closing.load(Ordering::Acquire) {
-            let asked = core.progress().asked_within(interval);
+            core.progress().asked_within(interval);
             if core.closing.load(Ordering::Acquire) {
                 break;
             }
             self.unpin(core);
-            if !asked && core.last_drawn() == self.superblock.cut {
+            let news =
+                core.last_drawn() != self.superblock.cut || core.forest.cache.dirty_frames() > 0;
+            if !news && !core.progress().is_wanted() {
                 continue;
             }
             if let Err(e) = self.checkpoint(core, 0) {
@@ -169,8 +171,6 @@ impl Checkpointer {
         let begun = now();
         let forest = &core.forest;
         self.reserve_catalog(core)?;
-        // From here to the release nobody may take the durable trees for the newest.
-        let mut durable = forest.mend.lock();
         core.progress().begin();
         let freezing = loop {
             let freezing = now();
@@ -180,9 +180,7 @@ impl Checkpointer {
             }
             // More trees were made meanwhile than there is room for.
             forest.workers.open();
-            drop(durable);
             self.reserve_catalog(core)?;
-            durable = forest.mend.lock();
         };
         let cut = core.log().freeze();
         let generation = forest.running();
@@ -200,6 +198,8 @@ impl Checkpointer {
         let next_tree = core.next_tree.load(Ordering::Acquire);
         forest.advance();
         forest.workers.open();
+        // From here to the release nobody may take the durable trees for the newest.
+        let mut durable = forest.mend.lock();
         let took = freezing.elapsed().as_nanos() as u64;
         core.checkpointing
             .freeze_nanos

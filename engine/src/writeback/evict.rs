@@ -41,7 +41,7 @@ struct Write {
 }
 
 /// The evictor thread's body; ends when the store closes. After a failed write it
-/// goes on with clean nodes, for reads go on.
+/// goes on freeing clean frames, for reads go on.
 pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>) {
     let _end = End(core);
     let worker = match core.forest.workers.mine() {

@@ -182,7 +182,7 @@ impl Story {
         };
         Store::format_device(disk.device(), &format).unwrap();
         let options = OpenOptions {
-            cache_bytes: pick(r, &[1, 1, 4]) * u64::from(block_size / 4096) << 20,
+            cache_bytes: (pick(r, &[1, 1, 4]) * u64::from(block_size / 4096)) << 20,
             checkpoint_interval: Duration::from_millis(pick(r, &[2, 10, 10_000])),
             buffered_interval: Duration::from_millis(pick(r, &[1, 5, 50])),
             discard: r.random_bool(0.5),
