@@ -162,6 +162,7 @@ impl Store {
             };
             core.progress().serve();
             let handle = thread::spawn("gaur-checkpoint", body).map_err(no_thread)?;
+            core.progress().serve();
             *inner.checkpointer.lock() = Some(handle);
             if inner.recovery.replayed > 0 {
                 core.progress().ask();
@@ -234,7 +235,7 @@ impl Store {
         }
         let worker = core.forest.workers.mine()?;
         let _busy = worker.begin_commit(core)?;
-        let _creating = core.creating.lock();
+        let creating = core.creating.lock();
         if core.trees.lock().named(name).is_some() {
             return Err(Error::TreeExists(name.to_owned()));
         }
@@ -263,6 +264,8 @@ impl Store {
                 Err(_) => return Err(core.stopped_error()),
             }
         };
+        // The next tree need not wait for this one's flush.
+        drop(creating);
         core.log().wait_durable(csn)?;
         Ok(Tree {
             inner: self.inner.clone(),
@@ -332,7 +335,9 @@ impl Store {
     /// [`Error::Stopped`], [`Error::ReadOnly`], [`Error::Closed`].
     pub fn checkpoint(&self) -> Result<()> {
         self.core().check_writable()?;
-        self.core().progress().wait_for_next()
+        let done = self.core().progress().wait_for_next();
+        // Closed meanwhile: the last checkpoint was another's.
+        done.map_err(|e| self.core().check_open().err().unwrap_or(e))
     }
 
     /// What the store counted since it was opened.

@@ -236,9 +236,9 @@ fn half_batches(store: &Store, seed: u64, time: Duration) {
     assert!(stats.get("cache", "evicted").unwrap() > 0);
 }
 
-/// Breaks if a leaf of a batch is released before all are changed, if a view does
-/// not wait for lower commits, if a before-image is left after the change, or if a
-/// scan takes a leaf's records without validating its version.
+/// Breaks if before-images are missing, if a split or merge loses the CSN of a
+/// leaf's newest change, or if a scan takes a leaf's records without validating its
+/// version.
 #[test]
 fn no_reader_sees_half_a_batch() {
     let seed = seed();
@@ -1047,4 +1047,37 @@ fn a_scan_held_open_sees_the_old_state() {
             check_account(&store);
         });
     }
+}
+
+/// Breaks if a split forgets that the half it moves has changed since a view: the
+/// scan would take the leaf as it is.
+#[test]
+fn a_leaf_that_split_is_still_newer_than_a_view() {
+    let disk = disk(8, 64, Duration::ZERO);
+    within(30, move || {
+        let store = open(disk.device(), 4 << 20, 10_000);
+        let tree = store.tree("t").unwrap();
+        let key = |i: u32| format!("m{i:03}").into_bytes();
+        for i in 0..40 {
+            tree.put_with(&key(i), &[1; 50], BUFFERED).unwrap();
+        }
+        let before = walk(&tree, false).unwrap();
+        let scans = [tree.iter().unwrap(), tree.iter().unwrap().rev()];
+        for i in 0..40 {
+            tree.put_with(&key(i), &[2; 50], BUFFERED).unwrap();
+        }
+        // These all go to the left of what they push to the right.
+        for i in 0..60u32 {
+            tree.put_with(format!("a{i:03}").as_bytes(), &[3; 50], BUFFERED)
+                .unwrap();
+        }
+        assert!(store.stats().get("tree", "splits").unwrap() > 0);
+        for (reverse, scan) in [false, true].into_iter().zip(scans) {
+            let mut got = scan.collect::<Result<Records, _>>().unwrap();
+            if reverse {
+                got.reverse();
+            }
+            assert!(got == before, "reverse {reverse}");
+        }
+    });
 }

@@ -31,6 +31,7 @@ use crate::pool::Pool;
 use crate::stats::Wait;
 use crate::tree::{Leaf, Op, TreeState, underfull};
 use crate::worker::Worker;
+use crate::writeback::evict::collect_versions;
 
 /// One change to one key, as it goes into a leaf.
 #[derive(Clone, Copy, Debug)]
@@ -78,6 +79,9 @@ impl Core {
         let done = self.make_with(&mut op, changes, stamp);
         op.leave();
         self.forest.pool.settle(worker);
+        if self.versions.is_over() {
+            collect_versions(self);
+        }
         done
     }
 

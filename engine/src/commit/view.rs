@@ -3,8 +3,8 @@
 //! A view is announced in its worker *before* the last drawn CSN is read, and it
 //! looks at that CSN once all commits up to it are visible. So each commit it must
 //! not see draws its CSN after the announcement, finds the view, and leaves a
-//! before-image (a writer looks for views after it drew its CSN; both sides use
-//! sequentially consistent accesses).
+//! before-image (a writer looks for views after it drew its CSN; both sides put a
+//! sequentially consistent fence between their two steps).
 
 use std::sync::Arc;
 
@@ -49,5 +49,68 @@ impl View {
 impl Drop for View {
     fn drop(&mut self) {
         self.worker.remove_view(self.announced);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::worker::Workers;
+    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::time::{Duration, Instant};
+
+    #[test]
+    fn each_later_commit_finds_the_view() {
+        // Breaks if either side looks before it says: a view that reads the last CSN
+        // before it is announced, or a commit that looks for views before its CSN is
+        // seen; so too if the fence of either side is taken out.
+        const RING: u64 = 1 << 16;
+        let workers = Workers::new();
+        let drawn = AtomicU64::new(0);
+        let visible = Visible::new(0);
+        // Per commit: its CSN, and the oldest view it saw, plus 1; 0: none.
+        let saw: Vec<AtomicU64> = (0..RING).map(|_| AtomicU64::new(0)).collect();
+        let over = AtomicBool::new(false);
+        let views = std::thread::scope(|s| {
+            let viewer = s.spawn(|| {
+                let me = workers.mine().unwrap();
+                let mut views = 0u64;
+                while !over.load(Ordering::Relaxed) {
+                    let last_drawn = || drawn.load(Ordering::Acquire);
+                    let view = View::open(me.clone(), &visible, last_drawn);
+                    let next = view.csn() + 1;
+                    while visible.upto() < next && !over.load(Ordering::Relaxed) {
+                        std::hint::spin_loop();
+                    }
+                    let entry = saw[(next % RING) as usize].load(Ordering::SeqCst);
+                    if entry >> 32 == next {
+                        let seen = entry & 0xFFFF_FFFF;
+                        assert!(
+                            seen > 0 && seen - 1 <= view.csn(),
+                            "commit {next} saw {seen} beside a view at {}",
+                            view.csn()
+                        );
+                        views += 1;
+                    }
+                }
+                views
+            });
+            let end = Instant::now() + Duration::from_secs(1);
+            for csn in 1..u64::from(u32::MAX) {
+                if csn % 64 == 0 && (Instant::now() > end || viewer.is_finished()) {
+                    break;
+                }
+                // As the log publishes it.
+                drawn.store(csn, Ordering::Release);
+                let oldest = workers.oldest_view().map_or(0, |o| o + 1);
+                saw[(csn % RING) as usize].store(csn << 32 | oldest, Ordering::SeqCst);
+                visible.applied(csn);
+            }
+            over.store(true, Ordering::Relaxed);
+            viewer.join().unwrap()
+        });
+        println!("{views} views beside {} commits", drawn.into_inner());
+        assert!(views > 0);
+        assert_eq!(workers.oldest_view(), None);
     }
 }

@@ -138,6 +138,53 @@ mod tests {
     }
 
     #[test]
+    fn of_two_neighbours_one_closes_the_gap() {
+        // Breaks if the accesses are weaker than sequentially consistent: each of two
+        // appliers misses the other's note, and both commits stay hidden until a
+        // third comes. (The test above would not see it: there is always a third.)
+        use std::time::{Duration, Instant};
+        let v = Visible::new(0);
+        let (round, ready) = (AtomicU64::new(0), AtomicU64::new(0));
+        let wait = |a: &AtomicU64, n: u64| {
+            let mut looks = 0u32;
+            while a.load(Ordering::SeqCst) < n {
+                looks += 1;
+                if looks > 2000 {
+                    thread::yield_now();
+                }
+            }
+        };
+        let mut n = 0;
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                for n in 1.. {
+                    wait(&round, n);
+                    if round.load(Ordering::SeqCst) == u64::MAX {
+                        return;
+                    }
+                    v.applied(2 * n);
+                    ready.store(n, Ordering::SeqCst);
+                }
+            });
+            let end = Instant::now() + Duration::from_millis(500);
+            let mut stuck = false;
+            while !stuck && Instant::now() < end {
+                n += 1;
+                round.store(n, Ordering::SeqCst);
+                for _ in 0..n % 6 {
+                    std::hint::spin_loop();
+                }
+                v.applied(2 * n - 1);
+                wait(&ready, n);
+                stuck = v.upto() != 2 * n;
+            }
+            round.store(u64::MAX, Ordering::SeqCst);
+            assert!(!stuck, "two commits are applied and hidden, in round {n}");
+        });
+        println!("{n} rounds");
+    }
+
+    #[test]
     fn who_waits_is_woken() {
         // Hangs if the wish is noted after the look at what is visible, or if the
         // wake looks for wishes before the mark moves.

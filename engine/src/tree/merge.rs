@@ -2,11 +2,11 @@
 //! neighbour, or entries of one. Best effort: siblings that are not in memory, or
 //! latched, are left alone; a later delete tries again.
 
-use super::TreeState;
 use super::descend::{Found, Toward};
 use super::split::divide;
 use super::write::Op;
-use crate::cache::State;
+use super::{Forest, TreeState};
+use crate::cache::{Exclusive, State};
 use crate::format::{Generation, Run};
 use crate::node::{Bounds, Child, HEADER_WORDS, NodeBuf, Page, plan_split};
 
@@ -15,7 +15,7 @@ pub(crate) fn underfull(page: Page<'_>) -> bool {
     page.free_words() > (page.len_words() - HEADER_WORDS) * 3 / 4
 }
 
-impl Op<'_> {
+impl<'a> Op<'a> {
     /// Tries to merge the node at `level` on the way to `key` with a neighbour.
     pub(crate) fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) {
         let running = self.enter();
@@ -48,84 +48,102 @@ impl Op<'_> {
         };
         let parent = cache.page(parent_frame);
         let slot = at.parent.slot;
-        // Whichever neighbour is there: deletes in key order come to leaves whose
-        // right neighbour was not read yet, and have just been at the left one.
-        let sibling = [slot + 1, slot.wrapping_sub(1)]
-            .into_iter()
-            .filter(|&s| underfull(page) && s < parent.slots())
-            .find_map(|s| {
-                let c = parent.child(s);
-                let guard = cache.frame(c.hint.checked_sub(1)?).latch.try_lock()?;
-                if cache.frame(c.hint - 1).holds(c.ptr) {
-                    return Some((s, c, guard));
-                }
-                guard.release_unchanged();
-                None
-            });
-        let Some((sibling_slot, sibling, sibling_guard)) = sibling else {
+        if !underfull(page) {
             node_guard.release_unchanged();
-            parent_guard.release_unchanged();
-            return;
-        };
-        let other = cache.page(sibling.hint - 1);
-        let (left_slot, left, right) = if sibling_slot > slot {
-            (slot, page, other)
-        } else {
-            (sibling_slot, other, page)
-        };
-        let both = combine(left, right, self.forest.store);
-        let me = Child {
-            ptr: at.ptr,
-            hint: at.frame + 1,
-        };
-        let csn = page.csn().max(other.csn());
-
-        let room = page.len_words() - HEADER_WORDS;
-        let need = 2 * page.len_words() - HEADER_WORDS - both.page().free_words();
-        if need <= room * 4 / 5 {
-            let bounds = Bounds::of(both.page());
-            page.init(level, tree.id, self.forest.store, csn, &bounds);
-            for i in 0..both.page().slots() {
-                transfer(both.page(), i, page);
+            return parent_guard.release_unchanged();
+        }
+        // Whichever neighbour serves: deletes in key order come to leaves whose right
+        // neighbour was not read yet, or is full and may not be changed, and have
+        // just been at the left one.
+        let mut shared = None;
+        for sibling_slot in [slot + 1, slot.wrapping_sub(1)] {
+            let Some((sibling, sibling_guard)) = self.latch_sibling(parent, sibling_slot) else {
+                continue;
+            };
+            let other = cache.page(sibling.hint - 1);
+            let is_right = sibling_slot > slot;
+            let (left_slot, left, right) = if is_right {
+                (slot, page, other)
+            } else {
+                (sibling_slot, other, page)
+            };
+            let both = combine(left, right, self.forest.store);
+            let room = page.len_words() - HEADER_WORDS;
+            let need = 2 * page.len_words() - HEADER_WORDS - both.page().free_words();
+            // Some room is left for inserts, unless an empty node can go.
+            let most = if page.slots() == 0 {
+                room
+            } else {
+                room * 4 / 5
+            };
+            if need <= most {
+                let me = Child {
+                    ptr: at.ptr,
+                    hint: at.frame + 1,
+                };
+                let (csn, bounds) = (both.page().csn(), Bounds::of(both.page()));
+                page.init(level, tree.id, self.forest.store, csn, &bounds);
+                for i in 0..both.page().slots() {
+                    transfer(both.page(), i, page);
+                }
+                page.set_identity(at.ptr.addr, at.ptr.birth);
+                parent.set_child(left_slot, me);
+                parent.remove(left_slot + 1);
+                self.drop_node(sibling, sibling_guard);
+                drop((node_guard, parent_guard));
+                self.worker.counters.merges.add(1);
+                if underfull(parent) || parent.slots() == 1 {
+                    self.merge(tree, key, level + 1);
+                }
+                return;
             }
-            page.set_identity(at.ptr.addr, at.ptr.birth);
-            parent.set_child(left_slot, me);
-            parent.remove(left_slot + 1);
-            self.drop_node(sibling, sibling_guard);
-            drop((node_guard, parent_guard));
-            self.worker.counters.merges.add(1);
-            if underfull(parent) || parent.slots() == 1 {
-                self.merge(tree, key, level + 1);
+            if cache.frame(sibling.hint - 1).writable(running) {
+                let me = Child {
+                    ptr: at.ptr,
+                    hint: at.frame + 1,
+                };
+                let right_child = if is_right { sibling } else { me };
+                if self.rebalance(&both, (left, right), (parent, left_slot), right_child) {
+                    shared = Some(sibling_guard);
+                    break;
+                }
             }
-        } else if cache.frame(sibling.hint - 1).writable(running) {
-            self.rebalance(
-                &both,
-                (left, right),
-                (parent, left_slot),
-                sibling,
-                me,
-                sibling_slot > slot,
-            );
-            drop((sibling_guard, node_guard, parent_guard));
-        } else {
             sibling_guard.release_unchanged();
+        }
+        if shared.is_none() {
             node_guard.release_unchanged();
             parent_guard.release_unchanged();
         }
     }
 
+    /// The child in a slot of the parent, latched, if it is in memory and free.
+    fn latch_sibling(&self, parent: Page<'_>, slot: usize) -> Option<(Child, Exclusive<'a>)> {
+        let forest: &'a Forest = self.forest;
+        if slot >= parent.slots() {
+            return None;
+        }
+        let child = parent.child(slot);
+        let frame = forest.cache.frame(child.hint.checked_sub(1)?);
+        let guard = frame.latch.try_lock()?;
+        if frame.holds(child.ptr) {
+            return Some((child, guard));
+        }
+        guard.release_unchanged();
+        None
+    }
+
+    /// Shares the entries out again; false, and nothing changed, if the new
+    /// separator has no room in the parent.
     fn rebalance(
         &self,
         both: &NodeBuf,
         (left, right): (Page<'_>, Page<'_>),
         (parent, left_slot): (Page<'_>, usize),
-        sibling: Child,
-        me: Child,
-        sibling_is_right: bool,
-    ) {
+        right_child: Child,
+    ) -> bool {
         let room = left.len_words() - HEADER_WORDS;
         let Some(separator) = plan_split(both.page(), room, &[]) else {
-            return;
+            return false;
         };
         let fits = {
             let freed = parent.entry(left_slot + 1).words();
@@ -133,7 +151,7 @@ impl Op<'_> {
             need <= parent.free_words() + freed
         };
         if !fits {
-            return;
+            return false;
         }
         let ids = |p: Page<'_>| (p.addr(), p.birth());
         let (left_id, right_id) = (ids(left), ids(right));
@@ -141,9 +159,9 @@ impl Op<'_> {
         left.set_identity(left_id.0, left_id.1);
         right.set_identity(right_id.0, right_id.1);
         parent.remove(left_slot + 1);
-        let child = if sibling_is_right { sibling } else { me };
-        parent.insert_child(left_slot + 1, &separator, child);
+        parent.insert_child(left_slot + 1, &separator, right_child);
         self.worker.counters.rebalances.add(1);
+        true
     }
 
     /// An inner root with one child gives way to it.
@@ -174,7 +192,7 @@ impl Op<'_> {
     }
 
     /// Takes a node out of use; its latch is held.
-    fn drop_node(&self, node: Child, guard: crate::cache::Exclusive<'_>) {
+    fn drop_node(&self, node: Child, guard: Exclusive<'_>) {
         let cache = &self.forest.cache;
         let frame = node.hint - 1;
         self.worker.freed(Run::single(node.ptr.addr));
