@@ -841,8 +841,10 @@ fn readers_do_not_hang_after_a_failed_write() {
                     });
                 }
             });
+            // With nearly all frames dirty for good reads are slow, but go on.
             let (mut good, mut bad) = (0, 0);
-            for i in 0..6000u64 {
+            let end = Instant::now() + Duration::from_secs(3);
+            for i in (0..6000u64).take_while(|_| Instant::now() < end) {
                 match tree.get(&i.to_be_bytes()) {
                     Ok(v) => {
                         assert!(v.is_some());
@@ -856,6 +858,7 @@ fn readers_do_not_hang_after_a_failed_write() {
                 }
             }
             println!("{good} reads went on, {bad} failed");
+            assert!(bad > 0 || good > 20, "reads neither go on nor are told");
             assert!(store.close().is_err());
         });
     }
