@@ -133,6 +133,14 @@ impl Core {
         self.progress().stop(&why);
     }
 
+    /// Fail-stop if the calling thread, one of the store's own, panics: nobody would
+    /// do its work, and others wait for that.
+    pub(crate) fn fail_if_panicking(&self, who: &str) {
+        if thread::is_panicking() {
+            self.fail(&Error::Stopped(format!("{who} panicked")));
+        }
+    }
+
     /// Refuses if the store takes no commits.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.read_only {
@@ -182,10 +190,12 @@ impl Core {
             urgency: Urgency::Normal,
         };
         let runs = loop {
-            let answer = worker.counters.waiting(Wait::Reservation, || {
-                self.forest.pool.allocator().reserve(request)
-            });
-            match answer {
+            let ask = || {
+                worker.counters.waiting(Wait::Reservation, || {
+                    self.forest.pool.allocator().reserve(request)
+                })
+            };
+            match self.forest.mending(ask) {
                 Ok(runs) => break runs,
                 Err(crate::alloc::SpaceError::AfterGeneration { generation, .. }) => {
                     let patience = Duration::from_secs(60);

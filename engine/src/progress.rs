@@ -11,6 +11,8 @@ use crate::format::Generation;
 struct State {
     /// Checkpoints begun (generations frozen) and ended.
     begun: u64,
+    /// Number of the checkpoint that somebody waits for.
+    wanted: u64,
     ended: u64,
     /// Newest generation whose old blocks were released.
     released: Generation,
@@ -57,6 +59,12 @@ impl Progress {
         self.state.lock().served
     }
 
+    /// Whether somebody waits for the next checkpoint, even if there is nothing new.
+    pub(crate) fn is_wanted(&self) -> bool {
+        let s = self.state.lock();
+        s.wanted > s.begun
+    }
+
     pub(crate) fn begin(&self) {
         self.state.lock().begun += 1;
     }
@@ -84,6 +92,7 @@ impl Progress {
     pub(crate) fn wait_for_next(&self) -> Result<()> {
         let mut s = self.state.lock();
         let wanted = s.begun + 1;
+        s.wanted = wanted;
         while s.ended < wanted {
             if let Some(why) = &s.stopped {
                 return Err(Error::Stopped(why.clone()));

@@ -22,7 +22,7 @@ use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::pointer::ADDR_BITS;
 use crate::format::superblock::{FLAG_CLEAN, Superblock};
-use crate::format::{BlockPtr, CATALOG, Csn, Generation, Geometry, Run, TreeId};
+use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
@@ -30,6 +30,7 @@ use crate::pool::Pool;
 use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
 
 /// What opening found and did.
@@ -89,10 +90,11 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     let forest = Forest::new(
         device,
         geometry,
-        sb.store_id as u64,
+        &sb,
         cache,
         Pool::new(alloc),
-        Generation::first(sb.incarnation),
+        Mend::new(sb),
+        o.read_only,
     );
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 

@@ -211,6 +211,8 @@ impl Stats {
         }
         let free = core.forest.pool.allocator().free_blocks();
         s.add("allocator", "free_blocks", free, Unit::Count, true);
+        let damaged = core.forest.pool.allocator().stats().damaged_groups;
+        s.add("allocator", "damaged_groups", damaged, Unit::Count, true);
         if let Some(log) = core.log_if_started() {
             for (name, value) in log.stats().named() {
                 let unit = if name.ends_with("nanos") {

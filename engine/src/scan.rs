@@ -145,6 +145,7 @@ impl Scan {
             let Some(position) = self.next.take() else {
                 return Ok(());
             };
+            self.core.check_open()?;
             let Some(mut piece) = self.read_leaf(&position)? else {
                 return Ok(());
             };
@@ -152,9 +153,16 @@ impl Scan {
                 self.restore(&mut piece);
             }
             self.core.versions.check(self.view.csn())?;
+            // The leaf may have been merged, since the scan came to this place, with
+            // what lies before it.
+            let is_ahead = |key: &[u8]| match (&position, self.reverse) {
+                (Position::At(from), false) => key >= from.as_slice(),
+                (Position::Before(Some(end)), true) => key < end.as_slice(),
+                _ => true,
+            };
             piece
                 .records
-                .retain(|r| self.above_lower(&r.0) && self.below_upper(&r.0));
+                .retain(|r| self.above_lower(&r.0) && self.below_upper(&r.0) && is_ahead(&r.0));
             if self.reverse {
                 self.ready.extend(piece.records.into_iter().rev());
                 let more = !piece.lower.is_empty() && self.above_lower_part(&piece.lower);

@@ -14,7 +14,6 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
-use crate::format::superblock::FLAG_CLEAN;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
@@ -60,6 +59,8 @@ struct Inner {
     recovery: RecoveryReport,
     checkpointer: Mutex<Option<JoinHandle<Checkpointer>>>,
     evictor: Mutex<Option<JoinHandle<()>>>,
+    /// Held while the store is closed: who closes it too waits for the first.
+    closing: Mutex<()>,
 }
 
 impl Store {
@@ -134,6 +135,7 @@ impl Store {
             recovery: RecoveryReport::default(),
             checkpointer: Mutex::new(None),
             evictor: Mutex::new(Some(evictor)),
+            closing: Mutex::new(()),
         };
         // From here on dropping `inner` ends the threads.
         let tail = recovery::replay(&mut opening)?;
@@ -179,9 +181,12 @@ impl Store {
         &self.inner.recovery
     }
 
-    /// What is not as it was asked for: another driver, no `O_DIRECT`.
+    /// What is not as it was asked for (another driver, no `O_DIRECT`), and what of
+    /// the space map was damaged and was rebuilt, or cannot be.
     pub fn notes(&self) -> Vec<String> {
-        self.inner.notes.clone()
+        let mut notes = self.inner.notes.clone();
+        notes.extend(self.core().forest.mend.notes());
+        notes
     }
 
     /// The tree of that name; made if there is none.
@@ -454,15 +459,20 @@ fn finish(core: &Core, worker: &Worker, csn: Csn, durability: Durability) -> Res
 impl Inner {
     fn close(&self) -> Result<()> {
         let core = &self.core;
+        let _one = self.closing.lock();
         core.refuse_commits();
-        let checkpointer = self.end_checkpointer();
         let mut result = Ok(());
-        if let Some(mut c) = checkpointer {
-            result = match core.progress().stopped() {
+        if let Some(ended) = self.end_checkpointer() {
+            let stopped = core.progress().stopped();
+            let Ok(mut c) = ended else {
+                let why = stopped.unwrap_or_else(|| "the checkpointer panicked".into());
+                return Err(Error::Stopped(why));
+            };
+            result = match stopped {
                 Some(why) => Err(Error::Stopped(why)),
                 None => {
                     core.empty_stashes();
-                    c.checkpoint(core, FLAG_CLEAN)
+                    c.close(core)
                 }
             };
             if let Err(e) = &result {
@@ -481,11 +491,11 @@ impl Inner {
     }
 
     /// Ends the checkpointer thread; `None` if there is none any more.
-    fn end_checkpointer(&self) -> Option<Checkpointer> {
+    fn end_checkpointer(&self) -> Option<std::thread::Result<Checkpointer>> {
         let handle = self.checkpointer.lock().take()?;
         self.core.closing.store(true, Ordering::Release);
         self.core.progress().ask();
-        handle.join().ok()
+        Some(handle.join())
     }
 
     /// Ends the evictor, and lets go of the workers' queues, which hold the device.

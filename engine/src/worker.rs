@@ -12,7 +12,7 @@
 //! at which a generation is frozen.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_utils::CachePadded;
@@ -226,8 +226,12 @@ impl Workers {
     }
 
     /// Least CSN that an open view looks at; `None`: there is no view. For the
-    /// order against drawing a CSN see `commit::views`.
+    /// order against drawing a CSN see `commit::view`.
     pub(crate) fn oldest_view(&self) -> Option<Csn> {
+        // Between what the caller did before (drew a CSN, looked at what is visible)
+        // and the look at the views; pairs with the fence in `View::open`. The log
+        // publishes its last CSN with a release store only.
+        fence(Ordering::SeqCst);
         self.all()
             .map(|w| w.oldest_view.load(Ordering::SeqCst))
             .min()

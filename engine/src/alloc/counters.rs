@@ -62,6 +62,8 @@ counters! {
     index_writes,
     /// Map blocks that could not be read or did not verify.
     map_read_failures,
+    /// Groups whose map was rebuilt from the trees.
+    groups_rebuilt,
     /// Groups dropped from memory.
     evictions,
     /// Groups loaded before they were needed.

@@ -190,7 +190,12 @@ impl Worker {
         let mut more = self.step_freeze();
         if self.freezing.is_none() {
             for (group, used, reply) in std::mem::take(&mut self.rebuilds) {
-                let _ = reply.try_send(self.space.rebuild(group, used));
+                let done = self.space.rebuild(group, used);
+                add(
+                    &self.shared.counters.groups_rebuilt,
+                    u64::from(done.is_ok()),
+                );
+                let _ = reply.try_send(done);
                 self.progress = true;
             }
         }

@@ -136,7 +136,8 @@ impl Latch {
             return;
         }
         let expected = word | PARKED;
-        depth::park_on(self.key(), || self.0.load(Ordering::Relaxed) == expected);
+        let stands = || self.0.load(Ordering::Relaxed) == expected;
+        depth::park_on(self.key(), stands);
     }
 
     fn key(&self) -> usize {

@@ -19,7 +19,7 @@
 mod arena;
 mod latch;
 
-use std::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::ArrayQueue;
 use crossbeam_utils::CachePadded;
@@ -120,6 +120,8 @@ pub(crate) struct Cache {
     waiters: Mutex<()>,
     freed: Condvar,
     low: usize,
+    /// Nobody evicts any more.
+    ended: AtomicBool,
 }
 
 impl Cache {
@@ -138,6 +140,7 @@ impl Cache {
             waiters: Mutex::new(()),
             freed: Condvar::new(),
             low: (frames / 32).clamp(16, 4096),
+            ended: AtomicBool::new(false),
         })
     }
 
@@ -211,6 +214,17 @@ impl Cache {
         if self.free.len() <= self.low / 4 {
             self.freed.wait_for(&mut guard, Duration::from_millis(2));
         }
+    }
+
+    /// No frame will be freed any more: the evictor ends.
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::Release);
+        self.freed.notify_all();
+    }
+
+    /// Whether it is in vain to wait for a frame.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.ended.load(Ordering::Acquire)
     }
 
     /// Gives an unused frame back (one that [`Self::try_take`] gave).

@@ -62,8 +62,10 @@ impl Versions {
     pub(crate) fn keep(&self, tree: TreeId, key: &[u8], csn: Csn, image: Image) {
         let key = (tree, key.to_vec(), csn);
         self.bytes.fetch_add(size(&key, &image), Ordering::Relaxed);
-        self.order.push(key.clone());
-        self.images.insert(key, image);
+        // The image first: whoever collects and finds the note must find the image,
+        // or it stays for ever.
+        self.images.insert(key.clone(), image);
+        self.order.push(key);
     }
 
     /// Keys in `[lower, upper)` that changed since `view`, with what they held

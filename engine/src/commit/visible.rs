@@ -7,16 +7,24 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use gaur_iodriver::sync::thread;
+use gaur_iodriver::sync::{latch, thread};
 
 use crate::format::Csn;
 
 /// How far a commit may be ahead of the oldest one under way.
 const WINDOW: u64 = 1 << 14;
 
+/// Looks before parking: the commits waited for are being applied, unless their
+/// thread lost its processor.
+const SPINS: u32 = 100;
+/// No thread waits for any commit.
+const NOBODY: u64 = u64::MAX;
+
 #[derive(Debug)]
 pub(crate) struct Visible {
     upto: CachePadded<AtomicU64>,
+    /// Least commit that a parked thread waits for, or [`NOBODY`].
+    wanted: CachePadded<AtomicU64>,
     ring: Box<[AtomicU64]>,
 }
 
@@ -25,6 +33,7 @@ impl Visible {
     pub(crate) fn new(csn: Csn) -> Self {
         Self {
             upto: CachePadded::new(AtomicU64::new(csn)),
+            wanted: CachePadded::new(AtomicU64::new(NOBODY)),
             ring: (0..WINDOW).map(|_| AtomicU64::new(0)).collect(),
         }
     }
@@ -47,12 +56,13 @@ impl Visible {
             let upto = self.upto();
             let next = upto + 1;
             if self.ring[(next % WINDOW) as usize].load(Ordering::SeqCst) != next {
-                return;
+                break;
             }
             let _ = self
                 .upto
                 .compare_exchange(upto, next, Ordering::SeqCst, Ordering::SeqCst);
         }
+        self.wake();
     }
 
     /// Whether `csn` is visible.
@@ -64,15 +74,34 @@ impl Visible {
     /// Waits until `csn` is visible. The commits waited for are being applied in
     /// memory and wait for nothing themselves.
     pub(crate) fn wait(&self, csn: Csn) {
-        let mut looks = 0u32;
-        while self.upto() < csn {
-            looks += 1;
-            if looks < 50 {
-                std::hint::spin_loop();
-            } else {
-                thread::yield_now();
+        for _ in 0..SPINS {
+            if self.upto() >= csn {
+                return;
             }
+            std::hint::spin_loop();
         }
+        while self.upto() < csn {
+            // The wish is noted under the lock of the queue of parked threads, and
+            // SeqCst: either `wake` sees it, or we see what is visible by then.
+            latch::park_on(self.key(), || {
+                self.wanted.fetch_min(csn, Ordering::SeqCst);
+                self.upto() < csn
+            });
+        }
+    }
+
+    /// Wakes those who wait for what is visible now.
+    fn wake(&self) {
+        if self.wanted.load(Ordering::SeqCst) <= self.upto() {
+            // Before the queue is locked: who parks after it has been emptied notes
+            // its wish again, who parked before is woken.
+            self.wanted.store(NOBODY, Ordering::SeqCst);
+            latch::unpark_all(self.key());
+        }
+    }
+
+    fn key(&self) -> usize {
+        std::ptr::from_ref(&self.wanted) as usize
     }
 }
 
@@ -106,5 +135,34 @@ mod tests {
             .collect();
         threads.into_iter().for_each(|t| t.join().unwrap());
         assert_eq!(v.upto(), 200_000);
+    }
+
+    #[test]
+    fn who_waits_is_woken() {
+        // Hangs if the wish is noted after the look at what is visible, or if the
+        // wake looks for wishes before the mark moves.
+        let v = Arc::new(Visible::new(0));
+        let next = Arc::new(AtomicU64::new(1));
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let (v, next) = (v.clone(), next.clone());
+                std::thread::spawn(move || {
+                    loop {
+                        let csn = next.fetch_add(1, Ordering::Relaxed);
+                        if csn > 50_000 {
+                            return;
+                        }
+                        if csn % 7 == 0 {
+                            std::thread::yield_now();
+                        }
+                        v.applied(csn);
+                        v.wait(csn);
+                        assert!(v.is_visible(csn));
+                    }
+                })
+            })
+            .collect();
+        threads.into_iter().for_each(|t| t.join().unwrap());
+        assert_eq!(v.upto(), 50_000);
     }
 }

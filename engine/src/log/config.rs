@@ -32,7 +32,7 @@ pub struct LogConfig {
 
 impl LogConfig {
     /// The defaults: 50 ms, 4 log blocks in flight of 1 MiB each, records of up to
-    /// 16 MiB or as much as the log allows.
+    /// 8 MiB or as much as the log allows.
     pub fn new(geometry: Geometry, store_id: u128, incarnation: u32) -> Self {
         Self {
             geometry,
@@ -40,7 +40,7 @@ impl LogConfig {
             incarnation,
             buffered_interval: Duration::from_millis(50),
             in_flight: 4,
-            max_record: Self::largest_record(&geometry).min(16 << 20),
+            max_record: Self::largest_record(&geometry).min(8 << 20),
             batch: 1 << 20,
         }
     }

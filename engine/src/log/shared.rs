@@ -104,7 +104,7 @@ impl Shared {
         );
         Self {
             // Once less than a batch is pending, the largest record must fit in.
-            max_pending: (4 * batch).max(2 * (batch + config.max_record)),
+            max_pending: (4 * batch).max(batch + config.max_record),
             config,
             ring,
             batch,

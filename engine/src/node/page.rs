@@ -8,8 +8,8 @@
 use std::cmp::Ordering as Order;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::format::node::{HEADER, KIND_CHILD, NO_UPPER};
-use crate::format::{BlockPtr, Csn, Generation, TreeId};
+use crate::format::node::{HEADER, KIND_CHILD, KIND_EXTENT, KIND_VALUE, NO_UPPER};
+use crate::format::{BlockPtr, Csn, ExtentPtr, Generation, TreeId};
 
 /// Words of the node header.
 pub(crate) const HEADER_WORDS: usize = HEADER / 8;
@@ -329,6 +329,9 @@ impl<'a> Page<'a> {
         } else if self.prefix_len() != 0 {
             return Err("a prefix without an upper fence");
         }
+        if (self.load(0) >> 40) as u8 != 0 || self.load(5) >> 48 != 0 || self.load(7) != 0 {
+            return Err("header has bytes where none belong");
+        }
         let inner = self.level() > 0;
         if inner && n == 0 {
             return Err("an inner node without children");
@@ -346,6 +349,17 @@ impl<'a> Page<'a> {
             used += e.words();
             if inner != (e.kind == KIND_CHILD) || (inner && e.value_len != CHILD_WORDS * 8) {
                 return Err("an entry of a wrong kind");
+            }
+            if inner && self.load(e.value_offset() + 3) != 0 {
+                return Err("a child pointer has bytes where none belong");
+            }
+            if !inner && ![KIND_VALUE, KIND_EXTENT].contains(&e.kind) {
+                return Err("an entry of an unknown kind");
+            }
+            let pieces = e.value_len / ExtentPtr::SIZE;
+            let whole = e.value_len.is_multiple_of(ExtentPtr::SIZE);
+            if e.kind == KIND_EXTENT && (pieces == 0 || !whole) {
+                return Err("a large value without whole pieces");
             }
             let key = self.key(i);
             if inner && i == 0 {

@@ -48,11 +48,12 @@ impl Op<'_> {
         let fresh = if in_place {
             None
         } else {
-            match self.frames()? {
-                Some([f]) => Some(f),
-                None => {
+            match self.frames() {
+                Ok(Some([f])) => Some(f),
+                none => {
+                    // Rule 6, whether there is none yet or never will be.
                     stashed.into_iter().for_each(|b| Pool::keep(self.worker, b));
-                    return Ok(());
+                    return none.map(|_| ());
                 }
             }
         };

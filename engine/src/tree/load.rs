@@ -16,7 +16,15 @@ use crate::worker::Worker;
 /// A node that was read and not yet put in its place: it is carried through the
 /// search that follows, so that a busy parent cannot make the read void.
 #[derive(Debug, Default)]
-pub(crate) struct Carry(Option<(BlockPtr, NodeBuf)>);
+pub(crate) struct Carry {
+    node: Option<(BlockPtr, NodeBuf)>,
+    /// How often there was no frame for it.
+    waits: u32,
+}
+
+/// Waits for a frame, of about 2 ms each, after which it is in vain if the store
+/// has stopped, or is only read: then dirty nodes stay where they are.
+pub(super) const PATIENCE: u32 = 500;
 
 thread_local! {
     static BUFFER: RefCell<Option<IoBuf>> = const { RefCell::new(None) };
@@ -54,7 +62,7 @@ impl Forest {
             // the search is to be made again.
             return Ok(());
         }
-        let node = match carry.0.take() {
+        let node = match carry.node.take() {
             Some((carried, node)) if carried == ptr => node,
             _ => match self.read_node(worker, tree, ptr, level)? {
                 Ok(node) => node,
@@ -67,7 +75,32 @@ impl Forest {
             },
         };
         if !self.install(worker, tree, parent, ptr, &node) {
-            carry.0 = Some((ptr, node));
+            carry.node = Some((ptr, node));
+            self.check_frames(&mut carry.waits)?;
+        }
+        Ok(())
+    }
+
+    /// An error if it is in vain to wait for a frame any longer. Counts in `waits`.
+    pub(super) fn check_frames(&self, waits: &mut u32) -> Result<()> {
+        if self.cache.free_frames() > 0 {
+            return Ok(());
+        }
+        if self.cache.has_ended() {
+            return Err(Error::Closed);
+        }
+        *waits += 1;
+        if *waits < PATIENCE {
+            return Ok(());
+        }
+        if let Some(why) = self.progress.stopped() {
+            return Err(Error::Stopped(why));
+        }
+        if self.read_only {
+            return Err(Error::BadOption {
+                name: "cache_bytes",
+                detail: "too little to replay the log in memory; open with more".into(),
+            });
         }
         Ok(())
     }
@@ -104,9 +137,11 @@ impl Forest {
         node: &NodeBuf,
     ) -> bool {
         let Some(id) = self.cache.try_take() else {
-            worker
-                .counters
-                .waiting(Wait::Frame, || self.cache.wait_for_frame());
+            if !self.cache.has_ended() {
+                worker
+                    .counters
+                    .waiting(Wait::Frame, || self.cache.wait_for_frame());
+            }
             return false;
         };
         // Nobody but a reader with a stale hint looks at a free frame.

@@ -48,23 +48,21 @@ impl Op<'_> {
         };
         let parent = cache.page(parent_frame);
         let slot = at.parent.slot;
-        let sibling_slot = if slot + 1 < parent.slots() {
-            slot + 1
-        } else {
-            slot.wrapping_sub(1)
-        };
-        let sibling = (sibling_slot < parent.slots()).then(|| parent.child(sibling_slot));
-        let sibling_guard = sibling
-            .filter(|c| c.hint != 0 && underfull(page))
-            .and_then(|c| {
-                let guard = cache.frame(c.hint - 1).latch.try_lock()?;
+        // Whichever neighbour is there: deletes in key order come to leaves whose
+        // right neighbour was not read yet, and have just been at the left one.
+        let sibling = [slot + 1, slot.wrapping_sub(1)]
+            .into_iter()
+            .filter(|&s| underfull(page) && s < parent.slots())
+            .find_map(|s| {
+                let c = parent.child(s);
+                let guard = cache.frame(c.hint.checked_sub(1)?).latch.try_lock()?;
                 if cache.frame(c.hint - 1).holds(c.ptr) {
-                    return Some((c, guard));
+                    return Some((s, c, guard));
                 }
                 guard.release_unchanged();
                 None
             });
-        let Some((sibling, sibling_guard)) = sibling_guard else {
+        let Some((sibling_slot, sibling, sibling_guard)) = sibling else {
             node_guard.release_unchanged();
             parent_guard.release_unchanged();
             return;

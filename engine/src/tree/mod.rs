@@ -26,11 +26,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gaur_iodriver::Device;
 
 use crate::cache::{Cache, FrameId, Latch, Version};
+use crate::format::superblock::Superblock;
 use crate::format::{Generation, Geometry, TreeId};
 use crate::node::Child;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::worker::Workers;
+use crate::writeback::mend::Mend;
 
 pub(crate) use descend::Found;
 pub(crate) use descend::Toward;
@@ -49,6 +51,10 @@ pub(crate) struct Forest {
     pub(crate) pool: Pool,
     pub(crate) workers: Arc<Workers>,
     pub(crate) progress: Progress,
+    /// The durable generation, from which a damaged map is rebuilt.
+    pub(crate) mend: Mend,
+    /// Nothing is written: dirty nodes stay in memory.
+    pub(crate) read_only: bool,
     running: AtomicU64,
 }
 
@@ -56,20 +62,23 @@ impl Forest {
     pub(crate) fn new(
         device: Arc<dyn Device>,
         geometry: Geometry,
-        store: u64,
+        sb: &Superblock,
         cache: Cache,
         pool: Pool,
-        running: Generation,
+        mend: Mend,
+        read_only: bool,
     ) -> Self {
         Self {
             device,
             geometry,
-            store,
+            store: sb.store_id as u64,
             cache,
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
-            running: AtomicU64::new(running.0),
+            mend,
+            read_only,
+            running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }
 

@@ -14,6 +14,8 @@ use crate::worker::Worker;
 
 /// Reads in flight at most.
 pub(crate) const DEPTH: usize = 64;
+/// Levels brought in at most; more than a tree has.
+const ROUNDS: usize = 8;
 
 /// A node that is not in memory and will be needed.
 #[derive(Clone, Copy, Debug)]
@@ -40,8 +42,9 @@ impl Forest {
         worker: &Worker,
         keys: impl Iterator<Item = (&'a TreeState, &'a [u8])> + Clone,
     ) -> Result<()> {
-        // Each round brings in one more level.
-        loop {
+        // Each round brings in one more level. Others may evict what comes in, so
+        // there is an end to it.
+        for _ in 0..ROUNDS {
             let mut wanted: Vec<Wanted<'a>> = Vec::new();
             for (tree, key) in keys.clone() {
                 if let Found::Missing { parent, ptr, level } =
@@ -59,9 +62,10 @@ impl Forest {
                 }
             }
             if wanted.len() < 2 || self.read_all(worker, &wanted)? == 0 {
-                return Ok(());
+                break;
             }
         }
+        Ok(())
     }
 
     /// Brings in the children of `parent` from `slot` on, forwards or backwards, up
@@ -187,6 +191,11 @@ impl Forest {
             *slot = Some((me, self.device.queue(DEPTH as u32)?));
         }
         let (_, queue) = slot.as_mut().expect("just made");
-        f(queue.as_mut())
+        let out = f(queue.as_mut());
+        if out.is_err() {
+            // What is in flight there must not be taken for an answer later.
+            *slot = None;
+        }
+        out
     }
 }

@@ -64,16 +64,18 @@ impl Op<'_> {
         };
         let page = cache.page(at.frame);
         let separator = split_point(page, incoming);
-        let room = parent_page.fits_child(&separator);
+        let room = separator
+            .as_ref()
+            .is_some_and(|s| parent_page.fits_child(s));
         let block = if room { self.blocks() } else { None };
-        let Some([block]) = block else {
+        let (Some(separator), Some([block])) = (&separator, block) else {
             node_guard.release_unchanged();
             parent_guard.release_unchanged();
             give_up(self);
-            return if room {
-                self.restart(Cause::Empty, self.root_level(tree), at.ptr.addr)
-            } else {
-                self.split(tree, key, at.level + 1, &[])
+            return match separator {
+                None => Ok(()),
+                Some(_) if room => self.restart(Cause::Empty, self.root_level(tree), at.ptr.addr),
+                Some(_) => self.split(tree, key, at.level + 1, &[]),
             };
         };
         let old = NodeBuf::copy_of(page);
@@ -82,13 +84,13 @@ impl Op<'_> {
             old.page(),
             page,
             cache.page(right),
-            &separator,
+            separator,
             self.forest.store,
         );
         page.set_identity(at.ptr.addr, at.ptr.birth);
         let child = self.adopt(right, block, running, 1);
         drop(right_guard);
-        parent_page.insert_child(at.parent.slot + 1, &separator, child);
+        parent_page.insert_child(at.parent.slot + 1, separator, child);
         drop(node_guard);
         drop(parent_guard);
         self.worker.counters.splits.add(1);
@@ -106,26 +108,33 @@ impl Op<'_> {
             cache.put_back(root);
             return Ok(());
         };
-        let node_guard = cache.frame(at.frame).latch.try_upgrade(at.version);
-        let blocks = if node_guard.is_some() {
+        let give_up = || {
+            cache.put_back(right);
+            cache.put_back(root);
+        };
+        // Each guard is given up by name: one that is merely dropped moves the
+        // version on, as if the node had changed.
+        let Some(node_guard) = cache.frame(at.frame).latch.try_upgrade(at.version) else {
+            anchor_guard.release_unchanged();
+            give_up();
+            return Ok(());
+        };
+        let page = cache.page(at.frame);
+        let separator = split_point(page, incoming);
+        let blocks = if separator.is_some() {
             self.blocks()
         } else {
             None
         };
-        let (Some(node_guard), Some([right_block, root_block])) = (node_guard, blocks) else {
-            let failed = blocks.is_none();
+        let (Some(separator), Some([right_block, root_block])) = (&separator, blocks) else {
+            node_guard.release_unchanged();
             anchor_guard.release_unchanged();
-            cache.put_back(right);
-            cache.put_back(root);
-            // An upgrade that failed needs only another search.
-            return if failed && cache.frame(at.frame).latch.validate(at.version) {
-                self.restart(Cause::Empty, at.level, at.ptr.addr)
-            } else {
-                Ok(())
+            give_up();
+            return match separator {
+                None => Ok(()),
+                Some(_) => self.restart(Cause::Empty, at.level, at.ptr.addr),
             };
         };
-        let page = cache.page(at.frame);
-        let separator = split_point(page, incoming);
         let old = NodeBuf::copy_of(page);
         let left = Child {
             ptr: BlockPtr::unwritten(at.ptr.addr, at.ptr.birth),
@@ -137,7 +146,7 @@ impl Op<'_> {
             old.page(),
             page,
             cache.page(right),
-            &separator,
+            separator,
             self.forest.store,
         );
         page.set_identity(at.ptr.addr, at.ptr.birth);
@@ -151,7 +160,7 @@ impl Op<'_> {
             &Bounds::whole(),
         );
         root_page.insert_child(0, &[], left);
-        root_page.insert_child(1, &separator, right_child);
+        root_page.insert_child(1, separator, right_child);
         let root_child = self.adopt(root, root_block, running, 1);
         tree.anchor.set(root_child);
         drop((root_guard, right_guard, node_guard, anchor_guard));
@@ -160,9 +169,11 @@ impl Op<'_> {
     }
 }
 
-fn split_point(page: Page<'_>, incoming: &[Incoming<'_>]) -> Vec<u8> {
+/// Where to split. A full node always has a place where both halves fit; but since
+/// the caller found it full, others may have emptied it: then there is none, and
+/// nothing to do.
+fn split_point(page: Page<'_>, incoming: &[Incoming<'_>]) -> Option<Vec<u8>> {
     plan_split(page, page.len_words() - HEADER_WORDS, incoming)
-        .expect("a full node has a place where both halves fit")
 }
 
 /// Shares the entries of `old` out to `left` and `right` at `separator`. The

@@ -52,6 +52,8 @@ pub(crate) struct Op<'a> {
     restarts: (Generation, u64),
     /// Whether a checkpoint was waited for because the store was full.
     asked_for_space: bool,
+    /// How often in a row there was no frame.
+    frame_waits: u32,
     /// How many more blocks a restart reserves, for the rest of a batch.
     pub(crate) ahead: u64,
 }
@@ -66,6 +68,7 @@ impl<'a> Op<'a> {
             urgency,
             restarts: (Generation(0), 0),
             asked_for_space: false,
+            frame_waits: 0,
             ahead: 0,
         }
     }
@@ -218,10 +221,12 @@ impl<'a> Op<'a> {
                     self.worker
                         .counters
                         .waiting(Wait::Frame, || self.forest.cache.wait_for_frame());
+                    self.forest.check_frames(&mut self.frame_waits)?;
                     return Ok(None);
                 }
             }
         }
+        self.frame_waits = 0;
         Ok(Some(got))
     }
 
@@ -260,11 +265,9 @@ impl<'a> Op<'a> {
         let height = u64::from(root_level) + 1;
         loop {
             let need = 2 * height + 2 + self.ahead;
-            match self
-                .forest
-                .pool
-                .reserve(self.worker, need, hint, self.urgency)
-            {
+            let pool = &self.forest.pool;
+            let ask = || pool.reserve(self.worker, need, hint, self.urgency);
+            match self.forest.mending(ask) {
                 Ok(()) => return Ok(()),
                 // The extra for a batch may be more than there is: take what one
                 // descent needs.

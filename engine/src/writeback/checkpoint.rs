@@ -31,7 +31,7 @@ use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
 use crate::core::Core;
 use crate::error::Result;
-use crate::format::superblock::Superblock;
+use crate::format::superblock::{FLAG_CLEAN, Superblock};
 use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
 use crate::node::{Child, store_image};
 use crate::tree::{Found, Toward, TreeState};
@@ -61,6 +61,9 @@ pub(crate) struct Checkpointer {
     pub(crate) catalog: Vec<Run>,
     /// Freed extents that views may still look at, with the commit that freed them.
     pinned: Vec<(Csn, Run)>,
+    /// Blocks reserved for the next tree of trees: a checkpoint must not need the
+    /// space that only a checkpoint can bring back.
+    spare: Vec<Run>,
     queue: Box<dyn Queue>,
     /// Writes in flight and the frames in each.
     writing: HashMap<u64, Vec<FrameId>>,
@@ -91,12 +94,29 @@ struct Frozen {
     root: Child,
 }
 
+/// Stops the store if the checkpointer panics.
+struct Guard<'a>(&'a Core);
+
+impl Drop for Guard<'_> {
+    fn drop(&mut self) {
+        self.0.fail_if_panicking("the checkpointer");
+    }
+}
+
+/// Blocks that the tree of trees takes at most.
+fn catalog_blocks(core: &Core) -> u64 {
+    let trees = core.trees.lock().all();
+    let names = trees.iter().map(|t| t.name.len());
+    catalog::blocks_needed(names, core.forest.geometry.block_size)
+}
+
 impl Checkpointer {
     pub(crate) fn new(superblock: Superblock, catalog: Vec<Run>, queue: Box<dyn Queue>) -> Self {
         Self {
             superblock,
             catalog,
             pinned: Vec::new(),
+            spare: Vec::new(),
             queue,
             writing: HashMap::new(),
             next_token: 0,
@@ -106,45 +126,62 @@ impl Checkpointer {
     /// The checkpointer thread's body: a checkpoint when asked or after `interval`.
     /// Ends when the store closes or a checkpoint fails.
     pub(crate) fn run(mut self, core: &Core, interval: Duration) -> Self {
+        let _guard = Guard(core);
+        // In a store that is full already there is nothing to take.
+        let _ = self.reserve_catalog(core);
+        self.mend(core);
         while !core.closing.load(Ordering::Acquire) {
-            let asked = core.progress().asked_within(interval);
+            core.progress().asked_within(interval);
             if core.closing.load(Ordering::Acquire) {
                 break;
             }
             self.unpin(core);
-            if !asked && core.last_drawn() == self.superblock.cut {
+            let news =
+                core.last_drawn() != self.superblock.cut || core.forest.cache.dirty_frames() > 0;
+            if !news && !core.progress().is_wanted() {
                 continue;
             }
             if let Err(e) = self.checkpoint(core, 0) {
                 core.fail(&e);
                 break;
             }
+            self.mend(core);
         }
         self
+    }
+
+    /// Rebuilds what of the map turned out to be damaged. True if there was
+    /// something, so that another checkpoint puts it on the device.
+    fn mend(&self, core: &Core) -> bool {
+        // What cannot be rebuilt is in the notes, and the store goes on without.
+        core.forest.mend_map().is_ok_and(|n| n > 0)
+    }
+
+    /// The last checkpoint, after which nothing is to replay and the map is whole.
+    pub(crate) fn close(&mut self, core: &Core) -> Result<()> {
+        self.checkpoint(core, FLAG_CLEAN)?;
+        if self.mend(core) {
+            self.checkpoint(core, FLAG_CLEAN)?;
+        }
+        Ok(())
     }
 
     /// One checkpoint; `flags` go into the superblock.
     pub(crate) fn checkpoint(&mut self, core: &Core, flags: u32) -> Result<()> {
         let begun = now();
         let forest = &core.forest;
-        let names: Vec<usize> = core
-            .trees
-            .lock()
-            .all()
-            .iter()
-            .map(|t| t.name.len())
-            .collect();
-        let blocks = catalog::blocks_needed(names.into_iter(), forest.geometry.block_size) + 8;
-        let spare = forest.pool.allocator().reserve(SpaceRequest {
-            blocks: blocks as u32,
-            shape: Shape::Nodes,
-            hint: self.superblock.catalog_addr,
-            urgency: Urgency::Reserve,
-        })?;
-
+        self.reserve_catalog(core)?;
         core.progress().begin();
-        let freezing = now();
-        forest.workers.close();
+        let freezing = loop {
+            let freezing = now();
+            forest.workers.close();
+            if self.spare_blocks() >= catalog_blocks(core) {
+                break freezing;
+            }
+            // More trees were made meanwhile than there is room for.
+            forest.workers.open();
+            self.reserve_catalog(core)?;
+        };
         let cut = core.log().freeze();
         let generation = forest.running();
         let frozen: Vec<Frozen> = core
@@ -161,6 +198,8 @@ impl Checkpointer {
         let next_tree = core.next_tree.load(Ordering::Acquire);
         forest.advance();
         forest.workers.open();
+        // From here to the release nobody may take the durable trees for the newest.
+        let mut durable = forest.mend.lock();
         let took = freezing.elapsed().as_nanos() as u64;
         core.checkpointing
             .freeze_nanos
@@ -181,7 +220,7 @@ impl Checkpointer {
         let mut used = journal.used;
         let mut freed = journal.freed;
         let (catalog_root, level) =
-            self.write_catalog(core, &entries, generation, spare, &mut used, &mut freed)?;
+            self.write_catalog(core, &entries, generation, &mut used, &mut freed)?;
         self.drain(core)?;
         while core.evicting.in_flight.count(generation) > 0 {
             if core.progress().stopped().is_some() {
@@ -209,9 +248,10 @@ impl Checkpointer {
         sb.log_head = head.position;
         sb.log_chain = head.chain;
         sb.log_durable = core.log().durable_position();
-        sb.flags = (sb.flags & !crate::format::superblock::FLAG_CLEAN) | flags;
+        sb.flags = (sb.flags & !FLAG_CLEAN) | flags;
         write_pair(forest.device.as_ref(), &forest.geometry, &sb, 0, &flush)?;
         self.superblock = sb;
+        durable.superblock = sb;
 
         // A view may still look at an extent that a later commit freed.
         let oldest = forest.workers.oldest_view();
@@ -224,13 +264,39 @@ impl Checkpointer {
             .pool
             .allocator()
             .release(generation, keep.iter().map(|(_, r)| *r).collect());
+        drop(durable);
         self.pinned.extend(keep);
         core.log().truncate(head);
+        // Now, since there is space again: before others take it. If there is none,
+        // the next checkpoint tries again.
+        let _ = self.reserve_catalog(core);
         core.progress().end(generation);
         let c = &core.checkpointing;
         c.checkpoints.fetch_add(1, Ordering::Relaxed);
         c.nanos
             .fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn spare_blocks(&self) -> u64 {
+        self.spare.iter().map(|r| u64::from(r.len)).sum()
+    }
+
+    /// Has enough blocks for the tree of trees, and some for trees to come.
+    fn reserve_catalog(&mut self, core: &Core) -> Result<()> {
+        let want = catalog_blocks(core) + 8;
+        let missing = want.saturating_sub(self.spare_blocks());
+        if missing > 0 {
+            let request = SpaceRequest {
+                blocks: missing as u32,
+                shape: Shape::Nodes,
+                hint: self.superblock.catalog_addr,
+                urgency: Urgency::Reserve,
+            };
+            let forest = &core.forest;
+            let more = forest.mending(|| forest.pool.allocator().reserve(request))?;
+            self.spare.extend(more);
+        }
         Ok(())
     }
 
@@ -353,11 +419,11 @@ impl Checkpointer {
         core: &Core,
         entries: &[CatalogEntry],
         generation: Generation,
-        spare: Vec<Run>,
         used: &mut Vec<Run>,
         freed: &mut Vec<Run>,
     ) -> Result<(BlockPtr, u32)> {
         let forest = &core.forest;
+        let spare = std::mem::take(&mut self.spare);
         let mut blocks = spare.iter().flat_map(|r| r.start..r.end());
         let built = catalog::build(
             entries,
@@ -370,8 +436,7 @@ impl Checkpointer {
                     .expect("enough blocks were reserved for the tree of trees")
             },
         );
-        let rest: Vec<Run> = blocks.map(Run::single).collect();
-        forest.pool.allocator().give_back(rest);
+        self.spare = blocks.map(Run::single).collect();
         freed.append(&mut self.catalog);
         for (addr, image) in built.images {
             self.catalog.push(Run::single(addr));

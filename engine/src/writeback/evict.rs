@@ -41,18 +41,29 @@ struct Write {
 }
 
 /// The evictor thread's body; ends when the store closes. After a failed write it
-/// goes on with clean nodes, for reads go on.
+/// goes on freeing clean frames, for reads go on.
 pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>) {
-    while let Err(e) = serve(core, queue.as_mut()) {
+    let _end = End(core);
+    let worker = match core.forest.workers.mine() {
+        Ok(worker) => worker,
+        Err(e) => return core.fail(&e),
+    };
+    while let Err(e) = serve(core, &worker, queue.as_mut()) {
         core.fail(&e);
-        if core.forest.workers.mine().is_err() {
-            return;
-        }
     }
 }
 
-fn serve(core: &Core, queue: &mut dyn Queue) -> Result<()> {
-    let worker = core.forest.workers.mine()?;
+/// Says that no frame will be freed any more, however the thread ends.
+struct End<'a>(&'a Core);
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        self.0.fail_if_panicking("the evictor");
+        self.0.forest.cache.end();
+    }
+}
+
+fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
     let cache = &core.forest.cache;
     let mut hand = 0;
     while !core.closing.load(Ordering::Acquire) {
@@ -62,13 +73,13 @@ fn serve(core: &Core, queue: &mut dyn Queue) -> Result<()> {
         while cache.free_frames() < 2 * cache.low_watermark() && idle < 50 {
             if !core.read_only && core.progress().stopped().is_some() {
                 // Reads go on after a fail-stop: clean nodes still make room.
-                pass(core, &worker, &mut hand, None)?;
+                pass(core, worker, &mut hand, None)?;
                 break;
             }
             let done = if core.read_only {
-                pass(core, &worker, &mut hand, None)?
+                pass(core, worker, &mut hand, None)?
             } else {
-                pass(core, &worker, &mut hand, Some(&mut *queue))?
+                pass(core, worker, &mut hand, Some(&mut *queue))?
             };
             if done == 0 {
                 idle += 1;

@@ -10,6 +10,7 @@ mod point;
 mod run;
 mod scan;
 mod stat;
+pub(crate) mod superblock;
 
 use std::path::{Path, PathBuf};
 

@@ -1,12 +1,13 @@
 //! `gaur stat`.
 
+use std::collections::BTreeMap;
+
 use clap::Args;
-use gaur::inspect::InspectOptions;
 use serde_json::json;
 
-use super::StoreArgs;
+use super::{StoreArgs, superblock};
 use crate::failure::{FINE, Outcome};
-use crate::run::{report, summary};
+use crate::run::summary;
 use crate::{output, units};
 
 const HELP: &str = "\
@@ -28,9 +29,20 @@ pub(super) struct StatArgs {
     json: bool,
 }
 
+/// What is shown of the superblock, under which name.
+const FACTS: [(&str, &str); 7] = [
+    ("id", "store_id"),
+    ("size", "capacity"),
+    ("free", "map_free"),
+    ("log", "log_blocks"),
+    ("block size", "block_size"),
+    ("generation", "generation"),
+    ("created", "created"),
+];
+
 pub(super) fn stat(a: &StatArgs) -> Outcome {
     let store = a.store.open(true)?;
-    let superblock = gaur::inspect::superblock(&a.store.path, &InspectOptions::default())?;
+    let facts = superblock::facts(&a.store.path, a.store.driver)?;
     let recovery = store.recovery().clone();
     let (trees, notes, stats) = (store.tree_names(), store.notes(), store.stats());
     store.close()?;
@@ -43,7 +55,7 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
             "replayed": recovery.replayed,
             "trees": trees,
             "notes": notes,
-            "superblock": super::inspect::as_json(&superblock),
+            "superblock": facts.into_iter().collect::<BTreeMap<_, _>>(),
             "counters": counters,
         }))?;
         return Ok(FINE);
@@ -70,12 +82,15 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
             },
         ),
     ];
+    if let Some(method) = superblock::durable_method(&facts) {
+        rows.push(("durable by".to_owned(), method));
+    }
+    for (name, field) in FACTS {
+        if let Some(value) = superblock::fact(&facts, field) {
+            rows.push((name.to_owned(), value.to_owned()));
+        }
+    }
     rows.extend(notes.into_iter().map(|n| ("note".to_owned(), n)));
     output::line(output::pairs(rows))?;
-    output::line(format!("\n{}", super::inspect::as_text(&superblock)))?;
-    output::line(format!(
-        "\nengine counters since this open\n{}",
-        report::counters(&counters)
-    ))?;
     Ok(FINE)
 }

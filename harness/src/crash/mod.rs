@@ -191,7 +191,10 @@ fn one_round(
             .unwrap_or_default(),
         units::nanos(recovery.as_nanos() as u64),
         if kills > 0 {
-            format!(" after {kills} killed recoveries")
+            format!(
+                " after {kills} killed recover{}",
+                if kills == 1 { "y" } else { "ies" }
+            )
         } else {
             String::new()
         },

@@ -307,3 +307,51 @@ pub(crate) struct OutputConfig {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) dir: Option<String>,
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    /// A configuration in which no key is left out.
+    fn full() -> Config {
+        let mut c = Config::default();
+        let span = Some(Span(Duration::from_secs(1)));
+        c.store.durable_method = Some(DurableBy::Dsync);
+        c.store.log_size = Some(Size(1));
+        c.store.checkpoint_interval = span;
+        c.store.buffered_interval = span;
+        c.store.allocator_delay = span;
+        c.run.seconds = Some(1.0);
+        c.run.operations = Some(1);
+        c.run.seed = Some(1);
+        c.run.rate = Some(1.0);
+        c.output.dir = Some("d".into());
+        c
+    }
+
+    fn keys(table: &toml::Table, into: &mut Vec<String>) {
+        for (key, value) in table {
+            into.push(key.clone());
+            if let Some(below) = value.as_table() {
+                keys(below, into);
+            }
+        }
+    }
+
+    #[test]
+    fn the_readme_names_every_key() {
+        let readme = include_str!("../../../README.md");
+        let mut all = Vec::new();
+        keys(&toml::Table::try_from(full()).unwrap(), &mut all);
+        assert!(all.len() > 45, "{all:?}");
+        for key in all {
+            let named = [format!("`{key}`"), format!("`[{key}]`")];
+            assert!(
+                named.iter().any(|n| readme.contains(n)),
+                "{key} is not in the README"
+            );
+        }
+    }
+}

@@ -7,6 +7,7 @@ use gaur::Store;
 use gaur_iodriver::describe;
 use serde::Serialize;
 
+use super::store::Means;
 use crate::cli::device;
 
 /// Facts that a reader of the figures must know.
@@ -28,6 +29,8 @@ pub(crate) struct Environment {
     pub(crate) direct: Option<bool>,
     /// The I/O driver.
     pub(crate) driver: String,
+    /// How writes are made durable.
+    pub(crate) durable_method: String,
     /// The device, or the disk below a file: what `gaur device` shows.
     pub(crate) device: Option<serde_json::Value>,
     /// What is not as it was asked for.
@@ -36,7 +39,7 @@ pub(crate) struct Environment {
 
 impl Environment {
     /// Looks, while the store is open.
-    pub(crate) fn look(store: &Store, driver: String, path: &Path) -> Self {
+    pub(crate) fn look(store: &Store, means: Means, path: &Path) -> Self {
         let text = |p: &str| fs::read_to_string(p).unwrap_or_default();
         let after = |text: &str, name: &str| {
             text.lines()
@@ -57,7 +60,8 @@ impl Environment {
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
             memory: kib << 10,
             direct: open_with_direct(path),
-            driver,
+            driver: means.driver,
+            durable_method: means.durable_method,
             device: describe(path).ok().map(|d| device::as_json(&d, None)),
             notes: store.notes(),
         }

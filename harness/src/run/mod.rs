@@ -54,7 +54,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         files::prepare(dir)?;
     }
     store::create(&config.store, may_replace)?;
-    let driver = store::driver(&config.store)?;
+    let means = store::means(&config.store)?;
     let target = Target::new(store::open(&config.store)?, config)?;
     let path = Path::new(&config.store.path);
     let mut run = Run {
@@ -63,7 +63,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
             .run
             .seed
             .unwrap_or_else(|| rand::random::<u32>().into()),
-        environment: Environment::look(&target.store, driver, path),
+        environment: Environment::look(&target.store, means, path),
         target,
         phases: Vec::new(),
         measured: Measured::default(),

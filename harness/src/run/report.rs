@@ -55,7 +55,7 @@ fn head(s: &Summary) -> String {
         (
             "store",
             format!(
-                "{}, cache {}, driver {}{}",
+                "{}, cache {}, driver {}{}, durable by {}",
                 s.config.store.path,
                 units::bytes(s.config.store.cache.0),
                 e.driver,
@@ -63,7 +63,8 @@ fn head(s: &Summary) -> String {
                     Some(true) => ", O_DIRECT",
                     Some(false) => ", without O_DIRECT",
                     None => "",
-                }
+                },
+                e.durable_method,
             ),
         ),
         (

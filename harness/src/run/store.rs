@@ -6,6 +6,7 @@ use gaur::inspect::InspectOptions;
 use gaur::{DriverChoice, DurableMethod, FormatOptions, OpenOptions, Store};
 
 use super::config::{Create, Driver, DurableBy, StoreConfig};
+use crate::cli::superblock;
 use crate::failure::Failure;
 
 impl From<Driver> for DriverChoice {
@@ -51,15 +52,36 @@ pub(crate) fn open(c: &StoreConfig) -> Result<Store, Failure> {
     Store::open(&c.path, &open_options(c)).map_err(Failure::from)
 }
 
-/// The name of the driver that an open by this configuration gets.
-pub(crate) fn driver(c: &StoreConfig) -> Result<String, Failure> {
+/// By what means an open by this configuration reads and writes.
+#[derive(Clone, Debug)]
+pub(crate) struct Means {
+    /// The driver's name.
+    pub(crate) driver: String,
+    /// How writes are made durable.
+    pub(crate) durable_method: String,
+}
+
+/// Finds out, while nobody has the store open.
+pub(crate) fn means(c: &StoreConfig) -> Result<Means, Failure> {
     let o = gaur_iodriver::OpenOptions {
         read_only: true,
         driver: c.driver.into(),
         ..Default::default()
     };
     let opened = gaur_iodriver::open(&c.path, &o).map_err(gaur::Error::from)?;
-    Ok(opened.device.driver().to_owned())
+    let driver = opened.device.driver().to_owned();
+    drop(opened);
+    let durable_method = match c.durable_method {
+        Some(method) => DurableMethod::from(method).to_string(),
+        None => {
+            let facts = superblock::facts(Path::new(&c.path), c.driver)?;
+            superblock::durable_method(&facts).unwrap_or_else(|| "unknown".to_owned())
+        }
+    };
+    Ok(Means {
+        driver,
+        durable_method,
+    })
 }
 
 /// Formats if the configuration asks for it. `may_replace` says that a store

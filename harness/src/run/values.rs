@@ -27,7 +27,7 @@ pub(crate) fn write(key: &[u8], version: u64, len: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// Checks that `value` is one that [`write`] made for `key` with this length;
+/// Checks that `value` is one that [`write()`] made for `key` with this length;
 /// says what is wrong otherwise.
 pub(crate) fn check(key: &[u8], value: &[u8], len: usize) -> Result<(), String> {
     if value.len() != len {

@@ -48,6 +48,11 @@ pub fn yield_now() {
     std::thread::yield_now();
 }
 
+/// Whether the calling thread is unwinding after a panic.
+pub fn is_panicking() -> bool {
+    std::thread::panicking()
+}
+
 /// Which thread is calling.
 pub fn current_id() -> ThreadId {
     std::thread::current().id()

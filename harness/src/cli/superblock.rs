@@ -1,0 +1,51 @@
+//! The facts of a superblock that people and programs ask for first.
+
+use std::path::Path;
+
+use gaur::DurableMethod;
+use gaur::inspect::{self, InspectOptions};
+
+use crate::failure::Failure;
+use crate::run::config::Driver;
+
+/// The fields of the first copy that verifies, by name, as `inspect superblock`
+/// shows them.
+pub(crate) fn facts(path: &Path, driver: Driver) -> Result<Vec<(String, String)>, Failure> {
+    let o = InspectOptions {
+        driver: driver.into(),
+        ..InspectOptions::default()
+    };
+    let found = inspect::superblock(path, &o)?;
+    let pairs = |rows: &[Vec<String>]| -> Vec<(String, String)> {
+        rows.iter()
+            .filter_map(|row| match row.as_slice() {
+                [field, value] => Some((field.clone(), value.clone())),
+                _ => None,
+            })
+            .collect()
+    };
+    Ok(found
+        .sections
+        .iter()
+        .map(|s| pairs(&s.rows))
+        .find(|facts| facts.iter().any(|(f, v)| f == "state" && v == "verifies"))
+        .unwrap_or_default())
+}
+
+/// How the store makes writes durable, by the method's own name.
+pub(crate) fn durable_method(facts: &[(String, String)]) -> Option<String> {
+    let code = fact(facts, "durable_method")?
+        .split(' ')
+        .next()?
+        .parse()
+        .ok()?;
+    DurableMethod::from_code(code).map(|m| m.to_string())
+}
+
+/// One of the facts.
+pub(crate) fn fact<'a>(facts: &'a [(String, String)], name: &str) -> Option<&'a str> {
+    facts
+        .iter()
+        .find(|(f, _)| f == name)
+        .map(|(_, v)| v.as_str())
+}
