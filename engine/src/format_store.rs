@@ -18,6 +18,9 @@ use crate::writeback::superblock::{read_pair, write_pair};
 pub const MIN_STORE: u64 = 16 << 20;
 const MIN_LOG: u64 = 4 << 20;
 const MAX_LOG: u64 = 1 << 30;
+/// The smallest block size; a superblock of any begins in it, and behind it may
+/// lie the map of an old store.
+const SMALLEST_BLOCK: u64 = 4096;
 /// Rounds of the durability measurement.
 const ROUNDS: usize = 20;
 
@@ -118,6 +121,14 @@ pub(crate) fn format_device(
     }
     if !options.force {
         refuse_foreign(device.as_ref(), &geometry, name)?;
+    }
+
+    // An old store ends before anything of it is overwritten: cut off from here on,
+    // there is none, and later its superblocks do not compete with the new ones.
+    for copy in 0..2 {
+        let at = geometry.byte(geometry.superblock(copy));
+        zero(device.as_ref(), at, SMALLEST_BLOCK)?;
+        device.flush()?;
     }
 
     let pieces = geometry.log_pieces();

@@ -16,9 +16,9 @@ struct State {
     ended: u64,
     /// Newest generation whose old blocks were released.
     released: Generation,
-    /// There is somebody who makes checkpoints; not yet during recovery.
-    served: bool,
     stopped: Option<String>,
+    /// There is a checkpointer.
+    served: bool,
 }
 
 /// Shared by the checkpointer and those who want something of it.
@@ -48,20 +48,21 @@ impl Progress {
         self.nudge.1.recv_timeout(timeout).is_ok()
     }
 
-    /// From now on checkpoints are made when asked for.
-    pub(crate) fn serve(&self) {
-        self.state.lock().served = true;
-    }
-
-    /// Whether it makes sense to wait for a checkpoint.
-    pub(crate) fn is_served(&self) -> bool {
-        self.state.lock().served
-    }
-
     /// Whether somebody waits for the next checkpoint, even if there is nothing new.
     pub(crate) fn is_wanted(&self) -> bool {
         let s = self.state.lock();
         s.wanted > s.begun
+    }
+
+    /// A checkpointer begins its work.
+    pub(crate) fn serve(&self) {
+        self.state.lock().served = true;
+    }
+
+    /// Whether there is a checkpointer. During replay there is none, so nobody may
+    /// wait for a checkpoint.
+    pub(crate) fn is_served(&self) -> bool {
+        self.state.lock().served
     }
 
     pub(crate) fn begin(&self) {

@@ -78,6 +78,11 @@ impl Core {
                 // What is read is visible before it is returned, and with it all
                 // lower commits: these are being applied and wait for nothing.
                 if !self.visible.is_visible(csn) {
+                    if csn > self.last_drawn() {
+                        let why = format!("has commit {csn}, which was never made");
+                        let damage = Damage::new("node", page.addr(), why);
+                        return Err(damage.in_tree(tree.id).into());
+                    }
                     worker
                         .counters
                         .waiting(Wait::Visible, || self.visible.wait(csn));

@@ -160,8 +160,8 @@ impl Store {
                 let core = core.clone();
                 move || checkpointer.run(&core, interval)
             };
-            let handle = thread::spawn("gaur-checkpoint", body).map_err(no_thread)?;
             core.progress().serve();
+            let handle = thread::spawn("gaur-checkpoint", body).map_err(no_thread)?;
             *inner.checkpointer.lock() = Some(handle);
             if inner.recovery.replayed > 0 {
                 core.progress().ask();

@@ -2,7 +2,7 @@
 //! is a prefix, and the store goes on from there.
 //!
 //! ```text
-//! cargo test -p gaur --test crash                      # about 1,000 cut points
+//! cargo test -p gaur --test crash                      # 2,000 cut points
 //! GAUR_CRASH_CUTS=100000 cargo test --release -p gaur --test crash power_cuts -- --nocapture
 //! ```
 //!
@@ -17,7 +17,7 @@
 //! | variable | meaning |
 //! |---|---|
 //! | `GAUR_CRASH_SEED` | seed of the first story (default 1); `random` draws one |
-//! | `GAUR_CRASH_CUTS` | power cuts in all (default 1,000) |
+//! | `GAUR_CRASH_CUTS` | power cuts in all (default 2,000) |
 //! | `GAUR_CRASH_STORIES` | stories, instead |
 //! | `GAUR_CRASH_SAME` | all stories have the same seed |
 
@@ -62,7 +62,7 @@ fn power_cuts() {
         Some("random") => gaur_iodriver::sync::rng::fresh_seed() >> 16,
         Some(n) => n.parse().expect("a number or `random`"),
     };
-    let cuts = number("GAUR_CRASH_CUTS").unwrap_or(1000);
+    let cuts = number("GAUR_CRASH_CUTS").unwrap_or(2000);
     let stories = number("GAUR_CRASH_STORIES").unwrap_or(cuts.div_ceil(ROUNDS));
     let same = env("GAUR_CRASH_SAME").is_some();
     println!("{stories} stories of {ROUNDS} rounds from seed {first}");

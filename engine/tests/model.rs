@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gaur::{Durability, FormatOptions, OpenOptions, Store, Tree, WriteBatch};
+use gaur::{DriverChoice, Durability, FormatOptions, OpenOptions, Store, Tree, WriteBatch};
 use gaur_iodriver::Device;
 use gaur_iodriver::sim::{SimDisk, SimOptions};
 use gaur_iodriver::sync::rng::{self, Rng};
@@ -117,50 +117,83 @@ fn step(r: &mut Rng, store: &Store, tree: &Tree, model: &mut Model, space: u32) 
 
 #[test]
 fn a_store_is_a_map() {
-    for seed in 0..4u64 {
-        println!("seed {seed}");
-        let mut r = rng::seeded(seed);
+    for seed in 0..4 {
         let disk = disk(seed);
-        Store::format_device(disk.device(), &FormatOptions::default()).unwrap();
-        let mut models: Vec<Model> = vec![Model::new(); 2];
-        for round in 0..4 {
-            let cache = if round % 2 == 0 { 1 << 20 } else { 16 << 20 };
-            let store = open(disk.device(), cache);
-            let trees = [store.tree("one").unwrap(), store.tree("two").unwrap()];
-            for (tree, model) in trees.iter().zip(&models) {
-                same(
-                    tree,
-                    model,
-                    &format!("seed {seed} round {round} after opening"),
-                );
-            }
-            let space = if round == 2 { 300 } else { 3000 };
-            for _ in 0..1200 {
-                let t = r.random_range(0..2);
-                step(&mut r, &store, &trees[t], &mut models[t], space);
-            }
-            for (tree, model) in trees.iter().zip(&models) {
-                same(
-                    tree,
-                    model,
-                    &format!("seed {seed} round {round} at the end"),
-                );
-            }
-            let stats = store.stats();
-            let get = |g, n| stats.get(g, n).unwrap();
-            assert_eq!(
-                get("reservations", "taken_from_channel") + get("reservations", "taken_by_request"),
-                get("reservations", "blocks_used")
-                    + get("reservations", "blocks_returned")
-                    + get("reservations", "blocks_stashed"),
+        story(seed, &|| disk.device());
+    }
+}
+
+/// The same on a file, by a given driver.
+fn on_a_file(driver: DriverChoice) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("model.store");
+    let device = |create| {
+        let options = gaur_iodriver::OpenOptions {
+            create,
+            driver,
+            ..Default::default()
+        };
+        gaur_iodriver::open(&path, &options).map(|o| o.device)
+    };
+    match device(Some(96 << 20)) {
+        Ok(made) => drop(made),
+        Err(e) => return println!("not here: {e}"),
+    }
+    story(1, &|| device(None).unwrap());
+}
+
+#[test]
+fn a_store_on_a_file_is_a_map_by_psync() {
+    on_a_file(DriverChoice::Psync);
+}
+
+#[test]
+fn a_store_on_a_file_is_a_map_by_uring() {
+    on_a_file(DriverChoice::Uring);
+}
+
+fn story(seed: u64, device: &dyn Fn() -> Arc<dyn Device>) {
+    println!("seed {seed}");
+    let mut r = rng::seeded(seed);
+    Store::format_device(device(), &FormatOptions::default()).unwrap();
+    let mut models: Vec<Model> = vec![Model::new(); 2];
+    for round in 0..4 {
+        let cache = if round % 2 == 0 { 1 << 20 } else { 16 << 20 };
+        let store = open(device(), cache);
+        let trees = [store.tree("one").unwrap(), store.tree("two").unwrap()];
+        for (tree, model) in trees.iter().zip(&models) {
+            same(
+                tree,
+                model,
+                &format!("seed {seed} round {round} after opening"),
             );
-            assert_eq!(get("waits", "under_latch"), 0);
-            drop(trees);
-            if round % 2 == 0 {
-                store.close().unwrap();
-            } else {
-                drop(store);
-            }
+        }
+        let space = if round == 2 { 300 } else { 3000 };
+        for _ in 0..1200 {
+            let t = r.random_range(0..2);
+            step(&mut r, &store, &trees[t], &mut models[t], space);
+        }
+        for (tree, model) in trees.iter().zip(&models) {
+            same(
+                tree,
+                model,
+                &format!("seed {seed} round {round} at the end"),
+            );
+        }
+        let stats = store.stats();
+        let get = |g, n| stats.get(g, n).unwrap();
+        assert_eq!(
+            get("reservations", "taken_from_channel") + get("reservations", "taken_by_request"),
+            get("reservations", "blocks_used")
+                + get("reservations", "blocks_returned")
+                + get("reservations", "blocks_stashed"),
+        );
+        assert_eq!(get("waits", "under_latch"), 0);
+        drop(trees);
+        if round % 2 == 0 {
+            store.close().unwrap();
+        } else {
+            drop(store);
         }
     }
 }

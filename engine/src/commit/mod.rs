@@ -69,7 +69,7 @@ impl Core {
         stamp: Stamp<'_>,
     ) -> Result<Csn> {
         let frees = changes.iter().all(|c| c.value.is_none());
-        // What is in the log had its space once, and must have it again.
+        // What is replayed was acknowledged: it must find its space again.
         let urgency = if frees || matches!(stamp, Stamp::Replay(_)) {
             Urgency::Reserve
         } else {

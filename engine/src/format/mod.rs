@@ -29,3 +29,6 @@ pub type TreeId = u32;
 
 /// The tree of trees.
 pub const CATALOG: TreeId = 0;
+
+#[cfg(test)]
+mod golden;

@@ -231,6 +231,7 @@ impl Shared {
             self.stop(&e.to_string());
         }
         self.foreign.fetch_sub(1, Ordering::SeqCst);
+        self.waker.wake();
         result?;
         let submitted = self.submitted.load(Ordering::SeqCst);
         while self.reaped.load(Ordering::SeqCst) < submitted && !self.stopped.load(Ordering::SeqCst)

@@ -290,7 +290,10 @@ impl Writer {
         while let Some(next) = self.formed.front() {
             let number = behind - self.formed.len() as u64;
             if next.names_extents && number >= self.flushed {
-                if self.flushing.is_none() {
+                // Beside somebody else's flush ours might be void; the end of that
+                // one wakes us.
+                let alone = self.shared.foreign.load(Ordering::SeqCst) == 0;
+                if self.flushing.is_none() && alone {
                     self.flushing = Some(behind);
                     Counters::one(&self.shared.counters.flushes);
                     self.requests.push(Request {
@@ -330,8 +333,8 @@ impl Writer {
             self.shared.reaped.fetch_add(1, Ordering::SeqCst);
             if done.token == FLUSH {
                 let covers = self.flushing.take().unwrap_or(self.flushed);
-                // If somebody else's flush is under way and fails, ours is void: it
-                // is made again.
+                // If somebody else's flush began meanwhile and fails, ours is void:
+                // it is made again when that one is over.
                 if self.shared.foreign.load(Ordering::SeqCst) == 0 {
                     self.flushed = covers;
                 }

@@ -309,6 +309,13 @@ impl<'a> Page<'a> {
         self.copy_bytes(e.value_offset(), e.value_len, out);
     }
 
+    /// Whether the bytes that fill the last word of a key are zero, on which
+    /// comparing it by words relies.
+    fn is_padded(self, offset: usize, len: usize) -> bool {
+        let used = len % 8;
+        used == 0 || self.load(offset + len / 8) >> (used * 8) == 0
+    }
+
     /// Checks the structure of a node that came from the device: after this, later
     /// code may rely on it. `Err` says what is wrong.
     pub(crate) fn check(self) -> Result<(), &'static str> {
@@ -317,6 +324,11 @@ impl<'a> Page<'a> {
         let end = self.heap_end();
         if HEADER_WORDS + n > heap || heap > end || end > self.words.len() {
             return Err("slots and heap overlap");
+        }
+        let padded = self.is_padded(self.lower_offset(), self.lower_len())
+            && self.is_padded(self.upper_offset(), self.upper_len().unwrap_or(0));
+        if !padded {
+            return Err("a fence is not padded with zeros");
         }
         let (lower, upper) = (self.lower(), self.upper());
         if let Some(upper) = &upper {
@@ -360,6 +372,9 @@ impl<'a> Page<'a> {
             let whole = e.value_len.is_multiple_of(ExtentPtr::SIZE);
             if e.kind == KIND_EXTENT && (pieces == 0 || !whole) {
                 return Err("a large value without whole pieces");
+            }
+            if !self.is_padded(e.offset + 1, e.key_len) {
+                return Err("a key is not padded with zeros");
             }
             let key = self.key(i);
             if inner && i == 0 {

@@ -42,9 +42,10 @@ impl CatalogEntry {
             return Err(bad("an entry has a wrong length"));
         }
         let word = |i: usize| u64::from_le_bytes(value[i..i + 8].try_into().expect("8 bytes"));
+        let id = TreeId::try_from(word(0)).map_err(|_| bad("bytes where none belong"))?;
         Ok(Self {
             name: name.to_owned(),
-            id: word(0) as TreeId,
+            id,
             root: BlockPtr::from_words([word(8), word(16), word(24)]),
         })
     }

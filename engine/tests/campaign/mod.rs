@@ -10,6 +10,8 @@
 //! - No commit acknowledged as durable is after that one.
 //! - The contents are exactly those of all commits up to it, in the order of their
 //!   numbers, each whole; there is no number that nobody was given.
+//! - A full check of what the power cut left, and of the store after a close, finds
+//!   nothing wrong: every block is accounted for.
 //! - Scans both ways agree, and so do a read-only opening, which writes nothing,
 //!   and the store after further writes, a checkpoint, a close and an opening.
 //!
@@ -26,7 +28,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gaur::{FormatOptions, OpenOptions, Store};
+use gaur::{CheckOptions, FormatOptions, OpenOptions, Store};
 use gaur_iodriver::DurableMethod;
 use gaur_iodriver::sim::{DiscardFill, SimDisk, SimOptions};
 use gaur_iodriver::sync::rng::{Rng, seeded};
@@ -54,6 +56,11 @@ pub(crate) struct Tally {
     pub(crate) full: u64,
     pub(crate) read_only: u64,
     pub(crate) calm: u64,
+    /// Superblock copies destroyed on purpose.
+    pub(crate) superblocks_lost: u64,
+    /// Full checks, and how long they took.
+    pub(crate) checks: u64,
+    pub(crate) check_time: Duration,
     /// Different contents that power cuts left.
     pub(crate) images: HashSet<u64>,
 }
@@ -73,6 +80,9 @@ impl Tally {
         self.full += o.full;
         self.read_only += o.read_only;
         self.calm += o.calm;
+        self.checks += o.checks;
+        self.superblocks_lost += o.superblocks_lost;
+        self.check_time += o.check_time;
         self.images.extend(o.images);
     }
 
@@ -93,7 +103,8 @@ impl std::fmt::Display for Tally {
             "{} stories, {} power cuts and {} during recovery ({} different images): \
              {} commits, {} lost with the power, {} replayed, {} superblock pairs completed, \
              {} checkpoints, {} nodes written early, {} evicted, {} calm reopenings, \
-             {} read-only, {} times full",
+             {} read-only, {} times full, {} superblocks destroyed, \
+             {} checks in {:.1?}",
             self.stories,
             self.cuts,
             self.recovery_cuts,
@@ -108,6 +119,9 @@ impl std::fmt::Display for Tally {
             self.calm,
             self.read_only,
             self.full,
+            self.superblocks_lost,
+            self.checks,
+            self.check_time,
         )
     }
 }
@@ -153,6 +167,8 @@ pub(crate) struct Story {
     known: Known,
     round: u64,
     watchdog: Watchdog,
+    /// Both superblocks verified at the last check.
+    whole_pair: bool,
     pub(crate) tally: Tally,
 }
 
@@ -190,7 +206,7 @@ impl Story {
         };
         let mix = Mix {
             writers: pick(r, &[1, 2, 4, 4, 4]),
-            keys: pick(r, &[30, 300, 300, 3000]),
+            keys: pick(r, &[30, 300, 300, 3000, 8000]),
             sync: pick(r, &[5, 40, 90]),
             large: pick(r, &[0, 20, 100]),
             batch: pick(r, &[4, 12, 40]),
@@ -208,6 +224,7 @@ impl Story {
             known: Known::default(),
             round: 0,
             watchdog: watchdog.clone(),
+            whole_pair: false,
             tally: Tally {
                 stories: 1,
                 ..Tally::default()
@@ -255,6 +272,9 @@ impl Story {
         self.tally.cuts += 1;
         while self.rng.random_bool(0.3) {
             self.cut_during_recovery();
+        }
+        if self.rng.random_bool(0.2) {
+            self.lose_a_superblock();
         }
         if self.rng.random_bool(0.1) {
             self.look(&done);
@@ -316,6 +336,28 @@ impl Story {
     fn cut_power(&mut self) {
         self.disk = self.disk.crash(self.rng.random());
         self.tally.images.insert(self.disk.image_hash());
+        self.check("what the power cut left");
+    }
+
+    /// Every block accounted for, every node, value and log block sound.
+    fn check(&mut self, what: &str) {
+        self.watch(what);
+        let begun = Instant::now();
+        let report = gaur::check_device(self.disk.device(), &CheckOptions::default())
+            .unwrap_or_else(|e| panic!("checking {what}: {e}"));
+        assert!(report.clean, "{what}: {:?}", report.problems);
+        self.tally.checks += 1;
+        self.tally.check_time += begun.elapsed();
+        self.whole_pair = report.superblocks.iter().all(|s| s.decoded.is_some());
+    }
+
+    /// Destroys one superblock copy of two that verify: either alone loses nothing.
+    fn lose_a_superblock(&mut self) {
+        if self.whole_pair {
+            let at = pick(&mut self.rng, &[0, 1 << 20]);
+            self.disk.corrupt(at, 4096);
+            self.tally.superblocks_lost += 1;
+        }
     }
 
     /// Opens the store and has the power fail at once, or in the checkpoint that
@@ -374,6 +416,7 @@ impl Story {
         self.tally.store(&store);
         if clean {
             store.close().unwrap();
+            self.check("after a close");
         } else {
             store.checkpoint().unwrap();
             self.known.compare(&store, "after a checkpoint");
