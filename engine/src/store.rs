@@ -162,7 +162,6 @@ impl Store {
             };
             core.progress().serve();
             let handle = thread::spawn("gaur-checkpoint", body).map_err(no_thread)?;
-            core.progress().serve();
             *inner.checkpointer.lock() = Some(handle);
             if inner.recovery.replayed > 0 {
                 core.progress().ask();
