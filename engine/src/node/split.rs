@@ -36,11 +36,13 @@ pub(crate) fn plan_split(
             (page.key(i), words, words)
         })
         .collect();
-    let first_new = incoming.first().map(|n| n.key);
+    // Others may have split this node since the keys were gathered.
+    let incoming = || incoming.iter().filter(|new| page.covers(new.key));
+    let first_new = incoming().next().map(|n| n.key);
     let appends = leaf
         && page.upper_len().is_none()
         && first_new.is_some_and(|k| items.last().is_none_or(|l| l.0.as_slice() < k));
-    for new in incoming {
+    for new in incoming() {
         let words = entry_words(new.key.len() - page.prefix_len(), new.value_len) + 1;
         match items.binary_search_by(|it| it.0.as_slice().cmp(new.key)) {
             Ok(i) => items[i].1 += words,
@@ -194,6 +196,31 @@ mod tests {
             .append_from(p, i);
         }
         (a, b)
+    }
+
+    #[test]
+    fn keys_that_belong_elsewhere_do_not_count() {
+        // A batch gathered its keys for a leaf that another writer split before this
+        // one did: a key shorter than the new prefix made the split panic, and one
+        // behind the new upper fence could have become the separator.
+        let l = leaf(&Bounds {
+            lower: b"prefix-b".to_vec(),
+            upper: Some(b"prefix-m".to_vec()),
+        });
+        for k in [b"prefix-c", b"prefix-d"] {
+            let (pos, _) = l.page().search(k);
+            l.page().insert(pos, k, KIND_VALUE, &[0; 100]);
+        }
+        let elsewhere = [&b"a"[..], b"prefix-a", b"prefix-m", b"q"];
+        let incoming: Vec<Incoming<'_>> = elsewhere
+            .iter()
+            .map(|key| Incoming {
+                key,
+                value_len: 1900,
+            })
+            .collect();
+        let separator = plan_split(l.page(), 504, &incoming).unwrap();
+        assert_eq!(separator, b"prefix-d");
     }
 
     #[test]

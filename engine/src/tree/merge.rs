@@ -5,7 +5,7 @@
 use super::descend::{Found, Toward};
 use super::split::divide;
 use super::write::Op;
-use super::{Forest, TreeState};
+use super::{Carry, Forest, Parent, TreeState};
 use crate::cache::{Exclusive, State};
 use crate::format::{Generation, Run};
 use crate::node::{Bounds, Child, HEADER_WORDS, NodeBuf, Page, plan_split};
@@ -16,17 +16,37 @@ pub(crate) fn underfull(page: Page<'_>) -> bool {
 }
 
 impl<'a> Op<'a> {
-    /// Tries to merge the node at `level` on the way to `key` with a neighbour.
-    pub(crate) fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) {
+    /// Tries to merge the leaf that covers `key` with a neighbour. An empty leaf
+    /// whose neighbours are not in memory is worth a read: without it the leaf would
+    /// stay, for no later delete comes to it.
+    pub(crate) fn merge_leaf(&mut self, tree: &TreeState, key: &[u8]) {
+        let Some(missing) = self.merge(tree, key, 0) else {
+            return;
+        };
+        self.leave();
+        let mut carry = Carry::default();
+        // What cannot be read is damage for those who need it, not here.
+        if self
+            .forest
+            .bring_in(self.worker, tree, missing, &mut carry)
+            .is_ok()
+        {
+            self.merge(tree, key, 0);
+        }
+    }
+
+    /// Tries to merge the node at `level` on the way to `key` with a neighbour. Of an
+    /// empty node, returns a neighbour that would have to be read first.
+    fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) -> Option<Found> {
         let running = self.enter();
         let Found::Node(at) = self
             .forest
             .descend(tree, Toward::Key(key), level, Some(running))
         else {
-            return;
+            return None;
         };
         if at.level != level {
-            return;
+            return None;
         }
         let cache = &self.forest.cache;
         let page = cache.page(at.frame);
@@ -34,30 +54,31 @@ impl<'a> Op<'a> {
             if level > 0 {
                 self.collapse_root(tree, at.frame, at.version, at.parent.version);
             }
-            return;
+            return None;
         };
-        let Some(parent_guard) = cache
+        let parent_guard = cache
             .frame(parent_frame)
             .latch
-            .try_upgrade(at.parent.version)
-        else {
-            return;
-        };
+            .try_upgrade(at.parent.version)?;
         let Some(node_guard) = cache.frame(at.frame).latch.try_upgrade(at.version) else {
-            return parent_guard.release_unchanged();
+            parent_guard.release_unchanged();
+            return None;
         };
         let parent = cache.page(parent_frame);
         let slot = at.parent.slot;
         if !underfull(page) {
             node_guard.release_unchanged();
-            return parent_guard.release_unchanged();
+            parent_guard.release_unchanged();
+            return None;
         }
         // Whichever neighbour serves: deletes in key order come to leaves whose right
         // neighbour was not read yet, or is full and may not be changed, and have
         // just been at the left one.
         let mut shared = None;
+        let mut missing = None;
         for sibling_slot in [slot + 1, slot.wrapping_sub(1)] {
             let Some((sibling, sibling_guard)) = self.latch_sibling(parent, sibling_slot) else {
+                missing = missing.or_else(|| self.unread(parent, at.parent, sibling_slot));
                 continue;
             };
             let other = cache.page(sibling.hint - 1);
@@ -95,7 +116,7 @@ impl<'a> Op<'a> {
                 if underfull(parent) || parent.slots() == 1 {
                     self.merge(tree, key, level + 1);
                 }
-                return;
+                return None;
             }
             if cache.frame(sibling.hint - 1).writable(running) {
                 let me = Child {
@@ -110,10 +131,28 @@ impl<'a> Op<'a> {
             }
             sibling_guard.release_unchanged();
         }
-        if shared.is_none() {
-            node_guard.release_unchanged();
-            parent_guard.release_unchanged();
+        if shared.is_some() {
+            return None;
         }
+        missing = missing.filter(|_| page.slots() == 0);
+        node_guard.release_unchanged();
+        parent_guard.release_unchanged();
+        missing
+    }
+
+    /// The child in a slot of the parent, if it is not in memory.
+    fn unread(&self, page: Page<'_>, parent: Parent, slot: usize) -> Option<Found> {
+        if slot >= page.slots() {
+            return None;
+        }
+        let child = page.child(slot);
+        let there = child.hint != 0 && self.forest.cache.frame(child.hint - 1).holds(child.ptr);
+        let level = page.level().checked_sub(1);
+        (!there && child.ptr.checksum != 0).then_some(Found::Missing {
+            parent: Parent { slot, ..parent },
+            ptr: child.ptr,
+            level,
+        })
     }
 
     /// The child in a slot of the parent, latched, if it is in memory and free.
