@@ -7,8 +7,8 @@
 //!    copy in one stretch, and a writer whose leaf is writable latches only that.
 //! 2. *A pointer without checksum names a DIRTY frame through its hint.* Such a
 //!    frame is not evicted, so the node cannot be lost.
-//! 3. *Whoever holds an inner latch only tries for more latches.* Only a batch
-//!    waits for a latch while holding others: leaves, in key order.
+//! 3. *Whoever holds a latch only tries for more.* Nobody waits for a latch of the
+//!    tree while holding another.
 //! 4. *A change moves the version on* of every frame whose node changed or was
 //!    superseded, so no reader returns what it read beside a change.
 
