@@ -10,43 +10,73 @@ use crate::cache::{Exclusive, State};
 use crate::format::{Generation, Run};
 use crate::node::{Bounds, Child, HEADER_WORDS, NodeBuf, Page, plan_split};
 
+/// Times to try that an emptied leaf goes.
+const TRIES: usize = 8;
+
+/// How a merge ended.
+#[derive(Debug)]
+enum Outcome {
+    /// Merged, or not worth more.
+    Done,
+    /// The node is empty, and this neighbour would have to be read first.
+    Read(Found),
+    /// Somebody else was at work there.
+    Busy,
+}
+
 /// Whether a node is so empty that a merge is worth trying.
 pub(crate) fn underfull(page: Page<'_>) -> bool {
     page.free_words() > (page.len_words() - HEADER_WORDS) * 3 / 4
 }
 
 impl<'a> Op<'a> {
-    /// Tries to merge the leaf that covers `key` with a neighbour. An empty leaf
-    /// whose neighbours are not in memory is worth a read: without it the leaf would
-    /// stay, for no later delete comes to it.
+    /// Tries to merge the leaf that covers `key` with a neighbour. For an empty leaf
+    /// it is worth a read and some tries: no later delete comes to it, so it would
+    /// stay.
     pub(crate) fn merge_leaf(&mut self, tree: &TreeState, key: &[u8]) {
-        let Some(missing) = self.merge(tree, key, 0) else {
-            return;
-        };
-        self.leave();
         let mut carry = Carry::default();
-        // What cannot be read is damage for those who need it, not here.
-        if self
-            .forest
-            .bring_in(self.worker, tree, missing, &mut carry)
-            .is_ok()
-        {
-            self.merge(tree, key, 0);
+        for _ in 0..TRIES {
+            match self.merge(tree, key, 0) {
+                Outcome::Done => return,
+                Outcome::Busy => self.leave(),
+                Outcome::Read(missing) => {
+                    self.leave();
+                    // What cannot be read is damage for those who need it, not here.
+                    if self
+                        .forest
+                        .bring_in(self.worker, tree, missing, &mut carry)
+                        .is_err()
+                    {
+                        return;
+                    }
+                }
+            }
+            // A checkpoint may have begun meanwhile: then the path is copied first.
+            match self.leaf(tree, key) {
+                Ok(leaf) => {
+                    let empty = leaf.page.slots() == 0;
+                    leaf.guard.release_unchanged();
+                    if !empty {
+                        return;
+                    }
+                }
+                Err(_) => return,
+            }
         }
     }
 
-    /// Tries to merge the node at `level` on the way to `key` with a neighbour. Of an
-    /// empty node, returns a neighbour that would have to be read first.
-    fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) -> Option<Found> {
+    /// Tries to merge the node at `level` on the way to `key` with a neighbour. For an
+    /// empty node says what stood in the way.
+    fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) -> Outcome {
         let running = self.enter();
         let Found::Node(at) = self
             .forest
             .descend(tree, Toward::Key(key), level, Some(running))
         else {
-            return None;
+            return Outcome::Busy;
         };
         if at.level != level {
-            return None;
+            return Outcome::Done;
         }
         let cache = &self.forest.cache;
         let page = cache.page(at.frame);
@@ -54,22 +84,22 @@ impl<'a> Op<'a> {
             if level > 0 {
                 self.collapse_root(tree, at.frame, at.version, at.parent.version);
             }
-            return None;
+            return Outcome::Done;
         };
-        let parent_guard = cache
-            .frame(parent_frame)
-            .latch
-            .try_upgrade(at.parent.version)?;
+        let parent_latch = &cache.frame(parent_frame).latch;
+        let Some(parent_guard) = parent_latch.try_upgrade(at.parent.version) else {
+            return Outcome::Busy;
+        };
         let Some(node_guard) = cache.frame(at.frame).latch.try_upgrade(at.version) else {
             parent_guard.release_unchanged();
-            return None;
+            return Outcome::Busy;
         };
         let parent = cache.page(parent_frame);
         let slot = at.parent.slot;
         if !underfull(page) {
             node_guard.release_unchanged();
             parent_guard.release_unchanged();
-            return None;
+            return Outcome::Done;
         }
         // Whichever neighbour serves: deletes in key order come to leaves whose right
         // neighbour was not read yet, or is full and may not be changed, and have
@@ -116,7 +146,7 @@ impl<'a> Op<'a> {
                 if underfull(parent) || parent.slots() == 1 {
                     self.merge(tree, key, level + 1);
                 }
-                return None;
+                return Outcome::Done;
             }
             if cache.frame(sibling.hint - 1).writable(running) {
                 let me = Child {
@@ -132,12 +162,16 @@ impl<'a> Op<'a> {
             sibling_guard.release_unchanged();
         }
         if shared.is_some() {
-            return None;
+            return Outcome::Done;
         }
-        missing = missing.filter(|_| page.slots() == 0);
+        let outcome = match missing {
+            _ if page.slots() > 0 || parent.slots() < 2 => Outcome::Done,
+            Some(missing) => Outcome::Read(missing),
+            None => Outcome::Busy,
+        };
         node_guard.release_unchanged();
         parent_guard.release_unchanged();
-        missing
+        outcome
     }
 
     /// The child in a slot of the parent, if it is not in memory.
