@@ -20,11 +20,15 @@ pub(crate) struct Carry {
     node: Option<(BlockPtr, NodeBuf)>,
     /// How often there was no frame for it.
     waits: u32,
+    /// Times a node was brought in.
+    turns: u32,
 }
 
 /// Waits for a frame, of about 2 ms each, after which it is in vain if the store
 /// has stopped, or is only read: then dirty nodes stay where they are.
 pub(super) const PATIENCE: u32 = 500;
+/// Nodes one search may bring in while the store has stopped.
+const TURNS: u32 = 1000;
 
 thread_local! {
     static BUFFER: RefCell<Option<IoBuf>> = const { RefCell::new(None) };
@@ -57,6 +61,14 @@ impl Forest {
         let Found::Missing { parent, ptr, level } = found else {
             unreachable!("only a missing node is brought in")
         };
+        carry.turns += 1;
+        if carry.turns > TURNS
+            && let Some(why) = self.progress.stopped()
+        {
+            // After a failed write dirty frames stay. With fewer left than a path has
+            // nodes, each node brought in drives out the one above it, for ever.
+            return Err(Error::Stopped(why));
+        }
         if ptr.checksum == 0 {
             // The pointer changed between two reads of it, or a dirty child moved:
             // the search is to be made again.
