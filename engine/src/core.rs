@@ -14,9 +14,10 @@ use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
+use crate::overlay::Overlay;
 use crate::progress::Progress;
 use crate::stats::Wait;
-use crate::tree::{Forest, TreeState};
+use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::checkpoint::CheckpointCounters;
 use crate::writeback::evict::EvictCounters;
@@ -31,6 +32,7 @@ const CHUNK: usize = 1 << 20;
 pub(crate) struct Core {
     pub(crate) forest: Forest,
     log: OnceLock<Log>,
+    overlay: OnceLock<Overlay>,
     pub(crate) visible: Visible,
     pub(crate) versions: Versions,
     pub(crate) trees: ShortMutex<Trees>,
@@ -84,6 +86,7 @@ impl Core {
         Self {
             forest,
             log: OnceLock::new(),
+            overlay: OnceLock::new(),
             visible: Visible::new(applied),
             versions: Versions::new(version_bytes),
             trees: ShortMutex::default(),
@@ -113,8 +116,28 @@ impl Core {
         self.log.set(log).expect("the log starts once");
     }
 
+    /// What the log changes, of a store that is only read and was not closed.
+    pub(crate) fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.get()
+    }
+
+    pub(crate) fn set_overlay(&self, overlay: Overlay) {
+        self.overlay.set(overlay).expect("the log is read once");
+    }
+
     pub(crate) fn progress(&self) -> &Progress {
         &self.forest.progress
+    }
+
+    /// Adds a tree that the log makes.
+    pub(crate) fn add_tree(&self, id: TreeId, name: String) {
+        self.trees.lock().insert(Arc::new(TreeState {
+            id,
+            name,
+            anchor: Anchor::default(),
+        }));
+        self.next_tree
+            .fetch_max(id.saturating_add(1), Ordering::AcqRel);
     }
 
     /// The last commit that drew its number.

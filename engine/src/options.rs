@@ -55,9 +55,19 @@ impl Default for FormatOptions {
 pub struct OpenOptions {
     /// Memory for nodes, in bytes; at least 1 MiB.
     pub cache_bytes: u64,
-    /// Look only; the device is not written to at all. What recovery would replay
-    /// is replayed in memory.
+    /// Look only; the device is not written to at all. What is seen is what
+    /// recovery would leave: the log's changes are held in memory beside the trees.
     pub read_only: bool,
+    /// Read-only: the most memory, in bytes, for what the log of a store that was
+    /// not closed changes. It is used as needed, beside `cache_bytes`, and never
+    /// much above the log's size. Too little is
+    /// [`Error::ReplayMemory`](crate::Error::ReplayMemory) from open.
+    pub replay_memory: u64,
+    /// Read-only: open although the log or the tree of trees is damaged, and leave
+    /// out what cannot be read of them: commits from the damage on, trees that
+    /// nothing names. [`RecoveryReport::left_out`](crate::RecoveryReport::left_out)
+    /// tells.
+    pub salvage: bool,
     /// Which driver to use.
     pub driver: DriverChoice,
     /// How to make writes durable; `None`: as the store says.
@@ -81,6 +91,8 @@ impl Default for OpenOptions {
         Self {
             cache_bytes: 256 << 20,
             read_only: false,
+            replay_memory: REPLAY_MEMORY,
+            salvage: false,
             driver: DriverChoice::Auto,
             durable_method: None,
             checkpoint_interval: Duration::from_secs(10),
@@ -93,6 +105,9 @@ impl Default for OpenOptions {
     }
 }
 
+/// Memory for what a log changes, by default: no log is larger unless it was made so.
+pub(crate) const REPLAY_MEMORY: u64 = 1 << 30;
+
 /// The smallest cache, in bytes.
 const MIN_CACHE: u64 = 1 << 20;
 
@@ -102,6 +117,12 @@ impl OpenOptions {
             return Err(Error::BadOption {
                 name: "cache_bytes",
                 detail: format!("{} bytes; at least {MIN_CACHE}", self.cache_bytes),
+            });
+        }
+        if self.salvage && !self.read_only {
+            return Err(Error::BadOption {
+                name: "salvage",
+                detail: "is for reading only; what it leaves out would be lost".into(),
             });
         }
         Ok(())

@@ -54,6 +54,9 @@ impl Core {
         tree: &TreeState,
         key: &[u8],
     ) -> Result<Option<(u8, Vec<u8>)>> {
+        if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
+            return Ok(image.clone());
+        }
         let mut carry = Carry::default();
         loop {
             let at = match self.forest.descend(tree, Toward::Key(key), 0, None) {

@@ -7,13 +7,28 @@ use std::sync::Arc;
 use crate::commit::versions::Image;
 use crate::commit::view::View;
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Csn;
 use crate::format::node::KIND_EXTENT;
 use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
 
 type Record = (Vec<u8>, Vec<u8>);
+
+/// Changes of the log taken beside one leaf: a leaf's range may have any number.
+const BESIDE: usize = 256;
+
+/// A part of a tree that a scan could not read, and passed over
+/// ([`Scan::skip_damaged`]).
+#[derive(Clone, Debug)]
+pub struct LeftOut {
+    /// The first key that may be missing.
+    pub lower: Vec<u8>,
+    /// All missing keys are less; `None`: up to the tree's end.
+    pub upper: Option<Vec<u8>>,
+    /// Why: [`Error::Damaged`] or [`Error::Io`].
+    pub why: Error,
+}
 
 /// An ordered walk over a range of a tree as it was when the scan began: later
 /// commits do not show, and no commit shows by half. Ends for good after an error.
@@ -37,6 +52,9 @@ pub struct Scan {
     next: Option<Position>,
     /// Leaves that were not in memory when the scan came to them.
     misses: u32,
+    keys_only: bool,
+    /// What was passed over, if damage is to be passed over.
+    left_out: Option<Vec<LeftOut>>,
 }
 
 /// A place between leaves.
@@ -87,6 +105,8 @@ impl Scan {
             ready: VecDeque::new(),
             next: None,
             misses: 0,
+            keys_only: false,
+            left_out: None,
         };
         scan.start();
         Ok(scan)
@@ -116,6 +136,27 @@ impl Scan {
         self.ready.clear();
         self.start();
         self
+    }
+
+    /// The same scan with empty values: large ones are not read.
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    /// The same scan, which passes over what is damaged or cannot be read, and goes
+    /// on behind it. [`Scan::left_out`] tells what that was.
+    #[must_use]
+    pub fn skip_damaged(mut self) -> Self {
+        self.left_out.get_or_insert_default();
+        self
+    }
+
+    /// What was passed over so far, in the order it was met; nothing without
+    /// [`Scan::skip_damaged`].
+    pub fn left_out(&self) -> &[LeftOut] {
+        self.left_out.as_deref().unwrap_or_default()
     }
 
     /// The commit the scan looks at.
@@ -152,6 +193,7 @@ impl Scan {
             if piece.csn > self.view.csn() {
                 self.restore(&mut piece);
             }
+            self.add_log(&mut piece, &position);
             self.core.versions.check(self.view.csn())?;
             // The leaf may have been merged, since the scan came to this place, with
             // what lies before it.
@@ -226,7 +268,26 @@ impl Scan {
                     {
                         continue;
                     }
-                    forest.bring_in(&self.worker, &self.tree, missing, &mut carry)?;
+                    let came = forest.bring_in(&self.worker, &self.tree, missing, &mut carry);
+                    match (came, &mut self.left_out) {
+                        (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
+                            let Some((lower, upper)) = forest.range_of(&self.tree, missing) else {
+                                continue;
+                            };
+                            list.push(LeftOut {
+                                lower: lower.clone(),
+                                upper: upper.clone(),
+                                why,
+                            });
+                            return Ok(Some(Piece {
+                                records: Vec::new(),
+                                lower,
+                                upper,
+                                csn: Csn::MAX,
+                            }));
+                        }
+                        (came, _) => came?,
+                    }
                     continue;
                 }
             };
@@ -247,6 +308,44 @@ impl Scan {
             if forest.cache.frame(at.frame).latch.validate(at.version) {
                 return Ok(Some(piece));
             }
+        }
+    }
+
+    /// Adds what the log changes, of a store that is only read and was not closed:
+    /// the next few changes ahead. If there are more, the piece ends before them.
+    fn add_log(&self, piece: &mut Piece, position: &Position) {
+        let Some(overlay) = self.core.overlay() else {
+            return;
+        };
+        let id = self.tree.id;
+        let (mut lower, mut upper) = (piece.lower.as_slice(), piece.upper.as_deref());
+        let copy = |(key, image): (&Vec<u8>, &Image)| (key.clone(), image.clone());
+        let mut changes: Vec<(Vec<u8>, Image)>;
+        match position {
+            Position::At(from) => {
+                lower = lower.max(from);
+                let ahead = overlay.range(id, lower, upper);
+                changes = ahead.take(BESIDE + 1).map(copy).collect();
+                if let Some((end, _)) = changes.get(BESIDE) {
+                    piece.records.retain(|r| r.0 < *end);
+                    piece.upper = Some(end.clone());
+                    changes.truncate(BESIDE);
+                }
+            }
+            Position::Before(end) => {
+                if let Some(end) = end {
+                    upper = Some(upper.map_or(end.as_slice(), |u| u.min(end)));
+                }
+                let ahead = overlay.range(id, lower, upper).rev();
+                changes = ahead.take(BESIDE).map(copy).collect();
+                if let Some((first, _)) = changes.get(BESIDE - 1) {
+                    piece.records.retain(|r| r.0 >= *first);
+                    piece.lower = first.clone();
+                }
+            }
+        }
+        for (key, image) in changes {
+            place(&mut piece.records, key, image);
         }
     }
 
@@ -279,21 +378,37 @@ impl Iterator for Scan {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(e) = self.fill() {
-            self.next = None;
-            return Some(Err(e));
+        loop {
+            if let Err(e) = self.fill() {
+                self.next = None;
+                return Some(Err(e));
+            }
+            let (key, kind, value) = self.ready.pop_front()?;
+            if self.keys_only {
+                return Some(Ok((key, Vec::new())));
+            }
+            if kind != KIND_EXTENT {
+                return Some(Ok((key, value)));
+            }
+            // The view keeps the extents from being used again.
+            let whole = self.core.read_extents(&self.tree, &value);
+            let checked = whole.and_then(|v| self.core.versions.check(self.view.csn()).map(|()| v));
+            match (checked, &mut self.left_out) {
+                (Ok(value), _) => return Some(Ok((key, value))),
+                (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
+                    let upper = Some([key.as_slice(), &[0]].concat());
+                    list.push(LeftOut {
+                        lower: key,
+                        upper,
+                        why,
+                    });
+                }
+                (Err(e), _) => {
+                    self.next = None;
+                    self.ready.clear();
+                    return Some(Err(e));
+                }
+            }
         }
-        let (key, kind, value) = self.ready.pop_front()?;
-        if kind != KIND_EXTENT {
-            return Some(Ok((key, value)));
-        }
-        // The view keeps the extents from being used again.
-        let whole = self.core.read_extents(&self.tree, &value);
-        let checked = whole.and_then(|v| self.core.versions.check(self.view.csn()).map(|()| v));
-        if checked.is_err() {
-            self.next = None;
-            self.ready.clear();
-        }
-        Some(checked.map(|v| (key, v)))
     }
 }

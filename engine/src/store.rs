@@ -138,10 +138,24 @@ impl Store {
             closing: Mutex::new(()),
         };
         // From here on dropping `inner` ends the threads.
-        let tail = recovery::replay(&mut opening)?;
-        inner.recovery = opening.report;
-        core.forest.pool.allocator().warm_up();
-        if !options.read_only {
+        if options.read_only {
+            recovery::replay_beside(&mut opening, options)?;
+            inner.recovery = opening.report;
+            let damaged = core.forest.pool.allocator().damaged_groups()?;
+            inner.notes.extend(damaged.first().map(|(_, why)| {
+                format!(
+                    "the map of {} group(s) is damaged ({} at block {}: {}); opened for writing, \
+                     the store rebuilds it from the trees when it needs it",
+                    damaged.len(),
+                    why.what,
+                    why.place,
+                    why.detail
+                )
+            }));
+        } else {
+            let tail = recovery::replay(&mut opening)?;
+            inner.recovery = opening.report;
+            core.forest.pool.allocator().warm_up();
             let sb = opening.superblock;
             let mut config = LogConfig::new(core.forest.geometry, sb.store_id, sb.incarnation);
             config.buffered_interval = options.buffered_interval;

@@ -53,8 +53,6 @@ pub(crate) struct Forest {
     pub(crate) progress: Progress,
     /// The durable generation, from which a damaged map is rebuilt.
     pub(crate) mend: Mend,
-    /// Nothing is written: dirty nodes stay in memory.
-    pub(crate) read_only: bool,
     running: AtomicU64,
 }
 
@@ -66,7 +64,6 @@ impl Forest {
         cache: Cache,
         pool: Pool,
         mend: Mend,
-        read_only: bool,
     ) -> Self {
         Self {
             device,
@@ -77,7 +74,6 @@ impl Forest {
             workers: Workers::new(),
             progress: Progress::new(),
             mend,
-            read_only,
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }

@@ -83,10 +83,6 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
             };
             if done == 0 {
                 idle += 1;
-                if core.read_only && idle == 50 && cache.dirty_frames() > cache.frames() / 2 {
-                    core.progress()
-                        .stop("cache_bytes is too small to replay the log in memory");
-                }
                 core.progress().ask();
                 gaur_iodriver::sync::thread::sleep(Duration::from_micros(200));
             }

@@ -378,8 +378,6 @@ impl Story {
         self.watch("a read-only opening");
         let options = OpenOptions {
             read_only: true,
-            // What is replayed stays in memory: nothing may be written.
-            cache_bytes: 64 << 20,
             ..self.options.clone()
         };
         let store = Store::open_device(self.disk.device(), &options).unwrap();
