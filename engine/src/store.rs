@@ -55,6 +55,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     core: Arc<Core>,
+    id: u128,
     notes: Vec<String>,
     recovery: RecoveryReport,
     checkpointer: Mutex<Option<JoinHandle<Checkpointer>>>,
@@ -131,6 +132,7 @@ impl Store {
         };
         let mut inner = Inner {
             core: core.clone(),
+            id: opening.superblock.store_id,
             notes: Vec::new(),
             recovery: RecoveryReport::default(),
             checkpointer: Mutex::new(None),
@@ -188,6 +190,21 @@ impl Store {
 
     fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// The store's identity, drawn when it was formatted.
+    pub fn id(&self) -> u128 {
+        self.inner.id
+    }
+
+    /// The name of the driver in use: `uring`, `psync` or `sim`.
+    pub fn driver(&self) -> &'static str {
+        self.core().forest.device.driver()
+    }
+
+    /// Whether reads and writes bypass the page cache (`O_DIRECT`).
+    pub fn is_direct(&self) -> bool {
+        self.core().forest.device.geometry().direct
     }
 
     /// What opening found and did.

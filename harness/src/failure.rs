@@ -17,7 +17,7 @@ pub(crate) const REFUSED: u8 = 2;
 pub(crate) struct Failure {
     /// [`FOUND`] or [`REFUSED`].
     pub(crate) code: u8,
-    message: String,
+    pub(crate) message: String,
 }
 
 /// What commands return: the exit code, or why they ended early.

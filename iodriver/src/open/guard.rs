@@ -98,7 +98,10 @@ fn lock(path: &Path, file: &File, shared: bool) -> Result<(), IoError> {
         Err(fs::TryLockError::WouldBlock) => Err(open_error(
             path,
             IoErrorKind::Busy,
-            "another store holds it open; close that one first, or use read-only opens only",
+            format!(
+                "{} holds it open; close that one first, or use read-only opens only",
+                super::holder::of(file).unwrap_or_else(|| "another store".into())
+            ),
         )),
         Err(fs::TryLockError::Error(e)) => Err(open_os_error(path, &e)),
     }

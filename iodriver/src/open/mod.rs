@@ -6,6 +6,7 @@
 //! had the psync driver takes its place and the notes say why.
 
 pub(crate) mod guard;
+mod holder;
 
 use std::fs::{self, File};
 use std::io;
