@@ -318,30 +318,34 @@ impl Scan {
             return;
         };
         let id = self.tree.id;
-        let (mut lower, mut upper) = (piece.lower.as_slice(), piece.upper.as_deref());
         let copy = |(key, image): (&Vec<u8>, &Image)| (key.clone(), image.clone());
         let mut changes: Vec<(Vec<u8>, Image)>;
-        match position {
-            Position::At(from) => {
-                lower = lower.max(from);
-                let ahead = overlay.range(id, lower, upper);
-                changes = ahead.take(BESIDE + 1).map(copy).collect();
-                if let Some((end, _)) = changes.get(BESIDE) {
-                    piece.records.retain(|r| r.0 < *end);
-                    piece.upper = Some(end.clone());
-                    changes.truncate(BESIDE);
-                }
+        if self.reverse {
+            let end = match position {
+                Position::At(last) => Some([last.as_slice(), &[0]].concat()),
+                Position::Before(end) => end.clone(),
+            };
+            let upper = match (&end, &piece.upper) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.as_ref().or(b.as_ref()),
+            };
+            let ahead = overlay.range(id, &piece.lower, upper.map(Vec::as_slice));
+            changes = ahead.rev().take(BESIDE).map(copy).collect();
+            if let Some((first, _)) = changes.get(BESIDE - 1) {
+                piece.records.retain(|r| r.0 >= *first);
+                piece.lower = first.clone();
             }
-            Position::Before(end) => {
-                if let Some(end) = end {
-                    upper = Some(upper.map_or(end.as_slice(), |u| u.min(end)));
-                }
-                let ahead = overlay.range(id, lower, upper).rev();
-                changes = ahead.take(BESIDE).map(copy).collect();
-                if let Some((first, _)) = changes.get(BESIDE - 1) {
-                    piece.records.retain(|r| r.0 >= *first);
-                    piece.lower = first.clone();
-                }
+        } else {
+            let lower = match position {
+                Position::At(from) => from.max(&piece.lower),
+                Position::Before(_) => &piece.lower,
+            };
+            let ahead = overlay.range(id, lower, piece.upper.as_deref());
+            changes = ahead.take(BESIDE + 1).map(copy).collect();
+            if let Some((end, _)) = changes.get(BESIDE) {
+                piece.records.retain(|r| r.0 < *end);
+                piece.upper = Some(end.clone());
+                changes.truncate(BESIDE);
             }
         }
         for (key, image) in changes {
