@@ -220,10 +220,8 @@ fn too_little_memory_is_said_at_once_and_how_much_will_do() {
     ));
 }
 
-/// A leaf of the tree of the greatest level-0 fill: any node that a level table of
-/// the inspection names will do.
+/// The leaf of a tree that holds these bytes of a key.
 fn a_leaf(disk: &SimDisk, tree: &str, key: &[u8]) -> u64 {
-    // The leaf that holds the key is the block whose bytes have it, not in the log.
     let report = check(disk);
     let sb = report.superblock;
     let g = gaur::format::Geometry {

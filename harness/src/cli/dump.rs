@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::StoreArgs;
 use crate::dump::{Totals, Writer};
-use crate::failure::{FINE, Failure, Outcome};
+use crate::failure::{FINE, FOUND, Failure, Outcome};
 use crate::progress::Progress;
 use crate::text::show;
 use crate::{output, units};
@@ -46,6 +46,9 @@ pub(super) struct DumpArgs {
     json: bool,
 }
 
+/// Said of damage.
+const HINT: &str = "--skip-damaged dumps the rest";
+
 /// How a dump went.
 struct Done {
     totals: Totals,
@@ -55,7 +58,13 @@ struct Done {
 }
 
 pub(super) fn dump(a: &DumpArgs) -> Outcome {
-    let store = a.store.open_to_look(a.skip_damaged)?;
+    let store = a
+        .store
+        .open_to_look(a.skip_damaged)
+        .map_err(|f| match f.code {
+            FOUND if !a.skip_damaged => Failure::found(format!("{f}; {HINT}")),
+            _ => f,
+        })?;
     let done = match &a.out {
         None => write(a, &store, io::stdout().lock(), Path::new("standard output"))?,
         Some(path) => to_file(a, &store, path)?,
@@ -151,10 +160,11 @@ fn write(a: &DumpArgs, store: &Store, to: impl Write, place: &Path) -> Result<Do
             }
             let Some(record) = next else { break };
             let (key, value) = record.map_err(|e| {
-                Failure::engine(
-                    "the dump is not whole (--skip-damaged leaves out what is damaged)",
-                    e,
-                )
+                let f = Failure::engine("the dump is not whole", e);
+                match f.code {
+                    FOUND => Failure::found(format!("{f}; {HINT}")),
+                    _ => f,
+                }
             })?;
             dump.record(&key, &value).map_err(unwritten)?;
             records += 1;
