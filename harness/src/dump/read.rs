@@ -104,6 +104,10 @@ impl<R: BufRead> Reader<R> {
         }
         let line: Line =
             serde_json::from_slice(&self.line).map_err(|e| self.bad(&e.to_string()))?;
+        // A buffer for a large value is kept neither beside the value nor for the
+        // many small ones.
+        self.line.clear();
+        self.line.shrink_to(64 << 10);
         let event = match line {
             Line {
                 key: Some(key),
@@ -200,8 +204,6 @@ impl<R: BufRead> Reader<R> {
     /// Reads a line; whether there was one. A line that is cut off is none.
     fn read_line(&mut self, most: u64) -> Result<bool, Failure> {
         self.line.clear();
-        // A buffer for a large value is not kept for the many small ones.
-        self.line.shrink_to(64 << 10);
         let n = (&mut self.input)
             .take(most)
             .read_until(b'\n', &mut self.line)
