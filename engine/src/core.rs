@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use gaur_iodriver::IoBuf;
 use gaur_iodriver::sync::time::Duration;
-use gaur_iodriver::sync::{Mutex, ShortMutex, thread};
+use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
 
 use crate::alloc::{Request, Shape, Urgency};
 use crate::commit::versions::Versions;
@@ -29,6 +29,8 @@ const CHUNK: usize = 1 << 20;
 /// An open store without its threads.
 #[derive(Debug)]
 pub(crate) struct Core {
+    /// The process that opened the store.
+    home: Home,
     pub(crate) forest: Forest,
     log: OnceLock<Log>,
     pub(crate) visible: Visible,
@@ -82,6 +84,7 @@ impl Core {
         read_only: bool,
     ) -> Self {
         Self {
+            home: Home::here(),
             forest,
             log: OnceLock::new(),
             visible: Visible::new(applied),
@@ -141,16 +144,37 @@ impl Core {
         }
     }
 
+    /// Whether the calling process is the one that opened the store. In a forked child
+    /// nothing of the store may be touched: any lock may be held for ever there.
+    pub(crate) fn is_home(&self) -> bool {
+        self.home.is_here()
+    }
+
+    /// Refuses in a forked child.
+    pub(crate) fn check_home(&self) -> Result<()> {
+        if self.is_home() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
+    }
+
     /// Refuses if the store takes no commits.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        self.check_open()
+        self.check_open()?;
+        // Before anything is read for it: a stopped store says so at once.
+        match self.log_if_started() {
+            Some(log) if log.has_stopped() => Err(self.stopped_error()),
+            _ => Ok(()),
+        }
     }
 
-    /// Refuses if the store was closed.
+    /// Refuses if the store was closed, and in a forked child.
     pub(crate) fn check_open(&self) -> Result<()> {
+        self.check_home()?;
         if self.refuses_commits() {
             return Err(Error::Closed);
         }

@@ -14,7 +14,7 @@ use crate::counters::{Counters, OpCounts};
 use crate::durable::DurableMethod;
 use crate::error::{IoError, IoErrorKind};
 use crate::sync::channel::{Receiver, Sender, unbounded};
-use crate::sync::{Mutex, latch, thread, time};
+use crate::sync::{Home, Mutex, latch, thread, time};
 use crate::target::Target;
 
 /// Threads of one device at most. More would only wait for each other in the
@@ -51,6 +51,7 @@ impl Device for PsyncDevice {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>, IoError> {
+        self.target.check_home("queue", 0, 0)?;
         let depth = depth.max(1) as usize;
         self.pool.ensure(depth.min(MAX_THREADS))?;
         let (reply, done) = unbounded();
@@ -153,6 +154,7 @@ impl Job {
 /// The threads of a device.
 #[derive(Debug)]
 struct Pool {
+    home: Home,
     /// Taken on drop, which ends the threads.
     jobs: Option<Sender<Job>>,
     incoming: Receiver<Job>,
@@ -169,6 +171,7 @@ impl Pool {
     fn new() -> Self {
         let (jobs, incoming) = unbounded();
         Self {
+            home: Home::here(),
             jobs: Some(jobs),
             incoming,
             threads: Mutex::new(Vec::new()),
@@ -213,6 +216,13 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            // A forked child has none of these threads. Their halves of the channel stay.
+            std::mem::forget(self.jobs.take());
+            let threads = self.threads.get_mut().drain(..);
+            threads.for_each(thread::JoinHandle::forget);
+            return;
+        }
         self.jobs = None;
         for handle in self.threads.get_mut().drain(..) {
             let _ = handle.join();
@@ -268,6 +278,7 @@ impl PsyncQueue {
 
 impl Queue for PsyncQueue {
     fn submit(&mut self, requests: &mut Vec<Request>) -> Result<(), IoError> {
+        self.target.check_home("queue", 0, 0)?;
         for request in requests.drain(..) {
             match self.target.check(&request.op) {
                 Ok(()) => {
@@ -287,6 +298,7 @@ impl Queue for PsyncQueue {
         timeout: Option<Duration>,
         out: &mut Vec<Completion>,
     ) -> Result<usize, IoError> {
+        self.target.check_home("queue", 0, 0)?;
         let before = out.len();
         if at_least == 0 {
             self.take(out);
@@ -322,6 +334,11 @@ impl Queue for PsyncQueue {
 
 impl Drop for PsyncQueue {
     fn drop(&mut self) {
+        if !self.target.is_home() {
+            // Nobody is there to answer, and who was about to holds a part of the channel.
+            std::mem::forget(std::mem::replace(&mut self.done, unbounded().1));
+            return;
+        }
         self.backlog.clear();
         while self.running > 0 {
             if self.done.recv().is_err() {

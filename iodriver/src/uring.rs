@@ -7,6 +7,8 @@
 //! - With `DEFER_TASKRUN` nothing completes unless its owner enters the ring.
 //! - A buffer stays in its slot until the completion of the last kernel request
 //!   on it was seen.
+//! - A forked child touches no ring: its memory is not mapped there (`DONTFORK`), and
+//!   by its descriptor the child would enter its parent's.
 //! - Every slot has at most one kernel request outstanding, so neither ring of
 //!   the pair can overflow.
 
@@ -58,6 +60,7 @@ impl Device for UringDevice {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>, IoError> {
+        self.target.check_home("queue", 0, 0)?;
         Ok(Box::new(queue::UringQueue::new(
             self.target.clone(),
             self.helper.clone(),
