@@ -129,11 +129,23 @@ impl Core {
 
     /// Fail-stop: after a failed write or flush nothing more is promised.
     pub(crate) fn fail(&self, why: &Error) {
-        let why = why.to_string();
+        let why = match why {
+            Error::Stopped(why) => why.clone(),
+            why => why.to_string(),
+        };
         if let Some(log) = self.log.get() {
             log.stop(why.clone());
         }
         self.progress().stop(&why);
+    }
+
+    /// Hands an error on, and sees that who comes next gets it too if it means that one of
+    /// the store's threads is gone.
+    pub(crate) fn spread(&self, e: Error) -> Error {
+        if matches!(e, Error::Stopped(_)) && !self.closing.load(Ordering::Acquire) {
+            self.fail(&e);
+        }
+        e
     }
 
     /// Fail-stop if the calling thread, one of the store's own, panics: nobody would
@@ -225,7 +237,7 @@ impl Core {
                     let patience = Duration::from_secs(60);
                     self.progress().wait_released(generation, patience)?;
                 }
-                Err(e) => return Err(e.into()),
+                Err(e) => return Err(self.spread(e.into())),
             }
         };
         let birth = self.forest.running();

@@ -10,6 +10,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
 use crate::format::node::KIND_EXTENT;
+use crate::node::Page;
 use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
 
@@ -56,6 +57,24 @@ struct Piece {
     lower: Vec<u8>,
     upper: Option<Vec<u8>>,
     csn: Csn,
+}
+
+impl Piece {
+    fn of(page: Page<'_>) -> Self {
+        let records = (0..page.slots())
+            .map(|i| {
+                let mut value = Vec::new();
+                page.copy_value(i, &mut value);
+                (page.key(i), page.entry(i).kind, value)
+            })
+            .collect();
+        Self {
+            records,
+            lower: page.lower(),
+            upper: page.upper(),
+            csn: page.csn(),
+        }
+    }
 }
 
 /// Whether nothing lies between the bounds.
@@ -209,6 +228,12 @@ impl Scan {
                         csn: Csn::MAX,
                     }));
                 }
+                missing if forest.needs_aside(&carry) => {
+                    match forest.leaf_aside(&self.worker, &self.tree, toward, missing)? {
+                        Some(leaf) => return Ok(Some(Piece::of(leaf.page()))),
+                        None => continue,
+                    }
+                }
                 missing => {
                     // The further a scan goes, the further it reads ahead.
                     let count = forest.read_ahead().min(1 << self.misses.min(6));
@@ -233,19 +258,7 @@ impl Scan {
                 }
             };
             let page = forest.cache.page(at.frame);
-            let records = (0..page.slots())
-                .map(|i| {
-                    let mut value = Vec::new();
-                    page.copy_value(i, &mut value);
-                    (page.key(i), page.entry(i).kind, value)
-                })
-                .collect();
-            let piece = Piece {
-                records,
-                lower: page.lower(),
-                upper: page.upper(),
-                csn: page.csn(),
-            };
+            let piece = Piece::of(page);
             if forest.cache.frame(at.frame).latch.validate(at.version) {
                 return Ok(Some(piece));
             }

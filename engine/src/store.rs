@@ -495,6 +495,7 @@ impl Inner {
             };
             if let Err(e) = &result {
                 core.fail(e);
+                result = Err(core.stopped_error());
             }
             c.unpin(core);
         }
