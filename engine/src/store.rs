@@ -188,6 +188,7 @@ impl Store {
         if !self.core().is_home() {
             return notes;
         }
+        notes.extend(self.core().forest.device.notes());
         notes.extend(self.core().forest.mend.notes());
         notes
     }

@@ -124,6 +124,10 @@ impl Device for Delayed {
         })
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.device.notes()
+    }
+
     fn counters(&self) -> OpCounts {
         self.device.counters()
     }

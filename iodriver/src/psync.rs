@@ -51,23 +51,8 @@ impl Device for PsyncDevice {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>, IoError> {
-        self.target.check_home("queue", 0, 0)?;
-        let depth = depth.max(1) as usize;
-        self.pool.ensure(depth.min(MAX_THREADS))?;
-        let (reply, done) = unbounded();
-        Ok(Box::new(PsyncQueue {
-            target: self.target.clone(),
-            pool: self.pool.clone(),
-            method: self.method,
-            counters: self.counters.clone(),
-            bell: Arc::default(),
-            reply,
-            done,
-            backlog: VecDeque::new(),
-            refused: Vec::new(),
-            depth,
-            running: 0,
-        }))
+        let (target, counters) = (self.target.clone(), self.counters.clone());
+        PsyncQueue::boxed(target, self.pool.clone(), counters, self.method, depth)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
@@ -153,7 +138,7 @@ impl Job {
 
 /// The threads of a device.
 #[derive(Debug)]
-struct Pool {
+pub(crate) struct Pool {
     home: Home,
     /// Taken on drop, which ends the threads.
     jobs: Option<Sender<Job>>,
@@ -168,7 +153,7 @@ impl std::fmt::Debug for Job {
 }
 
 impl Pool {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (jobs, incoming) = unbounded();
         Self {
             home: Home::here(),
@@ -232,7 +217,7 @@ impl Drop for Pool {
 
 /// A queue of the psync driver.
 #[derive(Debug)]
-struct PsyncQueue {
+pub(crate) struct PsyncQueue {
     target: Arc<Target>,
     pool: Arc<Pool>,
     method: DurableMethod,
@@ -250,6 +235,32 @@ struct PsyncQueue {
 }
 
 impl PsyncQueue {
+    pub(crate) fn boxed(
+        target: Arc<Target>,
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
+        method: DurableMethod,
+        depth: u32,
+    ) -> Result<Box<dyn Queue>, IoError> {
+        target.check_home("queue", 0, 0)?;
+        let depth = depth.max(1) as usize;
+        pool.ensure(depth.min(MAX_THREADS))?;
+        let (reply, done) = unbounded();
+        Ok(Box::new(Self {
+            target,
+            pool,
+            method,
+            counters,
+            bell: Arc::default(),
+            reply,
+            done,
+            backlog: VecDeque::new(),
+            refused: Vec::new(),
+            depth,
+            running: 0,
+        }))
+    }
+
     fn start(&mut self) {
         while self.running < self.depth {
             let Some(request) = self.backlog.pop_front() else {

@@ -142,7 +142,7 @@ impl UringQueue {
     fn build(depth: u32, kind: RingKind) -> Result<IoUring, IoError> {
         // One more for the poll on the eventfd.
         setup::build((depth + 1).next_power_of_two(), kind)
-            .map_err(|e| queue_error(os_error(&e), setup::refusal_of(&e)))
+            .map_err(|e| queue_error(os_error(&e), setup::hint(&e)))
     }
 
     /// Makes the calling thread the ring's owner.

@@ -1,8 +1,8 @@
 //! A forked child inherits a store that is not its own: everything it tries is refused
 //! at once, and nothing it does, dropping included, reaches the parent's store.
 //!
-//! A program of its own, for `fork` in a process of many threads leaves a child that may
-//! do little: it tries what it is to try, says so by its exit code, and ends by `_exit`.
+//! A child of a process of many threads may do little: it tries what it is to try, says so
+//! by its exit code, and ends by `_exit`.
 
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,7 +15,7 @@ use gaur::{
 use gaur_iodriver::{Device, DriverChoice, IoBuf, IoErrorKind, Op, Request};
 
 /// Forks taken while others write.
-const FORKS: usize = 30;
+const FORKS: usize = 40;
 /// Seconds after which a child counts as hanging.
 const PATIENCE: u32 = 20;
 
@@ -262,31 +262,8 @@ fn queues_are_refused(dir: &Path, driver: DriverChoice) {
     }
 }
 
-fn main() {
-    // What the ordinary harness understands is a list and a filter; neither applies.
-    if std::env::args().any(|a| a == "--list") {
-        println!("fork: test");
-        return;
-    }
-    let mut drivers = vec![DriverChoice::Psync];
-    let dir = tempfile::tempdir().unwrap();
-    let probe = dir.path().join("probe");
-    let options = gaur_iodriver::OpenOptions {
-        create: Some(1 << 20),
-        ..Default::default()
-    };
-    let opened = gaur_iodriver::open(&probe, &options).unwrap();
-    if opened.device.driver() == "uring" {
-        drivers.push(DriverChoice::Uring);
-    } else {
-        println!("uring is skipped: {:?}", opened.notes);
-    }
-    drop(opened);
-    for driver in drivers {
-        let dir = tempfile::tempdir().unwrap();
-        let start = Instant::now();
-        queues_are_refused(dir.path(), driver);
-        children_are_refused(dir.path(), driver);
-        println!("{driver}: {FORKS} forks, ok ({:.1?})", start.elapsed());
-    }
+/// All of it on a driver.
+pub(crate) fn test(dir: &Path, driver: DriverChoice) {
+    queues_are_refused(dir, driver);
+    children_are_refused(dir, driver);
 }
