@@ -6,9 +6,13 @@ mod drops;
 mod fork;
 mod panics;
 
+use std::path::Path;
 use std::time::Instant;
 
 use gaur_iodriver::DriverChoice;
+
+/// A test, with a directory of its own.
+type Test = fn(&Path, DriverChoice);
 
 fn main() {
     if std::env::args().any(|a| a == "--list") {
@@ -28,7 +32,7 @@ fn main() {
         println!("uring is skipped: {:?}", opened.notes);
     }
     drop(opened);
-    let tests: [(&str, fn(&std::path::Path, DriverChoice)); 3] = [
+    let tests: [(&str, Test); 3] = [
         ("drop", drops::test),
         ("panic", panics::test),
         ("fork", fork::test),
