@@ -94,7 +94,7 @@ impl Worker {
                     return None;
                 }
                 Answer::Wait => {
-                    if self.take_back() {
+                    if self.hurry() || self.take_back() {
                         continue;
                     }
                     w.for_space = true;
@@ -104,7 +104,7 @@ impl Worker {
                     return None;
                 }
                 Answer::Refused(e) => {
-                    if self.take_back() {
+                    if self.hurry() || self.take_back() {
                         continue;
                     }
                     return Some(Err(w.trouble.take().unwrap_or(e)));
