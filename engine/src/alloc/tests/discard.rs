@@ -218,9 +218,8 @@ fn a_trim_discards_all_that_is_free_and_nothing_else() {
     for b in &looked_at {
         store.disk.poke(b * BLOCK, &[7; BLOCK as usize]);
     }
-    let mut free = 0;
     for dry in [true, false] {
-        free = 0;
+        let mut free = 0;
         for group in 0..g.groups() {
             let trimmed = store.alloc.trim(group, DiscardRate::UNLIMITED, dry);
             let trimmed = trimmed.wait().unwrap();
