@@ -3,9 +3,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use gaur_iodriver::sync::{rng, thread};
-use gaur_iodriver::{DiscardFill, FaultKind, IoBuf, IoErrorKind, OpKind, SimDisk, SimOptions};
+use gaur_iodriver::{
+    DiscardFill, FaultKind, IoBuf, IoErrorKind, Latency, LatencyProfile, OpKind, SimDisk,
+    SimOptions,
+};
 use rand::RngExt;
 
 use super::config;
@@ -243,7 +247,14 @@ fn a_trim_discards_all_that_is_free_and_nothing_else() {
 fn writers_keep_what_they_wrote_while_all_is_trimmed() {
     let seed = rng::fresh_seed();
     println!("seed {seed}");
-    let store = Arc::new(Store::new(on(DiscardRate::UNLIMITED, 1)));
+    let config = on(DiscardRate::UNLIMITED, 1);
+    let disk = SimDisk::new(options(&config));
+    // A discard does its harm when it ends.
+    disk.set_latency(LatencyProfile {
+        discard: Latency::fixed(Duration::from_millis(1)),
+        ..LatencyProfile::default()
+    });
+    let store = Arc::new(Store::on(disk, config));
     let stop = Arc::new(AtomicBool::new(false));
     let writers: Vec<_> = (0..3u8)
         .map(|number| {
@@ -255,7 +266,7 @@ fn writers_keep_what_they_wrote_while_all_is_trimmed() {
                 let mut rounds = 0u64;
                 while !stop.load(Ordering::Relaxed) || rounds < 20 {
                     rounds += 1;
-                    let runs = store.alloc.reserve(nodes(r.random_range(1..200))).unwrap();
+                    let runs = store.alloc.reserve(nodes(r.random_range(1..100))).unwrap();
                     for run in &runs {
                         let mut buf = IoBuf::zeroed(run.len as usize * BLOCK as usize);
                         buf.fill(number + 1);
@@ -273,7 +284,7 @@ fn writers_keep_what_they_wrote_while_all_is_trimmed() {
             .unwrap()
         })
         .collect();
-    for _ in 0..10 {
+    for _ in 0..20 {
         for group in 0..store.config.geometry.groups() {
             let trimmed = store.alloc.trim(group, DiscardRate::UNLIMITED, false);
             trimmed.wait().unwrap();
