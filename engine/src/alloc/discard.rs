@@ -148,6 +148,11 @@ impl Worker {
         if self.discards.waiting.blocks() == 0 && self.trims.is_empty() {
             return;
         }
+        // Who waits for what is in flight must not find the next one in flight then.
+        if self.waits_for_space() {
+            self.hurry();
+            return;
+        }
         let now = time::now();
         self.step_online(now);
         self.step_trims(now);

@@ -113,6 +113,40 @@ fn nobody_is_refused_or_waits_for_the_rate() {
 }
 
 #[test]
+fn while_somebody_waits_for_space_nothing_more_is_sent() {
+    let store = Arc::new(Store::new(on(DiscardRate::UNLIMITED, 0)));
+    let all = store.all_free() as u32;
+    let first = store.alloc.reserve(nodes(40)).unwrap();
+    let second = store.alloc.reserve(nodes(all - 40)).unwrap();
+    store.always(OpKind::Discard, FaultKind::Stall);
+    store.alloc.give_back(first);
+    store.alloc.settle().unwrap();
+    eventually("a discard", || store.disk.stats().discards == 1);
+    let other = store.clone();
+    let waiter = thread::spawn("waiter", move || other.alloc.reserve(nodes(40))).unwrap();
+    eventually("a request waits", || {
+        store.alloc.settle().unwrap();
+        store.alloc.stats().waiting == 1
+    });
+    // Not even a trim.
+    let trim = store.alloc.trim(0, DiscardRate::UNLIMITED, false);
+    store.alloc.settle().unwrap();
+    let few = Run {
+        len: 10,
+        ..second[0]
+    };
+    store.alloc.give_back(vec![few]);
+    store.alloc.settle().unwrap();
+    assert_eq!(store.alloc.stats().discarding, 40);
+    assert_eq!(store.disk.stats().discards, 1);
+    assert_eq!(store.all_free(), 10);
+    store.calm();
+    let got = waiter.join().unwrap().unwrap();
+    assert_eq!(got.iter().map(|r| r.len).sum::<u32>(), 40);
+    assert_eq!(trim.wait().unwrap().failures, 0);
+}
+
+#[test]
 fn what_waits_is_bounded() {
     let store = Store::new(on(SLOW, 2));
     let runs = store.alloc.reserve(extent(30_000, 1)).unwrap();
