@@ -150,6 +150,10 @@ pub enum Error {
         max: usize,
     },
 
+    /// The caller ended it early, as it may.
+    #[error("interrupted {0}")]
+    Interrupted(String),
+
     /// The store was closed.
     #[error("the store was closed")]
     Closed,

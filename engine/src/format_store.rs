@@ -10,6 +10,7 @@ use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::geometry::SECOND_SUPERBLOCK;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, FORMAT_VERSION, Superblock};
+use crate::format_discard::discard_all;
 use crate::log::LogConfig;
 use crate::options::FormatOptions;
 use crate::writeback::superblock::{read_pair, write_pair};
@@ -43,6 +44,8 @@ pub struct FormatReport {
     pub driver: &'static str,
     /// Whether I/O bypasses the page cache.
     pub direct: bool,
+    /// Bytes discarded first.
+    pub discarded: u64,
     /// What is not as it was asked for.
     pub notes: Vec<String>,
 }
@@ -130,6 +133,16 @@ pub(crate) fn format_device(
         zero(device.as_ref(), at, SMALLEST_BLOCK)?;
         device.flush()?;
     }
+    let mut notes = Vec::new();
+    let discarded = match options.discard {
+        true => discard_all(
+            device.as_ref(),
+            SMALLEST_BLOCK,
+            options.discard_progress.as_ref(),
+            &mut notes,
+        )?,
+        false => 0,
+    };
 
     let pieces = geometry.log_pieces();
     let (durable_method, durability) = match options.durable_method {
@@ -176,7 +189,8 @@ pub(crate) fn format_device(
         durability,
         driver: device.driver(),
         direct: device.geometry().direct,
-        notes: Vec::new(),
+        discarded,
+        notes,
     })
 }
 

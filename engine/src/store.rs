@@ -1,6 +1,6 @@
 //! The public face: stores and trees.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -14,6 +14,7 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
@@ -24,6 +25,7 @@ use crate::report::Stats;
 use crate::scan::Scan;
 use crate::stats::Wait;
 use crate::tree::{Anchor, TreeState};
+use crate::trim::{TrimOptions, TrimReport, trim};
 use crate::worker::Worker;
 use crate::writeback::catalog::MAX_NAME;
 use crate::writeback::checkpoint::{self, Checkpointer};
@@ -120,6 +122,9 @@ impl Store {
             .durable_method
             .or_else(|| DurableMethod::from_code(stored.newest.durable_method as u8))
             .unwrap_or_default();
+        if stored.newest.flags & FLAG_SPARSE != 0 {
+            device.treat_as_sparse();
+        }
         let device = device.with_durable_method(method);
         let mut opening = recovery::begin(device.clone(), name, options)?;
         let core = opening.core.clone();
@@ -181,8 +186,8 @@ impl Store {
         &self.inner.recovery
     }
 
-    /// What is not as it was asked for (another driver, no `O_DIRECT`), and what of
-    /// the space map was damaged and was rebuilt, or cannot be.
+    /// What is not as it was asked for (another driver, no `O_DIRECT`, no discard), and
+    /// what of the space map was damaged and was rebuilt, or cannot be.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.inner.notes.clone();
         if !self.core().is_home() {
@@ -190,6 +195,7 @@ impl Store {
         }
         notes.extend(self.core().forest.device.notes());
         notes.extend(self.core().forest.mend.notes());
+        notes.extend(self.core().forest.pool.allocator().discard_notes());
         notes
     }
 
@@ -348,6 +354,43 @@ impl Store {
         let done = self.core().progress().wait_for_next();
         // Closed meanwhile: the last checkpoint was another's.
         done.map_err(|e| self.core().check_open().err().unwrap_or(e))
+    }
+
+    /// Discards all free space, as `fstrim` does, while others use the store. Begins
+    /// with a checkpoint, so that what was deleted is free. `progress` is called now
+    /// and then and may end it early.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("trim.store");
+    /// use std::ops::ControlFlow;
+    /// use gaur::{FormatOptions, OpenOptions, Store, TrimOptions};
+    ///
+    /// let options = FormatOptions {
+    ///     create_size: Some(64 << 20),
+    ///     sparse: true,
+    ///     ..Default::default()
+    /// };
+    /// Store::format(&path, &options)?;
+    /// let store = Store::open(&path, &OpenOptions::default())?;
+    /// let report = store.trim(&TrimOptions::default(), |so_far| {
+    ///     println!("{} of {} bytes", so_far.looked_at, so_far.size);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(report.discarded > 0 && report.discarded <= report.free);
+    /// # Ok::<(), gaur::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `Unsupported` if the device cannot discard, or the store is
+    /// in a file that was not formatted as sparse; [`Error::ReadOnly`] unless it is a
+    /// dry run; [`Error::Stopped`], [`Error::Closed`].
+    pub fn trim(
+        &self,
+        options: &TrimOptions,
+        progress: impl FnMut(&TrimReport) -> ControlFlow<()>,
+    ) -> Result<TrimReport> {
+        trim(self.core(), options, progress)
     }
 
     /// What the store counted since it was opened; nothing in a forked child.

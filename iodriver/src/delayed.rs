@@ -112,6 +112,10 @@ impl Device for Delayed {
         self.at_least(self.profile.flush, || self.device.grow(capacity))
     }
 
+    fn treat_as_sparse(&self) {
+        self.device.treat_as_sparse();
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.device.durable_method()
     }

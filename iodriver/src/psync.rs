@@ -80,6 +80,10 @@ impl Device for PsyncDevice {
         self.target.grow(capacity)
     }
 
+    fn treat_as_sparse(&self) {
+        self.target.treat_as_sparse();
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::check;
 use crate::contract::{Geometry, Op};
@@ -22,8 +22,9 @@ pub(crate) struct Target {
     home: Home,
     path: PathBuf,
     read_only: bool,
-    sparse: bool,
-    /// All but the capacity, which may grow.
+    /// For a file: it may be punched, and grows without preallocation.
+    sparse: AtomicBool,
+    /// All but the capacity, which may grow, and the discards of a sparse file.
     fixed: Geometry,
     capacity: AtomicU64,
     /// Two threads must not size the file at once.
@@ -54,7 +55,7 @@ impl Target {
             home: Home::here(),
             path,
             read_only,
-            sparse,
+            sparse: AtomicBool::new(sparse),
             capacity: AtomicU64::new(geometry.capacity),
             fixed: geometry,
             growing: Mutex::new(()),
@@ -89,10 +90,24 @@ impl Target {
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        Geometry {
+        let mut geometry = Geometry {
             capacity: self.capacity.load(Ordering::Acquire),
             ..self.fixed.clone()
+        };
+        if self.is_sparse() {
+            geometry.discard_granularity = probe::punch_granularity(&geometry);
         }
+        geometry
+    }
+
+    /// Whether this is a file that may be punched.
+    fn is_sparse(&self) -> bool {
+        !self.fixed.is_block_device && self.sparse.load(Ordering::Acquire)
+    }
+
+    /// See [`crate::Device::treat_as_sparse`].
+    pub(crate) fn treat_as_sparse(&self) {
+        self.sparse.store(true, Ordering::Release);
     }
 
     pub(crate) fn check(&self, op: &Op) -> Result<(), IoError> {
@@ -227,7 +242,7 @@ impl Target {
                 "the new size is no multiple of the block",
             );
         }
-        probe::size_file(&self.file, now.capacity, capacity, self.sparse)?;
+        probe::size_file(&self.file, now.capacity, capacity, self.is_sparse())?;
         self.file.sync_all().map_err(|e| {
             IoError::with_errno(
                 IoErrorKind::Failed,
