@@ -53,8 +53,14 @@ impl Default for FormatOptions {
 /// How to open a store. `Default` suits most.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// Memory for nodes, in bytes; at least 1 MiB.
+    /// Memory for nodes, in bytes; at least 1 MiB. May be changed while the store is
+    /// open: [`Store::set_cache_bytes`](crate::Store::set_cache_bytes).
     pub cache_bytes: u64,
+    /// The most that the cache can be enlarged to while the store is open, in bytes;
+    /// at least `cache_bytes`. It takes address space, not memory. `None`: four times
+    /// `cache_bytes`. Where the system does not give that much address space, the
+    /// cache stays at `cache_bytes`.
+    pub max_cache_bytes: Option<u64>,
     /// Look only; the device is not written to at all. What recovery would replay
     /// is replayed in memory.
     pub read_only: bool,
@@ -80,6 +86,7 @@ impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 256 << 20,
+            max_cache_bytes: None,
             read_only: false,
             driver: DriverChoice::Auto,
             durable_method: None,
@@ -96,15 +103,32 @@ impl Default for OpenOptions {
 /// The smallest cache, in bytes.
 const MIN_CACHE: u64 = 1 << 20;
 
+/// Refuses a cache that is too small.
+pub(crate) fn check_cache(bytes: u64) -> Result<()> {
+    if bytes < MIN_CACHE {
+        return Err(Error::BadOption {
+            name: "cache_bytes",
+            detail: format!("{bytes} bytes; at least {MIN_CACHE}"),
+        });
+    }
+    Ok(())
+}
+
 impl OpenOptions {
     pub(crate) fn check(&self) -> Result<()> {
-        if self.cache_bytes < MIN_CACHE {
-            return Err(Error::BadOption {
-                name: "cache_bytes",
-                detail: format!("{} bytes; at least {MIN_CACHE}", self.cache_bytes),
-            });
+        check_cache(self.cache_bytes)?;
+        match self.max_cache_bytes {
+            Some(most) if most < self.cache_bytes => Err(Error::BadOption {
+                name: "max_cache_bytes",
+                detail: format!("{most} bytes; at least cache_bytes ({})", self.cache_bytes),
+            }),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    pub(crate) fn most_cache_bytes(&self) -> u64 {
+        self.max_cache_bytes
+            .unwrap_or(self.cache_bytes.saturating_mul(4))
     }
 }
 

@@ -85,8 +85,9 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         MapRoot::of(&sb),
         alloc_config,
     )?);
-    let frames = (o.cache_bytes / u64::from(sb.block_size)) as usize;
-    let cache = Cache::new(frames, sb.block_size as usize)?;
+    let frames = |bytes: u64| (bytes / u64::from(sb.block_size)) as usize;
+    let most = frames(o.most_cache_bytes());
+    let cache = Cache::new(frames(o.cache_bytes), most, sb.block_size as usize)?;
     let forest = Forest::new(
         device,
         geometry,

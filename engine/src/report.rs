@@ -132,6 +132,13 @@ impl Stats {
         s.add(
             "cache",
             "bytes",
+            cache.present() as u64 * block,
+            Unit::Bytes,
+            true,
+        );
+        s.add(
+            "cache",
+            "wanted_bytes",
             cache.frames() as u64 * block,
             Unit::Bytes,
             true,
@@ -162,6 +169,13 @@ impl Stats {
             "cache",
             "written_early",
             load(&core.evicting.written_early),
+            Unit::Count,
+            false,
+        );
+        s.add(
+            "cache",
+            "moved",
+            load(&core.evicting.moved),
             Unit::Count,
             false,
         );
