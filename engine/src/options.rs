@@ -28,7 +28,9 @@ pub struct FormatOptions {
     pub force: bool,
     /// Make a file of this many bytes.
     pub create_size: Option<u64>,
-    /// The file gets its space when it is written, and may be punched again.
+    /// The file gets its space when it is written, and may be punched again; the store
+    /// remembers it. If its file system is full, a write fails and the store stops.
+    /// Otherwise a file gets all its space now.
     pub sparse: bool,
     /// Which driver to use.
     pub driver: DriverChoice,

@@ -15,6 +15,7 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
@@ -29,6 +30,7 @@ use crate::worker::Worker;
 use crate::writeback::catalog::MAX_NAME;
 use crate::writeback::checkpoint::{self, Checkpointer};
 use crate::writeback::evict;
+use crate::writeback::superblock::read_pair;
 
 /// How long [`Store::set_cache_bytes`] waits for a smaller cache to be reached.
 const SHRINK_PATIENCE: Duration = Duration::from_secs(10);
@@ -70,6 +72,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     core: Arc<Core>,
+    sparse: bool,
     notes: Vec<String>,
     recovery: RecoveryReport,
     checkpointer: Mutex<Option<JoinHandle<Checkpointer>>>,
@@ -105,15 +108,29 @@ impl Store {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         options.check()?;
         let path = path.as_ref();
-        let opened = gaur_iodriver::open(
-            path,
-            &gaur_iodriver::OpenOptions {
-                read_only: options.read_only,
-                driver: options.driver,
-                ..Default::default()
-            },
-        )?;
-        let mut store = Self::open_named(opened.device, options, &path.display().to_string())?;
+        let name = path.display().to_string();
+        let with = |sparse| {
+            gaur_iodriver::open(
+                path,
+                &gaur_iodriver::OpenOptions {
+                    read_only: options.read_only,
+                    sparse,
+                    driver: options.driver,
+                    ..Default::default()
+                },
+            )
+        };
+        let mut opened = with(false)?;
+        if !opened.geometry.is_block_device {
+            // Only the store knows whether its file may have holes.
+            let writing = !options.read_only;
+            let pair = read_pair(opened.device.as_ref(), &name, writing)?;
+            if pair.newest.flags & FLAG_SPARSE != 0 {
+                drop(opened);
+                opened = with(true)?;
+            }
+        }
+        let mut store = Self::open_named(opened.device, options, &name)?;
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.notes.extend(opened.notes);
         }
@@ -129,8 +146,7 @@ impl Store {
     }
 
     fn open_named(device: Arc<dyn Device>, options: &OpenOptions, name: &str) -> Result<Self> {
-        let stored =
-            crate::writeback::superblock::read_pair(device.as_ref(), name, !options.read_only)?;
+        let stored = read_pair(device.as_ref(), name, !options.read_only)?;
         let method = options
             .durable_method
             .or_else(|| DurableMethod::from_code(stored.newest.durable_method as u8))
@@ -146,6 +162,7 @@ impl Store {
         };
         let mut inner = Inner {
             core: core.clone(),
+            sparse: stored.newest.flags & FLAG_SPARSE != 0,
             notes: Vec::new(),
             recovery: RecoveryReport::default(),
             checkpointer: Mutex::new(None),
@@ -194,6 +211,12 @@ impl Store {
     /// What opening found and did.
     pub fn recovery(&self) -> &RecoveryReport {
         &self.inner.recovery
+    }
+
+    /// Whether the store lies in a sparse file, which gets its space when it is
+    /// written: then a full file system stops the store.
+    pub fn is_sparse(&self) -> bool {
+        self.inner.sparse
     }
 
     /// What is not as it was asked for (another driver, no `O_DIRECT`), and what of

@@ -42,6 +42,8 @@ pub struct Geometry {
     pub volatile_cache: bool,
     /// Unit of discard; 0 if the device cannot discard.
     pub discard_granularity: u32,
+    /// Whether what was discarded reads as zeros until it is written.
+    pub discard_zeroes: bool,
     /// Whether this is a block device (a file otherwise).
     pub is_block_device: bool,
     /// Whether I/O bypasses the page cache (`O_DIRECT`).
@@ -207,6 +209,16 @@ pub trait Device: Send + Sync + Debug {
     /// `Unsupported` for a block device, which has the size it has; `NoSpace` if
     /// the file system is full. What was there before is unharmed either way.
     fn grow(&self, capacity: u64) -> Result<Geometry, IoError>;
+
+    /// Gives every part of a file space that has none yet, so that no later write
+    /// fails for want of it; what is there stays. Does nothing for a block device or
+    /// a file opened as sparse. Waits for I/O.
+    ///
+    /// # Errors
+    /// `NoSpace` if the file system is full, `Unsupported` if it cannot.
+    fn preallocate(&self) -> Result<(), IoError> {
+        Ok(())
+    }
 
     /// How this handle makes `durable` writes durable.
     fn durable_method(&self) -> DurableMethod;

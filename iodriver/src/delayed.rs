@@ -112,6 +112,10 @@ impl Device for Delayed {
         self.at_least(self.profile.flush, || self.device.grow(capacity))
     }
 
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.at_least(self.profile.flush, || self.device.preallocate())
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.device.durable_method()
     }

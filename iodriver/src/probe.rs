@@ -77,6 +77,7 @@ fn block_geometry(file: &File, rdev: u64) -> Result<Geometry, IoError> {
         },
         volatile_cache,
         discard_granularity,
+        discard_zeroes: false,
         is_block_device: true,
         direct,
     };
@@ -118,6 +119,8 @@ fn file_geometry(
         // the flush.
         volatile_cache: true,
         discard_granularity: if sparse { fs_block } else { 0 },
+        // A hole reads as zeros.
+        discard_zeroes: sparse,
         is_block_device: false,
         direct,
     };
@@ -178,9 +181,30 @@ pub(crate) fn size_file(file: &File, from: u64, to: u64, sparse: bool) -> Result
     if sparse {
         return file.set_len(to).map_err(|e| {
             let errno = e.raw_os_error().unwrap_or(libc::EIO);
-            fail(sizing_kind(errno), errno, "cannot set the file's size")
+            let context = if errno == libc::EFBIG {
+                format!(
+                    "the file system cannot hold a file of {to} bytes; make it smaller, or use \
+                     another file system (ext4 holds 16 TiB, XFS more)"
+                )
+            } else {
+                "cannot set the file's size".to_owned()
+            };
+            fail(sizing_kind(errno), errno, &context)
         });
     }
+    allocate(file, from, to).inspect_err(|_| {
+        // A failed preallocation may leave the file longer, with part of it
+        // allocated; nobody has used that yet.
+        let _ = file.set_len(from);
+    })
+}
+
+/// Gives every hole of a file of this size space.
+pub(crate) fn fill_file(file: &File, size: u64) -> Result<(), IoError> {
+    allocate(file, 0, size)
+}
+
+fn allocate(file: &File, from: u64, to: u64) -> Result<(), IoError> {
     loop {
         // SAFETY: a call on an open descriptor without memory.
         let returned =
@@ -189,17 +213,16 @@ pub(crate) fn size_file(file: &File, from: u64, to: u64, sparse: bool) -> Result
             return Ok(());
         }
         let errno = last_errno();
-        if errno == libc::EINTR {
-            continue;
+        if errno != libc::EINTR {
+            return Err(IoError::with_errno(
+                sizing_kind(errno),
+                "size file",
+                from,
+                to - from,
+                errno,
+                "cannot preallocate the file (a sparse one needs no preallocation)",
+            ));
         }
-        // A failed preallocation may leave the file longer, with part of it
-        // allocated; nobody has used that yet.
-        let _ = file.set_len(from);
-        return Err(fail(
-            sizing_kind(errno),
-            errno,
-            "cannot preallocate the file (a sparse one needs no preallocation)",
-        ));
     }
 }
 

@@ -94,6 +94,10 @@ impl Device for PsyncDevice {
         self.target.grow(capacity)
     }
 
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.target.preallocate()
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }

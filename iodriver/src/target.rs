@@ -170,6 +170,16 @@ impl Target {
         }
     }
 
+    /// Gives what has no space in a file its space.
+    pub(crate) fn preallocate(&self) -> Result<(), IoError> {
+        latch::assert_may_block("preallocating a file");
+        if self.sparse || self.fixed.is_block_device {
+            return Ok(());
+        }
+        let _one = self.growing.lock();
+        probe::fill_file(&self.file, self.refresh()?.capacity)
+    }
+
     /// Asks for the size again.
     pub(crate) fn refresh(&self) -> Result<Geometry, IoError> {
         let capacity = probe::capacity(&self.file, &self.fixed)?;

@@ -93,6 +93,10 @@ impl Device for UringDevice {
         self.target.grow(capacity)
     }
 
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.target.preallocate()
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }

@@ -18,7 +18,7 @@ carries other data or a store is refused unless --force is given.
 Examples:
   gaur format /dev/loop0                  the whole device
   gaur format demo.store --size 1GiB      a file, preallocated
-  gaur format demo.store --size 1GiB --sparse --log-size 64MiB";
+  gaur format demo.store --size 8TiB --sparse --log-size 64MiB";
 
 /// Make a store on a device or in a file.
 #[derive(Debug, Args)]
@@ -115,6 +115,7 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
         })),
         "driver": r.driver,
         "direct": r.direct,
+        "sparse": r.sparse,
         "notes": r.notes,
     })
 }
@@ -122,7 +123,14 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
 fn as_text(r: &FormatReport) -> String {
     let mut rows = vec![
         ("store", format!("{:032x}", r.store_id)),
-        ("capacity", units::bytes(r.capacity)),
+        (
+            "capacity",
+            format!(
+                "{}{}",
+                units::bytes(r.capacity),
+                if r.sparse { ", sparse" } else { "" }
+            ),
+        ),
         ("block size", units::bytes(r.block_size.into())),
         ("log", units::bytes(r.log_bytes)),
         (
