@@ -76,12 +76,17 @@ pub struct OpenOptions {
     pub buffered_interval: Duration,
     /// Tell the device what is free again. Has no effect where it cannot discard.
     pub discard: bool,
-    /// Memory for blocks of the space map, in bytes.
+    /// Memory for blocks of the space map, in bytes. What was handed out since the
+    /// last checkpoint is kept in memory even above this. Beside it the index of the
+    /// map takes about 60 bytes for each group (126 MiB with blocks of 4 KiB).
     pub map_memory: usize,
     /// Memory for before-images that open scans need, in bytes.
     pub version_memory: usize,
     /// For experiments: each I/O of the allocator takes this much longer.
     pub allocator_delay: Option<Duration>,
+    /// For experiments: each large value goes to another group of the store, so that
+    /// the map is used as in a store whose groups are nearly full.
+    pub allocator_spread: bool,
 }
 
 impl Default for OpenOptions {
@@ -98,6 +103,7 @@ impl Default for OpenOptions {
             map_memory: 16 << 20,
             version_memory: 16 << 20,
             allocator_delay: None,
+            allocator_spread: false,
         }
     }
 }

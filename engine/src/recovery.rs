@@ -76,6 +76,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     let mut alloc_config = AllocConfig::new(geometry, sb.store_id);
     alloc_config.discard = o.discard && !o.read_only;
     alloc_config.map_memory = o.map_memory;
+    alloc_config.spread = o.allocator_spread;
     let alloc_device = match o.allocator_delay {
         Some(delay) => Delayed::new(device.clone(), delay),
         None => device.clone(),

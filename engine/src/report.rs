@@ -143,6 +143,7 @@ impl Stats {
             Unit::Bytes,
             true,
         );
+        s.add("cache", "frame_bytes", block, Unit::Bytes, true);
         s.add(
             "cache",
             "free_frames",
@@ -225,8 +226,15 @@ impl Stats {
         }
         let free = core.forest.pool.allocator().free_blocks();
         s.add("allocator", "free_blocks", free, Unit::Count, true);
-        let damaged = core.forest.pool.allocator().stats().damaged_groups;
-        s.add("allocator", "damaged_groups", damaged, Unit::Count, true);
+        let space = core.forest.pool.allocator().stats();
+        for (name, value, unit) in [
+            ("damaged_groups", space.damaged_groups, Unit::Count),
+            ("loaded_groups", space.loaded_groups, Unit::Count),
+            ("map_bytes", space.map_bytes, Unit::Bytes),
+            ("map_bytes_most", space.map_bytes_most, Unit::Bytes),
+        ] {
+            s.add("allocator", name, value, unit, true);
+        }
         if let Some(log) = core.log_if_started() {
             for (name, value) in log.stats().named() {
                 let unit = if name.ends_with("nanos") {

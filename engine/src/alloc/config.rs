@@ -33,6 +33,9 @@ pub struct AllocConfig {
     pub discard: bool,
     /// Map I/Os in flight, at most; at least 1.
     pub depth: u32,
+    /// For experiments: each extent goes to the next group, which is read if need be.
+    /// So the map is used as in a store whose groups are nearly full.
+    pub spread: bool,
 }
 
 impl AllocConfig {
@@ -48,6 +51,7 @@ impl AllocConfig {
             reserve_blocks: (geometry.capacity / 64).clamp(64, 16_384),
             discard: false,
             depth: 32,
+            spread: false,
         }
     }
 
