@@ -61,7 +61,8 @@ pub struct OpenOptions {
     /// The most that the cache can be enlarged to while the store is open, in bytes;
     /// at least `cache_bytes`. It takes address space, not memory. `None`: four times
     /// `cache_bytes`. Where the system does not give that much address space, the
-    /// cache stays at `cache_bytes`.
+    /// cache stays at `cache_bytes`. A read-only open whose replay does not fit into
+    /// `cache_bytes` takes more by itself, if the most is given here.
     pub max_cache_bytes: Option<u64>,
     /// Look only; the device is not written to at all. What recovery would replay
     /// is replayed in memory.

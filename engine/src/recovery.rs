@@ -264,7 +264,11 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     let mut replayed = 0;
     let mut reader = open_reader()?;
     while let Some(record) = reader.next_record()? {
-        replay_record(core, &worker, record.csn, record.ops)?;
+        replay_record(core, &worker, record.csn, record.ops).map_err(|e| match e {
+            // What is replayed by who only reads stays in memory, all of it.
+            Error::Stopped(_) if core.read_only => too_little_to_replay(core, replayed),
+            e => e,
+        })?;
         replayed += 1;
     }
     let tail = reader.tail().expect("the log was read to its end");
@@ -272,6 +276,18 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     opening.report.last_csn = tail.last_csn;
     opening.report.replay_nanos = begun.elapsed().as_nanos() as u64;
     Ok(tail)
+}
+
+fn too_little_to_replay(core: &Core, replayed: u64) -> Error {
+    let cache = &core.forest.cache;
+    Error::BadOption {
+        name: "cache_bytes",
+        detail: format!(
+            "{} bytes are too few to replay the log in memory, of which {replayed} commits fit; \
+             open with more, or with max_cache_bytes, or once for writing",
+            cache.frames() * cache.page_bytes()
+        ),
+    }
 }
 
 fn bad_record(csn: Csn, why: &str) -> Error {

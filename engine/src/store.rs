@@ -158,7 +158,9 @@ impl Store {
         let evictor = {
             let core = core.clone();
             let queue = device.queue(64)?;
-            thread::spawn("gaur-evict", move || evict::run(&core, queue)).map_err(no_thread)?
+            let grows = options.read_only && options.max_cache_bytes.is_some();
+            thread::spawn("gaur-evict", move || evict::run(&core, queue, grows))
+                .map_err(no_thread)?
         };
         let mut inner = Inner {
             core: core.clone(),

@@ -1,6 +1,7 @@
 //! Every verb that makes, reads or writes a store, on a file and on loop devices.
 
 mod common;
+mod huge;
 
 use common::{LoopDevice, Place};
 

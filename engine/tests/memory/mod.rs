@@ -113,6 +113,43 @@ fn the_budget_changes_beside_everything_else() {
     });
 }
 
+#[test]
+fn a_replay_in_memory_takes_what_it_is_given() {
+    within(60, || {
+        let disk = disk(3, 128, Duration::ZERO);
+        let store = open(disk.device(), 8 * MIB, 100_000);
+        let tree = store.tree("t").unwrap();
+        for i in 0..20_000u64 {
+            tree.put_with(&key(0, i), &[1; 100], BUFFERED).unwrap();
+        }
+        store.flush().unwrap();
+        drop((tree, store));
+        let image = disk.image_hash();
+        let reading = |max_cache_bytes| {
+            let options = OpenOptions {
+                read_only: true,
+                max_cache_bytes,
+                ..options(MIB, 1000)
+            };
+            Store::open_device(disk.device(), &options)
+        };
+        for most in [None, Some(2 * MIB)] {
+            let e = reading(most).unwrap_err();
+            let named = matches!(e, Error::BadOption { name, .. } if name == "cache_bytes");
+            assert!(named && e.to_string().contains("commits fit"), "{e}");
+        }
+        let store = reading(Some(64 * MIB)).unwrap();
+        assert_eq!(store.recovery().replayed, 20_001);
+        let budget = store.cache_budget();
+        assert!(budget.bytes > MIB && budget.bytes <= 16 * MIB, "{budget:?}");
+        let tree = store.open_tree("t").unwrap();
+        assert_eq!(walk(&tree, false).unwrap().len(), 20_000);
+        drop(tree);
+        store.close().unwrap();
+        assert_eq!(disk.image_hash(), image, "nothing was written");
+    });
+}
+
 struct OnDrop<F: Fn()>(F);
 
 impl<F: Fn()> Drop for OnDrop<F> {

@@ -38,6 +38,9 @@ pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
         allocator_delay: c.allocator_delay.map(|s| s.0),
         ..OpenOptions::default()
     };
+    if let Some(size) = c.map_memory {
+        o.map_memory = usize::try_from(size.0).unwrap_or(usize::MAX);
+    }
     if let Some(interval) = c.checkpoint_interval {
         o.checkpoint_interval = interval.0;
     }
