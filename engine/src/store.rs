@@ -425,15 +425,15 @@ impl Store {
         }
         let frames = frames as usize;
         cache.resize(frames)?;
-        // After a fail-stop what is dirty stays, and only what is clean goes.
-        let patience = match core.progress().stopped() {
-            Some(_) => SHRINK_PATIENCE / 10,
-            None => SHRINK_PATIENCE,
-        };
-        let end = now() + patience;
+        let begun = now();
         // Somebody else may want something else meanwhile, and wait for it himself.
         while cache.is_shrinking() && cache.frames() == frames && !cache.has_ended() {
-            if now() >= end {
+            // After a fail-stop what is dirty stays, and only what is clean goes.
+            let patience = match core.progress().stopped() {
+                Some(_) => SHRINK_PATIENCE / 10,
+                None => SHRINK_PATIENCE,
+            };
+            if begun.elapsed() >= patience {
                 break;
             }
             thread::sleep(Duration::from_millis(1));
