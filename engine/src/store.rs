@@ -225,6 +225,10 @@ impl Store {
     /// the space map was damaged and was rebuilt, or cannot be.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.inner.notes.clone();
+        if !self.core().is_home() {
+            return notes;
+        }
+        notes.extend(self.core().forest.device.notes());
         notes.extend(self.core().forest.mend.notes());
         notes
     }
@@ -246,8 +250,9 @@ impl Store {
     /// The tree of that name.
     ///
     /// # Errors
-    /// [`Error::NoSuchTree`].
+    /// [`Error::NoSuchTree`], [`Error::Forked`].
     pub fn open_tree(&self, name: &str) -> Result<Tree> {
+        self.core().check_home()?;
         let found = self.core().trees.lock().named(name);
         match found {
             Some(state) => Ok(Tree {
@@ -312,8 +317,11 @@ impl Store {
         })
     }
 
-    /// Names of all trees, in order.
+    /// Names of all trees, in order; none in a forked child.
     pub fn tree_names(&self) -> Vec<String> {
+        if !self.core().is_home() {
+            return Vec::new();
+        }
         self.core()
             .trees
             .lock()
@@ -328,8 +336,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
-    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Stopped`]:
-    /// nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
+    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Forked`],
+    /// [`Error::Stopped`]: nothing happened. [`Error::Io`] and [`Error::Damaged`]:
+    /// what the commit had to read could not be read; nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
     /// commit was in flight.
     pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Csn> {
         let core = self.core();
@@ -343,9 +352,10 @@ impl Store {
     /// Waits until commit `csn` survives the loss of power.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    /// [`Error::OutcomeUnknown`] if the store stopped before; [`Error::Forked`].
     pub fn wait_durable(&self, csn: Csn) -> Result<()> {
         let core = self.core();
+        core.check_home()?;
         match core.log_if_started() {
             None => Ok(()),
             Some(log) => {
@@ -360,8 +370,9 @@ impl Store {
     /// Makes all commits so far durable, and returns the last of them.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    /// [`Error::OutcomeUnknown`] if the store stopped before; [`Error::Forked`].
     pub fn flush(&self) -> Result<Csn> {
+        self.core().check_home()?;
         match self.core().log_if_started() {
             None => Ok(self.core().visible.upto()),
             Some(log) => log.flush(),
@@ -407,7 +418,7 @@ impl Store {
     /// # Errors
     /// [`Error::BadOption`] if it is less than 1 MiB or more than
     /// [`CacheBudget::most`], or if the system does not give the memory;
-    /// [`Error::Closed`]. Nothing is changed then.
+    /// [`Error::Closed`], [`Error::Forked`]. Nothing is changed then.
     pub fn set_cache_bytes(&self, bytes: u64) -> Result<CacheBudget> {
         let core = self.core();
         core.check_open()?;
@@ -452,8 +463,11 @@ impl Store {
         }
     }
 
-    /// What the store counted since it was opened.
+    /// What the store counted since it was opened; nothing in a forked child.
     pub fn stats(&self) -> Stats {
+        if !self.core().is_home() {
+            return Stats::default();
+        }
         Stats::of(self.core())
     }
 
@@ -462,7 +476,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Stopped`] if a write failed, now or before; then the next open
-    /// recovers.
+    /// recovers. [`Error::Forked`]: nothing was done.
     pub fn close(self) -> Result<()> {
         self.inner.close()
     }
@@ -576,6 +590,7 @@ fn finish(core: &Core, worker: &Worker, csn: Csn, durability: Durability) -> Res
 impl Inner {
     fn close(&self) -> Result<()> {
         let core = &self.core;
+        core.check_home()?;
         let _one = self.closing.lock();
         core.refuse_commits();
         let mut result = Ok(());
@@ -594,6 +609,7 @@ impl Inner {
             };
             if let Err(e) = &result {
                 core.fail(e);
+                result = Err(core.stopped_error());
             }
             c.unpin(core);
         }
@@ -632,6 +648,18 @@ impl Drop for Inner {
     /// Ends the threads without a checkpoint: what was committed is in the log, and
     /// the next open replays it.
     fn drop(&mut self) {
+        if !self.core.is_home() {
+            // A forked child has none of the threads, and locks may be held for ever
+            // there: all of it is left as it is, nothing is sent, awaited or unlocked.
+            std::mem::forget(self.core.clone());
+            if let Some(evictor) = self.evictor.get_mut().take() {
+                evictor.forget();
+            }
+            if let Some(checkpointer) = self.checkpointer.get_mut().take() {
+                checkpointer.forget();
+            }
+            return;
+        }
         self.core.refuse_commits();
         drop(self.end_checkpointer());
         self.end_evictor();
@@ -683,7 +711,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Damaged`] for this read alone,
-    /// [`Error::KeyTooLong`], [`Error::Closed`].
+    /// [`Error::KeyTooLong`], [`Error::Closed`], [`Error::Forked`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let worker = self.reading(key)?;
         self.inner.core.get(&worker, &self.state, key)
@@ -770,7 +798,7 @@ impl Tree {
     /// The records with keys in `range`, in order.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::TooManyThreads`].
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::TooManyThreads`].
     pub fn range(&self, range: impl RangeBounds<Vec<u8>>) -> Result<Scan> {
         self.inner.core.check_open()?;
         let lower = range.start_bound().cloned();

@@ -90,6 +90,11 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue, grows: bool) -> Re
     while !core.closing.load(Ordering::Acquire) {
         cache.wait_for_demand(shrink.pause());
         collect_versions(core);
+        if let Some(why) = core.forest.pool.allocator().fallen()
+            && core.progress().stopped().is_none()
+        {
+            core.fail(&Error::Stopped(why.to_owned()));
+        }
         let mut idle = 0;
         // After a fail-stop reads go on, and clean nodes still make room.
         let stopped = || core.progress().stopped().is_some();

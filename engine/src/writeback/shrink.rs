@@ -101,12 +101,13 @@ fn empty(core: &Core, worker: &Worker, id: FrameId, writes: Option<&mut Vec<Writ
             }
         }
         State::Dirty if frame.birth() == core.forest.running() => {
-            let write = writes
-                .filter(|w| w.len() < BATCH)
-                .and_then(|w| Some(w.push(prepare(core, worker, id)?)));
-            // Not written since a child is dirty, or nothing is: it may move.
-            if write.is_none() {
-                relocate(core, worker, id);
+            let room = writes.filter(|w| w.len() < BATCH);
+            match room.map(|w| (prepare(core, worker, id), w)) {
+                Some((Some(write), writes)) => writes.push(write),
+                // A child is dirty, somebody has it, or nothing is written: it may move.
+                _ => {
+                    relocate(core, worker, id);
+                }
             }
         }
         _ => {}
@@ -176,7 +177,10 @@ fn relocate(core: &Core, worker: &Worker, id: FrameId) -> bool {
     forest.set_parent_child(&tree, at.parent, Child { hint, ..child });
     cache.vacate(id, guard);
     drop(new_guard);
-    parent.release_unchanged();
+    // This counts as a change of the parent. A search that followed the old hint finds
+    // the frame empty and must begin again: it must not believe that the node is not in
+    // memory, for then a dirty one would never get its checksum (`tell_running`).
+    drop(parent);
     core.evicting.note_moved();
     true
 }
