@@ -47,6 +47,8 @@ pub struct Geometry {
     /// The largest discard the device takes at once; 0: any. A larger one is split
     /// by the kernel.
     pub max_discard: u64,
+    /// Whether what was discarded reads as zeros until it is written.
+    pub discard_zeroes: bool,
     /// Whether this is a block device (a file otherwise).
     pub is_block_device: bool,
     /// Whether I/O bypasses the page cache (`O_DIRECT`).
@@ -219,6 +221,16 @@ pub trait Device: Send + Sync + Debug {
     ///
     /// [`OpenOptions::sparse`]: crate::OpenOptions::sparse
     fn treat_as_sparse(&self) {}
+
+    /// Gives every part of a file space that has none yet, so that no later write
+    /// fails for want of it; what is there stays. Does nothing for a block device or
+    /// a file opened as sparse. Waits for I/O.
+    ///
+    /// # Errors
+    /// `NoSpace` if the file system is full, `Unsupported` if it cannot.
+    fn preallocate(&self) -> Result<(), IoError> {
+        Ok(())
+    }
 
     /// How this handle makes `durable` writes durable.
     fn durable_method(&self) -> DurableMethod;

@@ -116,6 +116,10 @@ impl Device for Delayed {
         self.device.treat_as_sparse();
     }
 
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.at_least(self.profile.flush, || self.device.preallocate())
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.device.durable_method()
     }

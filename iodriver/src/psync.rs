@@ -84,6 +84,10 @@ impl Device for PsyncDevice {
         self.target.treat_as_sparse();
     }
 
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.target.preallocate()
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }

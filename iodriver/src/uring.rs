@@ -121,6 +121,10 @@ impl Device for UringDevice {
         self.target.treat_as_sparse();
     }
 
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.target.preallocate()
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }
