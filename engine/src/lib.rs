@@ -23,6 +23,7 @@ mod pool;
 mod progress;
 mod read;
 mod recovery;
+mod refuse;
 mod report;
 mod scan;
 mod stats;

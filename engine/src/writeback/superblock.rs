@@ -72,6 +72,8 @@ pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Resul
             Error::NotAStore {
                 path: path.to_owned(),
                 detail: "no superblock".into(),
+                // Only for the message: what cannot be read stays unknown.
+                signatures: gaur_iodriver::signatures(device).unwrap_or_default(),
             }
         });
     };
