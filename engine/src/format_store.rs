@@ -159,7 +159,7 @@ pub(crate) fn format_device(
     // there is none, and later its superblocks do not compete with the new ones.
     for copy in 0..2 {
         let at = geometry.byte(geometry.superblock(copy));
-        zero(device.as_ref(), at, SMALLEST_BLOCK)?;
+        zero(device.as_ref(), at, SMALLEST_BLOCK.max(u64::from(unit)))?;
         device.flush()?;
     }
 
@@ -231,4 +231,33 @@ fn zero(device: &dyn Device, start: u64, len: u64) -> Result<()> {
         at += n;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_across_those_of_the_disk_are_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = gaur_iodriver::OpenOptions {
+            create: Some(MIN_STORE),
+            ..Default::default()
+        };
+        let mut opened = gaur_iodriver::open(dir.path().join("store"), &options).unwrap();
+        assert_eq!(placement(&opened, 4096), Vec::<String>::new());
+        opened.start = (1 << 20) + 512;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("begins at byte 1049088"), "{notes:?}");
+        opened.start = 1 << 20;
+        opened.alignment_offset = 3584;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("3584 bytes beside"), "{notes:?}");
+        opened.alignment_offset = 0;
+        opened.geometry.is_block_device = true;
+        opened.geometry.physical_block = 16384;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("16384 bytes"), "{notes:?}");
+        assert_eq!(placement(&opened, 16384), Vec::<String>::new());
+    }
 }

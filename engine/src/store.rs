@@ -98,7 +98,7 @@ impl Store {
                 ..Default::default()
             },
         )?;
-        let mut store = Self::open_named(opened.device, options, &path.display().to_string())?;
+        let mut store = Self::open_named(opened.device, options, &opened.name)?;
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.notes.extend(opened.notes);
         }
