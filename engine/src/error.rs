@@ -97,8 +97,8 @@ pub enum Error {
 
     /// Formatting would destroy what is there.
     #[error(
-        "{path}: {detail}; nothing was written. {}use force (--force) to format it all the same",
-        if signatures.is_empty() { "" } else { "Erase that first (wipefs -a), or " }
+        "{path}: {detail}; nothing was written. {} (--force) to format it all the same",
+        if signatures.is_empty() { "Use force" } else { "Erase that first (wipefs -a), or use force" }
     )]
     Foreign {
         /// The device or file.
