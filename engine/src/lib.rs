@@ -24,6 +24,7 @@ mod pool;
 mod progress;
 mod read;
 mod recovery;
+mod refuse;
 mod report;
 mod scan;
 mod stats;

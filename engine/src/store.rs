@@ -109,29 +109,15 @@ impl Store {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         options.check()?;
         let path = path.as_ref();
-        let name = path.display().to_string();
-        let with = |sparse| {
-            gaur_iodriver::open(
-                path,
-                &gaur_iodriver::OpenOptions {
-                    read_only: options.read_only,
-                    sparse,
-                    driver: options.driver,
-                    ..Default::default()
-                },
-            )
-        };
-        let mut opened = with(false)?;
-        if !opened.geometry.is_block_device {
-            // Only the store knows whether its file may have holes.
-            let writing = !options.read_only;
-            let pair = read_pair(opened.device.as_ref(), &name, writing)?;
-            if pair.newest.flags & FLAG_SPARSE != 0 {
-                drop(opened);
-                opened = with(true)?;
-            }
-        }
-        let mut store = Self::open_named(opened.device, options, &name)?;
+        let opened = gaur_iodriver::open(
+            path,
+            &gaur_iodriver::OpenOptions {
+                read_only: options.read_only,
+                driver: options.driver,
+                ..Default::default()
+            },
+        )?;
+        let mut store = Self::open_named(opened.device, options, &opened.name)?;
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.notes.extend(opened.notes);
         }

@@ -1,6 +1,8 @@
 //! What is refused, with what exit code and words, and that nothing was harmed.
 
 mod common;
+#[path = "refusals/matrix.rs"]
+mod matrix;
 
 use std::fs;
 

@@ -125,6 +125,10 @@ impl Device for UringDevice {
         self.target.preallocate()
     }
 
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.target.next_data(offset)
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use gaur::{DiscardProgress, FormatOptions, FormatReport, Store};
+use gaur::{DiscardProgress, Error, FormatOptions, FormatReport, Store};
 use serde_json::json;
 
 use crate::failure::{FINE, Failure, Outcome};
@@ -14,8 +14,9 @@ use crate::units::Size;
 use crate::{interrupt, output, units};
 
 const HELP: &str = "\
-A device that is mounted or held by another process is refused, always. One that
-carries other data or a store is refused unless --force is given.
+A device that is mounted, used as swap or held by another process is refused,
+always. One that carries a partition table, a file system or other data, or a
+store, is refused unless --force is given; nothing is written then.
 
 Examples:
   gaur format /dev/loop0                  the whole device
@@ -61,7 +62,8 @@ pub(super) struct FormatArgs {
 
 pub(super) fn format(a: &FormatArgs) -> Outcome {
     let shown = a.path.display();
-    if a.size.is_none() && !a.path.exists() {
+    // A link that leads nowhere is told of by who would follow it.
+    if a.size.is_none() && !a.path.exists() && !a.path.is_symlink() {
         return Err(Failure::refused(format!(
             "{shown}: no such device or file; add --size 1GiB to make a file"
         )));
@@ -94,7 +96,11 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         driver: a.driver.into(),
         durable_method: a.durable_method.map(Into::into),
     };
-    let report = Store::format(&a.path, &o)?;
+    let report = Store::format(&a.path, &o).map_err(|e| match e {
+        // These do not know where.
+        Error::TooSmall { .. } | Error::BadOption { .. } => Failure::engine(&shown.to_string(), e),
+        e => e.into(),
+    })?;
     if a.json {
         output::json(&as_json(&report))?;
     } else {

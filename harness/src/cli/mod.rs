@@ -1,6 +1,7 @@
 //! The command line: what each verb takes, and what it prints.
 
 pub(crate) mod check;
+pub(crate) mod contents;
 mod crash;
 pub(crate) mod device;
 mod experiment;

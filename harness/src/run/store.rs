@@ -93,7 +93,8 @@ pub(crate) fn means(c: &StoreConfig) -> Result<Means, Failure> {
 /// Formats if the configuration asks for it. `may_replace` says that a store
 /// which is there may go; foreign data always stays.
 pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> {
-    let path = Path::new(&c.path);
+    let mut path = Path::new(&c.path);
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let present = path.exists() && holds_store(c)?;
     match (c.create, present) {
         (Create::Never, _) | (Create::Missing, true) => return Ok(()),
@@ -107,7 +108,9 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
     }
     if present && path.is_file() && std::fs::metadata(path).map(|m| m.len()).ok() != Some(c.size.0)
     {
-        remove(path)?;
+        // A link stays: what it leads to is made anew.
+        remove(&real)?;
+        path = &real;
     }
     let makes_file = !path.exists();
     let o = FormatOptions {
