@@ -24,7 +24,7 @@ use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::pointer::ADDR_BITS;
-use crate::format::superblock::{FLAG_CLEAN, Superblock};
+use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, Superblock};
 use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
@@ -87,7 +87,11 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
 
     let mut alloc_config = AllocConfig::new(geometry, sb.store_id);
     alloc_config.discard = o.discard && !o.read_only;
+    alloc_config.discard_rate = o.discard_rate;
+    // A preallocated file keeps its space.
+    alloc_config.may_discard = device.geometry().is_block_device || sb.flags & FLAG_SPARSE != 0;
     alloc_config.map_memory = o.map_memory;
+    alloc_config.spread = o.allocator_spread;
     let alloc_device = match o.allocator_delay {
         Some(delay) => Delayed::new(device.clone(), delay),
         None => device.clone(),
@@ -97,8 +101,9 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         MapRoot::of(&sb),
         alloc_config,
     )?);
-    let frames = (o.cache_bytes / u64::from(sb.block_size)) as usize;
-    let cache = Cache::new(frames, sb.block_size as usize)?;
+    let frames = |bytes: u64| (bytes / u64::from(sb.block_size)) as usize;
+    let most = frames(o.most_cache_bytes());
+    let cache = Cache::new(frames(o.cache_bytes), most, sb.block_size as usize)?;
     let forest = Forest::new(
         device,
         geometry,

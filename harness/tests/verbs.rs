@@ -1,7 +1,10 @@
 //! Every verb that makes, reads or writes a store, on a file and on loop devices.
 
 mod common;
+#[path = "verbs/discard.rs"]
+mod discard;
 mod forensic;
+mod huge;
 
 use common::{LoopDevice, Place};
 

@@ -109,8 +109,8 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(device: Arc<dyn Device>) -> Result<Self> {
-        let sb = read_pair(device.as_ref(), "device", false)?.newest;
+    fn new(device: Arc<dyn Device>, name: &str) -> Result<Self> {
+        let sb = read_pair(device.as_ref(), name, false)?.newest;
         let geometry = geometry_of(&sb, device.as_ref())?;
         Ok(Self {
             device,
@@ -156,7 +156,7 @@ impl Subject {
     }
 }
 
-fn open(path: &Path, options: &InspectOptions) -> Result<Arc<dyn Device>> {
+fn open(path: &Path, options: &InspectOptions) -> Result<Subject> {
     let opened = gaur_iodriver::open(
         path,
         &gaur_iodriver::OpenOptions {
@@ -165,7 +165,7 @@ fn open(path: &Path, options: &InspectOptions) -> Result<Arc<dyn Device>> {
             ..Default::default()
         },
     )?;
-    Ok(opened.device)
+    Subject::new(opened.device, &opened.name)
 }
 
 macro_rules! inspections {
@@ -179,7 +179,7 @@ macro_rules! inspections {
         /// [`Error::NoSuchTree`](crate::Error::NoSuchTree),
         /// [`Error::Io`](crate::Error::Io), also if somebody has it open for writing.
         pub fn $name(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
-            $on_device(open(path.as_ref(), options)?, options)
+            $module::inspect(&open(path.as_ref(), options)?, options)
         }
 
         /// The same on a device that is open already.
@@ -190,7 +190,7 @@ macro_rules! inspections {
             device: Arc<dyn Device>,
             options: &InspectOptions,
         ) -> Result<Inspection> {
-            let subject = Subject::new(device)?;
+            let subject = Subject::new(device, "device")?;
             let mut found = $module::inspect(&subject, options)?;
             found.notes = subject.notes()?;
             Ok(found)

@@ -85,6 +85,7 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
     let all = counted.iter().flat_map(BTreeMap::values);
     damage.extend(all.flat_map(|c| c.left_out.iter().cloned()));
     let counters = summary::counters(&store.stats());
+    let sparse = store.is_sparse();
     store.close()?;
     let next = next(&recovery, &damage);
     let code = if damage.is_empty() { FINE } else { FOUND };
@@ -109,6 +110,7 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
             "counts": counts,
             "driver": driver,
             "direct": direct,
+            "sparse": sparse,
             "notes": notes,
             "damage": damage,
             "next": next,
@@ -153,6 +155,9 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
     }
     let how = if direct { "O_DIRECT" } else { "the page cache" };
     rows.push(("read by".to_owned(), format!("{driver}, {how}")));
+    if sparse {
+        rows.push(("file".to_owned(), "sparse, gets space when written".into()));
+    }
     rows.extend(notes.into_iter().map(|n| ("note".to_owned(), n)));
     rows.extend(damage.into_iter().map(|d| ("damage".to_owned(), d)));
     rows.extend(next.map(|n| ("next".to_owned(), n.to_owned())));
