@@ -16,6 +16,8 @@ pub(crate) fn test(dir: &Path, driver: DriverChoice) {
     let path = dir.join("store");
     let format = FormatOptions {
         create_size: Some(64 << 20),
+        // Only a sparse file is trimmed.
+        sparse: true,
         ..FormatOptions::default()
     };
     Store::format(&path, &format).unwrap();
