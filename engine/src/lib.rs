@@ -25,6 +25,7 @@ mod read;
 mod recovery;
 mod report;
 mod scan;
+mod shortage;
 mod stats;
 mod store;
 mod tree;

@@ -59,6 +59,7 @@ const WAIT_NANOS: [&str; WAITS.len()] = [
     "durable_nanos",
     "read_nanos",
     "visible_nanos",
+    "space_nanos",
 ];
 const COPIES: [&str; LEVELS] = [
     "copies_leaf",
@@ -213,6 +214,7 @@ impl Stats {
         s.add("allocator", "free_blocks", free, Unit::Count, true);
         let damaged = core.forest.pool.allocator().stats().damaged_groups;
         s.add("allocator", "damaged_groups", damaged, Unit::Count, true);
+        s.add_space(core);
         if let Some(log) = core.log_if_started() {
             for (name, value) in log.stats().named() {
                 let unit = if name.ends_with("nanos") {
@@ -247,6 +249,34 @@ impl Stats {
             false,
         );
         s
+    }
+
+    /// Group `space`: all blocks for data, and where they are.
+    fn add_space(&mut self, core: &Core) {
+        let u = core.forest.space_use();
+        for (name, value) in [
+            ("blocks", u.blocks),
+            ("used", u.used),
+            ("free", u.free),
+            ("reserved", u.reserved),
+            ("pending", u.pending),
+            ("discarding", u.discarding),
+            ("pinned", u.pinned),
+            ("full", u64::from(u.full)),
+        ] {
+            self.add("space", name, value, Unit::Count, true);
+        }
+        let c = &core.forest.shortage.counters;
+        for (name, counter) in [
+            ("shortages", &c.shortages),
+            ("recalls", &c.recalls),
+            ("recalled_blocks", &c.recalled_blocks),
+            ("checkpoints_for_space", &c.checkpoints),
+            ("refused", &c.refused),
+        ] {
+            let n = counter.load(Ordering::Relaxed);
+            self.add("space", name, n, Unit::Count, false);
+        }
     }
 
     fn add(

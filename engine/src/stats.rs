@@ -47,16 +47,19 @@ pub(crate) enum Wait {
     Read,
     /// Lower commits to become visible.
     Visible,
+    /// Space that others or a checkpoint bring back.
+    Space,
 }
 
 /// Kinds of [`Wait`], by name.
-pub(crate) const WAITS: [&str; 6] = [
+pub(crate) const WAITS: [&str; 7] = [
     "reservation",
     "frame",
     "log_space",
     "durable",
     "read",
     "visible",
+    "space",
 ];
 
 macro_rules! worker_counters {

@@ -9,6 +9,7 @@ use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::thread::{self, JoinHandle};
 use gaur_iodriver::{Device, DurableMethod};
 
+use crate::alloc::{Request, Shape};
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
 use crate::commit::{Change, Stamp};
 use crate::core::Core;
@@ -22,6 +23,7 @@ use crate::options::{Durability, FormatOptions, OpenOptions};
 use crate::recovery::{self, RecoveryReport};
 use crate::report::Stats;
 use crate::scan::Scan;
+use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::tree::{Anchor, TreeState};
 use crate::worker::Worker;
@@ -153,8 +155,8 @@ impl Store {
             });
             let head = recovery::head_of(&sb);
             core.set_log(Log::start(device.clone(), config, head, tail, pressure)?);
-            let checkpointer =
-                Checkpointer::new(sb, opening.catalog, device.queue(checkpoint::DEPTH as u32)?);
+            let queue = device.queue(checkpoint::DEPTH as u32)?;
+            let checkpointer = Checkpointer::new(sb, opening.catalog, opening.spare, queue);
             let interval = options.checkpoint_interval;
             let body = {
                 let core = core.clone();
@@ -238,6 +240,19 @@ impl Store {
         if core.trees.lock().named(name).is_some() {
             return Err(Error::TreeExists(name.to_owned()));
         }
+        // What it adds to the tree of trees is less than a block, here and in the
+        // checkpointer's spare blocks.
+        let mut claim = Claim::adding();
+        let room = core.forest.claim(&worker, &mut claim, |urgency| {
+            core.forest.pool.allocator().reserve(Request {
+                blocks: 1,
+                shape: Shape::Nodes,
+                hint: 0,
+                urgency,
+            })
+        })?;
+        drop(claim);
+        core.for_catalog.lock().extend(room);
         let id = core.next_tree.fetch_add(1, Ordering::AcqRel);
         let mut ops = OpsBuilder::new();
         ops.create_tree(id, name.as_bytes(), &[])?;
@@ -372,6 +387,15 @@ fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     }
 }
 
+/// The claim of a commit; for each of its changes, whether it is a put.
+fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
+    if puts.into_iter().any(|put| put) {
+        Claim::adding()
+    } else {
+        Claim::freeing()
+    }
+}
+
 /// Large values of a commit that has not happened yet; given back if it does not.
 struct Pieces<'a> {
     core: &'a Core,
@@ -405,6 +429,8 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
     let worker = core.forest.workers.mine()?;
     let _busy = worker.begin_commit(core)?;
 
+    // Lives longer than the pieces: who comes next in the lane finds their space.
+    let mut claim = claim_of(ops.iter().map(|op| op.value.is_some()));
     let mut pieces = Pieces {
         core,
         written: Vec::new(),
@@ -415,7 +441,9 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
         let inline = value.len() <= max_inline(block_size, op.key.len());
         large.push((!inline).then_some(pieces.written.len()));
         if !inline {
-            pieces.written.push(core.write_extents(&worker, value)?);
+            pieces
+                .written
+                .push(core.write_extents(&worker, &mut claim, value)?);
         }
     }
     let mut encoded = OpsBuilder::new();
@@ -445,9 +473,17 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
     }
     let sync = durability == Durability::Sync;
     let record = record_of(&encoded, sync);
-    let csn = core.make(&worker, &changes, Stamp::Append(&record))?;
+    let (made, claim) = core.make(&worker, &changes, Stamp::Append(&record), claim);
     drop(changes);
+    let csn = match made {
+        Ok(csn) => csn,
+        Err(e) => {
+            drop(pieces);
+            return Err(e);
+        }
+    };
     pieces.written.clear();
+    drop(claim);
     finish(core, &worker, csn, durability)
 }
 
@@ -482,7 +518,7 @@ impl Inner {
             if let Err(e) = &result {
                 core.fail(e);
             }
-            c.unpin(core);
+            core.forest.unpin();
         }
         self.end_evictor();
         if let Some(log) = core.log_if_started() {
@@ -650,7 +686,10 @@ impl Tree {
             key,
             value: value.map(|v| (KIND_VALUE, v)),
         };
-        let csn = core.make(&worker, &[change], Stamp::Append(&record))?;
+        let claim = claim_of([value.is_some()]);
+        let (made, claim) = core.make(&worker, &[change], Stamp::Append(&record), claim);
+        drop(claim);
+        let csn = made?;
         finish(core, &worker, csn, durability)
     }
 

@@ -103,6 +103,8 @@ pub struct Allocator {
     runs: Receiver<Run>,
     geometry: Geometry,
     low_watermark: usize,
+    reserve_blocks: u64,
+    data_blocks: u64,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -144,6 +146,8 @@ impl Allocator {
             discard = Some(sender);
         }
         let (geometry, low_watermark) = (config.geometry, config.low_watermark);
+        let reserve_blocks = config.reserve_blocks;
+        let data_blocks = MapRoot::fresh(&geometry).free;
         let worker = Worker::new(
             config,
             space,
@@ -160,6 +164,8 @@ impl Allocator {
             runs,
             geometry,
             low_watermark,
+            reserve_blocks,
+            data_blocks,
             threads: Mutex::new(threads),
         })
     }
@@ -307,6 +313,25 @@ impl Allocator {
             });
         }
         self.ask(|reply| Msg::Rebuild(group, used, reply)).wait()
+    }
+
+    /// From now on this many blocks are left to [`Urgency::Reserve`], beside the
+    /// reserve: what the next checkpoint takes for itself. Never waits; holds for
+    /// requests sent later.
+    ///
+    /// [`Urgency::Reserve`]: super::Urgency::Reserve
+    pub fn set_floor(&self, blocks: u64) {
+        let _ = self.mailbox.messages.try_send(Msg::Floor(blocks));
+    }
+
+    /// Blocks that only what frees space gets.
+    pub fn reserve_blocks(&self) -> u64 {
+        self.reserve_blocks
+    }
+
+    /// Blocks that can hold data, used or not.
+    pub fn data_blocks(&self) -> u64 {
+        self.data_blocks
     }
 
     /// Waits until all that was sent before is taken into account, so that

@@ -54,6 +54,8 @@ pub(super) struct Loaded {
 pub(super) struct Space {
     pub(super) geometry: Geometry,
     pub(super) reserve: u64,
+    /// Blocks that only [`Urgency::Reserve`](super::Urgency) gets, beside the reserve.
+    pub(super) floor: u64,
     pub(super) index: Index,
     pub(super) groups: Vec<Group>,
     pub(super) loaded: BTreeMap<u64, Loaded>,
@@ -127,6 +129,7 @@ impl Space {
         Self {
             geometry,
             reserve: config.reserve_blocks,
+            floor: 0,
             index,
             groups,
             loaded: BTreeMap::new(),

@@ -59,6 +59,7 @@ pub(super) enum Msg {
     Freeze(Generation, Sorted, Sender<Result<MapRoot>>),
     Release(Generation, Vec<Run>),
     Discarded(RunList),
+    Floor(u64),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
     DamagedGroups(Sender<Result<Vec<(u64, Damage)>>>),
     Settle(Sender<Result<()>>),
@@ -252,6 +253,7 @@ impl Worker {
                 self.progress = true;
                 self.may_evict = true;
             }
+            Msg::Floor(blocks) => self.space.floor = blocks,
             Msg::Rebuild(group, used, reply) => self.rebuilds.push((group, used, reply)),
             Msg::DamagedGroups(reply) => {
                 let all = self.space.damaged.iter().map(|(&g, d)| (g, d.clone()));
