@@ -17,6 +17,7 @@ use crate::log::Log;
 use crate::progress::Progress;
 use crate::shortage::Claim;
 use crate::stats::Wait;
+use crate::throttle::Throttle;
 use crate::tree::{Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::checkpoint::CheckpointCounters;
@@ -45,6 +46,7 @@ pub(crate) struct Core {
     refusing: AtomicBool,
     /// The store's threads end.
     pub(crate) closing: AtomicBool,
+    pub(crate) throttle: Throttle,
     pub(crate) evicting: EvictCounters,
     pub(crate) checkpointing: CheckpointCounters,
 }
@@ -96,6 +98,7 @@ impl Core {
             read_only,
             refusing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            throttle: Throttle::new(),
             evicting: EvictCounters::default(),
             checkpointing: CheckpointCounters::default(),
         }

@@ -28,6 +28,7 @@ mod scan;
 mod shortage;
 mod stats;
 mod store;
+mod throttle;
 mod tree;
 mod walk;
 mod worker;

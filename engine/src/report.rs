@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::Core;
 use crate::pool::Pool;
-use crate::stats::{LEVELS, WAITS};
+use crate::stats::{LEVELS, WAITS, Wait};
 
 /// What a statistic counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -215,6 +215,7 @@ impl Stats {
         let damaged = core.forest.pool.allocator().stats().damaged_groups;
         s.add("allocator", "damaged_groups", damaged, Unit::Count, true);
         s.add_space(core);
+        s.add_throttle(core);
         if let Some(log) = core.log_if_started() {
             for (name, value) in log.stats().named() {
                 let unit = if name.ends_with("nanos") {
@@ -277,6 +278,33 @@ impl Stats {
             let n = counter.load(Ordering::Relaxed);
             self.add("space", name, n, Unit::Count, false);
         }
+    }
+
+    /// Group `throttle`: whether writers are slowed now and why, how long a commit
+    /// would wait, how many did; and how often somebody had to stop all the same.
+    fn add_throttle(&mut self, core: &Core) {
+        let t = core.throttle.state();
+        let active = t.causes.contains(&true);
+        self.add("throttle", "active", u64::from(active), Unit::Count, true);
+        for (name, is) in ["for_log", "for_cache", "for_space"].iter().zip(t.causes) {
+            self.add("throttle", name, u64::from(is), Unit::Count, true);
+        }
+        self.add("throttle", "delay_nanos", t.delay, Unit::Nanos, true);
+        let load = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+        let (commits, nanos) = (load(&core.throttle.commits), load(&core.throttle.nanos));
+        self.add("throttle", "commits", commits, Unit::Count, false);
+        self.add("throttle", "nanos", nanos, Unit::Nanos, false);
+        let hard = [Wait::LogSpace, Wait::Frame, Wait::Space];
+        let (mut stalls, mut stalled) = (0, 0);
+        for w in core.forest.workers.all() {
+            for kind in hard {
+                let (n, time) = &w.counters.waits[kind as usize];
+                stalls += n.get();
+                stalled += time.get();
+            }
+        }
+        self.add("throttle", "stalls", stalls, Unit::Count, false);
+        self.add("throttle", "stall_nanos", stalled, Unit::Nanos, false);
     }
 
     fn add(

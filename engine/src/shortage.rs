@@ -145,6 +145,15 @@ impl Forest {
         }
     }
 
+    /// Whether little is free and a checkpoint would bring a good part back, so that
+    /// one had better begin before somebody has to wait for it.
+    pub(crate) fn wants_space(&self) -> bool {
+        let allocator = self.pool.allocator();
+        let reserve = allocator.reserve_blocks();
+        allocator.stats().free < allocator.kept_back() + reserve
+            && self.workers.freed_blocks() > reserve / 2
+    }
+
     fn recall(&self, worker: &Worker) {
         let counters = &self.shortage.counters;
         let blocks = self.pool.recall(worker, &self.workers);
@@ -248,7 +257,7 @@ impl Forest {
         let s = allocator.stats();
         let stashed: u64 = self.workers.all().map(|w| Pool::stashed(w)).sum();
         let blocks = allocator.data_blocks();
-        let reserved = allocator.reserve_blocks().min(s.free);
+        let reserved = allocator.kept_back().min(s.free);
         let free = s.free - reserved + s.channel + stashed;
         let pending = s.pending + self.workers.freed_blocks();
         let idle = free + reserved + pending + s.discarding + s.kept;

@@ -354,6 +354,14 @@ impl Store {
         done.map_err(|e| self.core().check_open().err().unwrap_or(e))
     }
 
+    /// A batch that only deletes, and touches at most so many leaves, is not refused
+    /// for want of space, however full the store. (The reserve is eight times as
+    /// many blocks: a leaf's way down has up to five nodes, and replay after a crash
+    /// has a quarter.) A larger one may get [`Error::Full`].
+    pub fn delete_batch_leaves(&self) -> u64 {
+        self.core().forest.pool.allocator().reserve_blocks() / 8
+    }
+
     /// What the store counted since it was opened.
     pub fn stats(&self) -> Stats {
         Stats::of(self.core())
@@ -426,6 +434,8 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
     if bytes > max {
         return Err(Error::BatchTooLarge { len: bytes, max });
     }
+    core.throttle
+        .pass(core, ops.iter().all(|op| op.value.is_none()));
     let worker = core.forest.workers.mine()?;
     let _busy = worker.begin_commit(core)?;
 
@@ -673,6 +683,7 @@ impl Tree {
             };
             return commit_ops(core, &[op], durability);
         }
+        core.throttle.pass(core, value.is_none());
         let worker = core.forest.workers.mine()?;
         let _busy = worker.begin_commit(core)?;
         let mut ops = OpsBuilder::new();

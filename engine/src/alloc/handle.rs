@@ -105,6 +105,7 @@ pub struct Allocator {
     low_watermark: usize,
     reserve_blocks: u64,
     data_blocks: u64,
+    floor: AtomicU64,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -166,6 +167,7 @@ impl Allocator {
             low_watermark,
             reserve_blocks,
             data_blocks,
+            floor: AtomicU64::new(0),
             threads: Mutex::new(threads),
         })
     }
@@ -321,12 +323,18 @@ impl Allocator {
     ///
     /// [`Urgency::Reserve`]: super::Urgency::Reserve
     pub fn set_floor(&self, blocks: u64) {
+        self.floor.store(blocks, Ordering::Relaxed);
         let _ = self.mailbox.messages.try_send(Msg::Floor(blocks));
     }
 
     /// Blocks that only what frees space gets.
     pub fn reserve_blocks(&self) -> u64 {
         self.reserve_blocks
+    }
+
+    /// Blocks that [`Urgency::Normal`](super::Urgency) leaves.
+    pub fn kept_back(&self) -> u64 {
+        self.reserve_blocks + self.floor.load(Ordering::Relaxed)
     }
 
     /// Blocks that can hold data, used or not.

@@ -61,6 +61,8 @@ impl Worker {
                         );
                     } else {
                         add(&counters.requests_refused, 1);
+                        // Who is refused can look where the blocks are.
+                        self.publish();
                     }
                     if let Err(back) = w.reply.try_send(answer)
                         && let Ok(runs) = back.into_inner()

@@ -406,7 +406,7 @@ impl Worker {
         self.evict_at = (left + left / 8).max(keep) + 1;
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,
             ..self.space.stats()

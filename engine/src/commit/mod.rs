@@ -131,14 +131,14 @@ impl Core {
             let unwinding = AbortOnUnwind;
             // After the CSN was drawn: a view that opened before does not see it.
             let watched = self.forest.workers.oldest_view().is_some();
-            let mut emptied = None;
+            let mut emptied = Vec::new();
             for (leaf, from, to) in &leaves {
                 for change in &changes[*from..*to] {
                     self.apply(op.worker, leaf.page, change, csn, watched);
                 }
                 leaf.page.set_csn(csn);
                 if changes[*to - 1].value.is_none() && underfull(leaf.page) {
-                    emptied = Some(*to - 1);
+                    emptied.push(*to - 1);
                 }
             }
             drop(leaves);
@@ -147,7 +147,7 @@ impl Core {
             let c = &op.worker.counters;
             c.commits.add(1);
             c.ops.add(changes.len() as u64);
-            if let Some(i) = emptied {
+            for i in emptied {
                 op.merge_leaf(changes[i].tree, changes[i].key);
             }
             return Ok(csn);

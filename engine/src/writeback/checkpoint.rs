@@ -210,6 +210,7 @@ impl Checkpointer {
         let forest = &core.forest;
         self.reserve_catalog(core)?;
         core.progress().begin();
+        core.throttle.begin(core);
         let freezing = loop {
             let freezing = now();
             forest.workers.close();
@@ -309,6 +310,7 @@ impl Checkpointer {
         // the next checkpoint tries again.
         let _ = self.reserve_catalog(core);
         core.progress().end();
+        core.throttle.end();
         let c = &core.checkpointing;
         c.checkpoints.fetch_add(1, Ordering::Relaxed);
         c.nanos
