@@ -60,6 +60,7 @@ const WAIT_NANOS: [&str; WAITS.len()] = [
     "read_nanos",
     "visible_nanos",
     "space_nanos",
+    "write_frame_nanos",
 ];
 const COPIES: [&str; LEVELS] = [
     "copies_leaf",
@@ -294,7 +295,7 @@ impl Stats {
         let (commits, nanos) = (load(&core.throttle.commits), load(&core.throttle.nanos));
         self.add("throttle", "commits", commits, Unit::Count, false);
         self.add("throttle", "nanos", nanos, Unit::Nanos, false);
-        let hard = [Wait::LogSpace, Wait::Frame, Wait::Space];
+        let hard = [Wait::LogSpace, Wait::WriteFrame, Wait::Space];
         let (mut stalls, mut stalled) = (0, 0);
         for w in core.forest.workers.all() {
             for kind in hard {

@@ -37,7 +37,7 @@ pub(crate) const LEVELS: usize = 4;
 pub(crate) enum Wait {
     /// An answer of the allocator.
     Reservation,
-    /// A free frame.
+    /// A free frame, to read a node.
     Frame,
     /// Room in the log.
     LogSpace,
@@ -49,10 +49,12 @@ pub(crate) enum Wait {
     Visible,
     /// Space that others or a checkpoint bring back.
     Space,
+    /// A free frame, to make or copy a node.
+    WriteFrame,
 }
 
 /// Kinds of [`Wait`], by name.
-pub(crate) const WAITS: [&str; 7] = [
+pub(crate) const WAITS: [&str; 8] = [
     "reservation",
     "frame",
     "log_space",
@@ -60,6 +62,7 @@ pub(crate) const WAITS: [&str; 7] = [
     "read",
     "visible",
     "space",
+    "write_frame",
 ];
 
 macro_rules! worker_counters {

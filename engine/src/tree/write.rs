@@ -213,7 +213,7 @@ impl<'a> Op<'a> {
                     self.worker.counters.restarts_frame.add(1);
                     self.worker
                         .counters
-                        .waiting(Wait::Frame, || self.forest.cache.wait_for_frame());
+                        .waiting(Wait::WriteFrame, || self.forest.cache.wait_for_frame());
                     self.forest.check_frames(&mut self.frame_waits)?;
                     return Ok(None);
                 }
