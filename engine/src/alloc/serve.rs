@@ -96,7 +96,7 @@ impl Worker {
                     return None;
                 }
                 Answer::Wait => {
-                    if self.take_back() {
+                    if self.hurry() || self.take_back() {
                         continue;
                     }
                     w.for_space = true;
@@ -106,13 +106,18 @@ impl Worker {
                     return None;
                 }
                 Answer::Refused(e) => {
-                    if self.take_back() {
+                    if self.hurry() || self.take_back() {
                         continue;
                     }
                     return Some(Err(w.trouble.take().unwrap_or(e)));
                 }
             }
         }
+    }
+
+    /// Whether a request waits for blocks to become free, not for I/O.
+    pub(super) fn waits_for_space(&self) -> bool {
+        self.waiting.iter().any(|w| w.for_space)
     }
 
     /// Takes back what waits in the channel. False if nothing did.
@@ -138,7 +143,7 @@ impl Worker {
         }
         let counters = &self.shared.counters;
         let mut filled = 0;
-        let short = self.waiting.iter().any(|w| w.for_space);
+        let short = self.waits_for_space();
         let low = self.filled.len() <= self.config.low_watermark;
         let kept_back = self.space.kept_back(Urgency::Normal);
         while low && !short && self.fill.len() < self.config.channel_runs {

@@ -93,7 +93,7 @@ impl Core {
         if self.versions.is_over() {
             collect_versions(self);
         }
-        (done, claim)
+        (done.map_err(|e| self.spread(e)), claim)
     }
 
     fn make_with(&self, op: &mut Op<'_>, changes: &[Change<'_>], stamp: Stamp<'_>) -> Result<Csn> {

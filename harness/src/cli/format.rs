@@ -1,15 +1,17 @@
 //! `gaur format`.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
-use gaur::{FormatOptions, FormatReport, Store};
+use gaur::{DiscardProgress, FormatOptions, FormatReport, Store};
 use serde_json::json;
 
 use crate::failure::{FINE, Failure, Outcome};
+use crate::progress::Progress;
 use crate::run::config::{Driver, DurableBy};
 use crate::units::Size;
-use crate::{output, units};
+use crate::{interrupt, output, units};
 
 const HELP: &str = "\
 A device that is mounted or held by another process is refused, always. One that
@@ -17,8 +19,9 @@ carries other data or a store is refused unless --force is given.
 
 Examples:
   gaur format /dev/loop0                  the whole device
+  gaur format /dev/loop0 --discard        the same; an SSD can clean up all of it
   gaur format demo.store --size 1GiB      a file, preallocated
-  gaur format demo.store --size 1GiB --sparse --log-size 64MiB";
+  gaur format demo.store --size 8TiB --sparse --log-size 64MiB";
 
 /// Make a store on a device or in a file.
 #[derive(Debug, Args)]
@@ -41,6 +44,10 @@ pub(super) struct FormatArgs {
     /// Leave a file sparse instead of preallocating it.
     #[arg(long)]
     sparse: bool,
+    /// Tell the device first that nothing on it is needed (a sparse file gives up
+    /// its space). Ctrl-C ends it; there is no store then.
+    #[arg(long)]
+    discard: bool,
     /// The I/O driver.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
@@ -82,6 +89,8 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         force: a.force,
         create_size: a.size.filter(|_| len == 0).map(|s| s.0),
         sparse: a.sparse,
+        discard: a.discard,
+        discard_progress: a.discard.then(discard_progress),
         driver: a.driver.into(),
         durable_method: a.durable_method.map(Into::into),
     };
@@ -92,6 +101,19 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         output::line(as_text(&report))?;
     }
     Ok(FINE)
+}
+
+/// A bar in MiB, and the way out for Ctrl-C.
+fn discard_progress() -> DiscardProgress {
+    interrupt::catch();
+    let (bar, begin) = (Progress::of_bytes("discard"), Instant::now());
+    DiscardProgress::new(move |done, all| {
+        bar.show_bytes(done, all, begin.elapsed());
+        if done >= all {
+            bar.finish();
+        }
+        interrupt::flow()
+    })
 }
 
 fn as_json(r: &FormatReport) -> serde_json::Value {
@@ -113,8 +135,10 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
                 "max_ns": nanos(m.max),
             })).collect::<Vec<_>>(),
         })),
+        "discarded": r.discarded,
         "driver": r.driver,
         "direct": r.direct,
+        "sparse": r.sparse,
         "notes": r.notes,
     })
 }
@@ -122,7 +146,14 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
 fn as_text(r: &FormatReport) -> String {
     let mut rows = vec![
         ("store", format!("{:032x}", r.store_id)),
-        ("capacity", units::bytes(r.capacity)),
+        (
+            "capacity",
+            format!(
+                "{}{}",
+                units::bytes(r.capacity),
+                if r.sparse { ", sparse" } else { "" }
+            ),
+        ),
         ("block size", units::bytes(r.block_size.into())),
         ("log", units::bytes(r.log_bytes)),
         (
@@ -146,6 +177,9 @@ fn as_text(r: &FormatReport) -> String {
             "measured",
             format!("{}: median {median}, p99 {p99}, max {max}", m.method),
         ));
+    }
+    if r.discarded > 0 {
+        rows.push(("discarded", units::bytes(r.discarded)));
     }
     rows.extend(r.notes.iter().map(|n| ("note", n.clone())));
     output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))

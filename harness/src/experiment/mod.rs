@@ -2,6 +2,7 @@
 //! machine whose speed drifts does not favour one.
 
 pub(crate) mod fill;
+pub(crate) mod huge;
 pub(crate) mod scaling;
 pub(crate) mod two_stage;
 
