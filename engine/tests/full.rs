@@ -241,7 +241,7 @@ fn many_threads_delete_from_a_full_store() {
 #[test]
 fn batches_of_deletes_up_to_a_stated_size() {
     let disk = formatted(3, 16);
-    let store = open(&disk, 8 << 20);
+    let store = open(&disk, 32 << 20);
     let tree = store.tree("t").unwrap();
     let records = fill(&tree, 0, 900);
     let batch = |keys: &mut dyn Iterator<Item = u64>| {
@@ -358,7 +358,7 @@ fn a_full_store_is_replayed_in_a_small_cache() {
         let tree = store.tree("t").unwrap();
         // Leaves of which each has a copy before the log is half full: then hardly a
         // block is left, and a checkpoint has not begun.
-        let records = 4800u64;
+        let records = 4600u64;
         for i in 0..records {
             tree.put_with(&i.to_be_bytes(), &[0; 900], BUFFERED)
                 .unwrap();
