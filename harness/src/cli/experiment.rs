@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::experiment::{huge, scaling, two_stage};
+use crate::experiment::fill::child::Orders;
+use crate::experiment::{fill, huge, scaling, two_stage};
 use crate::failure::Outcome;
 use crate::units::Size;
 
@@ -28,6 +29,14 @@ enum What {
     TwoStage(TwoStageArgs),
     /// Puts and gets by 1 and 2 threads, beside a memory-bound loop.
     Scaling(ScalingArgs),
+    /// Fill a store until it is full, read back, empty it, and again.
+    ///
+    /// Records of 16 bytes to 1 MiB by many writers, until a small put is refused;
+    /// then all are read back and deleted. Some cycles run in a process that is
+    /// killed by SIGKILL at a random moment. Fails if anything acknowledged is lost,
+    /// if a delete is refused, if check finds anything, or if more than 2 % fewer or
+    /// more records fit than in the first cycle.
+    Fill(FillArgs),
     /// A sparse store of 8 TiB: what making, opening and using it costs.
     ///
     /// Fails if format takes more than 2 s or an open more than 0.5 s, if resident
@@ -102,6 +111,55 @@ struct HugeArgs {
     keep: bool,
 }
 
+#[derive(Debug, Args)]
+struct FillArgs {
+    /// The file for the store; made anew and removed afterwards.
+    #[arg(long, value_name = "FILE", default_value = "fill.store")]
+    path: PathBuf,
+    /// Its size.
+    #[arg(long, value_name = "SIZE", default_value = "128MiB")]
+    size: Size,
+    /// Cycles.
+    #[arg(long, default_value_t = 20)]
+    cycles: u32,
+    /// Writers.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    writers: u16,
+    /// One in so many cycles is killed; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    kill_every: u32,
+    /// The memory budget.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    cache: Size,
+    /// Seed of all randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print the summary as JSON, without the cycles' lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Fill and empty until killed; started by `gaur experiment fill` alone.
+#[derive(Debug, Args)]
+pub(crate) struct FillChildArgs {
+    path: PathBuf,
+    #[arg(long)]
+    seed: u64,
+    #[arg(long)]
+    writers: u16,
+    #[arg(long)]
+    cache: u64,
+}
+
+pub(crate) fn fill_child(a: &FillChildArgs) -> Outcome {
+    fill::child::serve(&Orders {
+        path: a.path.clone(),
+        seed: a.seed,
+        writers: a.writers,
+        cache: a.cache,
+    })
+}
+
 pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
     match &args.what {
         What::TwoStage(a) => two_stage::run(&two_stage::Plan {
@@ -112,6 +170,16 @@ pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
             writers: a.writers,
             rate: a.rate,
             delay: std::time::Duration::from_millis(a.delay),
+        }),
+        What::Fill(a) => fill::run(&fill::Plan {
+            path: a.path.clone(),
+            size: a.size.0,
+            cycles: a.cycles,
+            writers: a.writers,
+            kill_every: a.kill_every,
+            cache: a.cache.0,
+            seed: a.seed,
+            json: a.json,
         }),
         What::Huge(a) => huge::run(&huge::Plan {
             path: a.path.clone(),

@@ -62,6 +62,8 @@ enum Verb {
     Experiment(experiment::ExperimentArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
+    #[command(hide = true, name = crate::experiment::fill::child::VERB)]
+    FillChild(experiment::FillChildArgs),
 }
 
 /// Does what the command line says.
@@ -81,6 +83,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Crash(a) => crash::crash(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
         Verb::CrashChild(a) => crash::child(&a),
+        Verb::FillChild(a) => experiment::fill_child(&a),
     }
 }
 

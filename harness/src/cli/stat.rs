@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
+use gaur::Stats;
 use serde_json::json;
 
 use super::{StoreArgs, superblock};
@@ -92,10 +93,25 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
             rows.push((name.to_owned(), value.to_owned()));
         }
     }
+    rows.push(("blocks".to_owned(), space(&stats)));
     if sparse {
         rows.push(("file".to_owned(), "sparse, gets space when written".into()));
     }
     rows.extend(notes.into_iter().map(|n| ("note".to_owned(), n)));
     output::line(output::pairs(rows))?;
     Ok(FINE)
+}
+
+/// How full the store is.
+fn space(stats: &Stats) -> String {
+    let get = |name| stats.get("space", name).unwrap_or(0);
+    let (used, all, free) = (get("used"), get("blocks"), get("free"));
+    format!(
+        "{} of {} used ({:.1} %), {} kept for deletes and checkpoints{}",
+        units::count(used),
+        units::count(all),
+        100.0 * used as f64 / all.max(1) as f64,
+        units::count(get("reserved")),
+        if free == 0 { "; full" } else { "" }
+    )
 }

@@ -4,10 +4,10 @@
 
 pub(crate) mod child;
 mod plan;
-mod process;
+pub(crate) mod process;
 mod state;
 mod verdict;
-mod wire;
+pub(crate) mod wire;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -233,7 +233,7 @@ fn clean(c: &Campaign, when: &str) -> Result<(), Failure> {
 }
 
 /// Tries again while a killed process's I/O still holds the device.
-fn patiently<T>(mut open: impl FnMut() -> gaur::Result<T>) -> Result<T, Failure> {
+pub(crate) fn patiently<T>(mut open: impl FnMut() -> gaur::Result<T>) -> Result<T, Failure> {
     let until = Instant::now() + RELEASE;
     loop {
         match open() {
