@@ -49,15 +49,7 @@ pub struct FormatReport {
 
 /// Makes a store at `path`. Everything is checked before a byte is written.
 pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<FormatReport> {
-    options.check()?;
-    if let Some(size) = options.create_size
-        && size < MIN_STORE
-    {
-        return Err(Error::TooSmall {
-            have: size,
-            need: MIN_STORE,
-        });
-    }
+    check_options(options)?;
     let opened = gaur_iodriver::open(
         path,
         &gaur_iodriver::OpenOptions {
@@ -72,6 +64,20 @@ pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<Format
     Ok(report)
 }
 
+/// What can be said of the options without a look at the device.
+pub(crate) fn check_options(options: &FormatOptions) -> Result<()> {
+    options.check()?;
+    if let Some(size) = options.create_size
+        && size < MIN_STORE
+    {
+        return Err(Error::TooSmall {
+            have: size,
+            need: MIN_STORE,
+        });
+    }
+    Ok(())
+}
+
 /// Makes a store on an open device; `name` is for messages.
 pub(crate) fn format_device(
     device: Arc<dyn Device>,
@@ -79,46 +85,8 @@ pub(crate) fn format_device(
     name: &str,
 ) -> Result<FormatReport> {
     options.check()?;
-    let bytes = device.geometry().capacity;
+    let geometry = layout(&device.geometry(), options)?;
     let block_size = options.block_size;
-    if bytes < MIN_STORE {
-        return Err(Error::TooSmall {
-            have: bytes,
-            need: MIN_STORE,
-        });
-    }
-    let unit = device
-        .geometry()
-        .logical_block
-        .max(device.geometry().offset_align);
-    if !block_size.is_multiple_of(unit) {
-        return Err(Error::BadOption {
-            name: "block_size",
-            detail: format!(
-                "{block_size}: not a multiple of the device's logical block ({})",
-                device.geometry().logical_block
-            ),
-        });
-    }
-    let log_size = options
-        .log_size
-        .unwrap_or((bytes / 16).clamp(MIN_LOG, MAX_LOG));
-    if log_size < MIN_LOG || log_size > bytes / 2 {
-        return Err(Error::BadOption {
-            name: "log_size",
-            detail: format!(
-                "{log_size} bytes; {MIN_LOG} to half the device ({})",
-                bytes / 2
-            ),
-        });
-    }
-    let geometry = Geometry::new(block_size, bytes, log_size / u64::from(block_size));
-    if LogConfig::largest_record(&geometry) == 0 {
-        return Err(Error::BadOption {
-            name: "log_size",
-            detail: "too small for a record".into(),
-        });
-    }
     if !options.force {
         refuse_foreign(device.as_ref(), &geometry, name)?;
     }
@@ -180,6 +148,51 @@ pub(crate) fn format_device(
     })
 }
 
+/// Where everything will lie on a device, and that it fits.
+pub(crate) fn layout(
+    device: &gaur_iodriver::Geometry,
+    options: &FormatOptions,
+) -> Result<Geometry> {
+    let bytes = device.capacity;
+    let block_size = options.block_size;
+    if bytes < MIN_STORE {
+        return Err(Error::TooSmall {
+            have: bytes,
+            need: MIN_STORE,
+        });
+    }
+    let unit = device.logical_block.max(device.offset_align);
+    if !block_size.is_multiple_of(unit) {
+        return Err(Error::BadOption {
+            name: "block_size",
+            detail: format!(
+                "{block_size}: not a multiple of the device's logical block ({})",
+                device.logical_block
+            ),
+        });
+    }
+    let log_size = options
+        .log_size
+        .unwrap_or((bytes / 16).clamp(MIN_LOG, MAX_LOG));
+    if log_size < MIN_LOG || log_size > bytes / 2 {
+        return Err(Error::BadOption {
+            name: "log_size",
+            detail: format!(
+                "{log_size} bytes; {MIN_LOG} to half the device ({})",
+                bytes / 2
+            ),
+        });
+    }
+    let geometry = Geometry::new(block_size, bytes, log_size / u64::from(block_size));
+    if LogConfig::largest_record(&geometry) == 0 {
+        return Err(Error::BadOption {
+            name: "log_size",
+            detail: "too small for a record".into(),
+        });
+    }
+    Ok(geometry)
+}
+
 fn fresh_id() -> u128 {
     use gaur_iodriver::sync::rng::fresh_seed;
     (u128::from(fresh_seed()) << 64) | u128::from(fresh_seed().max(1))
@@ -187,7 +200,7 @@ fn fresh_id() -> u128 {
 
 /// Refuses to format over anything: a store, or bytes that are not zero where our
 /// structures go.
-fn refuse_foreign(device: &dyn Device, geometry: &Geometry, name: &str) -> Result<()> {
+pub(crate) fn refuse_foreign(device: &dyn Device, geometry: &Geometry, name: &str) -> Result<()> {
     let foreign = |detail: String| {
         Err(Error::Foreign {
             path: name.to_owned(),

@@ -34,5 +34,5 @@ pub use describe::{Description, DeviceKind, describe};
 pub use durable::{DurabilityReport, DurableMethod, MethodTimes, measure_durability};
 pub use error::{IoError, IoErrorKind};
 pub use latency::{Latency, LatencyProfile};
-pub use open::{DriverChoice, OpenOptions, Opened, open};
+pub use open::{DriverChoice, OpenOptions, Opened, check_create, open};
 pub use sim::{CrashMode, DiscardFill, Fault, FaultKind, OpKind, SimDisk, SimOptions, SimStats};
