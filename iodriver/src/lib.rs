@@ -16,6 +16,7 @@ pub mod describe;
 pub mod durable;
 pub mod error;
 pub mod latency;
+pub mod look;
 pub mod open;
 mod probe;
 mod psync;

@@ -24,7 +24,7 @@ use crate::error::IoError;
 use crate::target::Target;
 
 use helper::Helper;
-pub(crate) use setup::{RingKind, probe};
+pub(crate) use setup::{RingKind, build, can_poll, can_register_buffers, probe, refusal_of};
 
 /// An open device on the uring driver.
 #[derive(Debug)]
