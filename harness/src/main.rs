@@ -4,6 +4,7 @@
 mod blockdev;
 mod cli;
 mod crash;
+mod device;
 mod experiment;
 mod failure;
 mod interrupt;

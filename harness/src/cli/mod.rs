@@ -2,7 +2,7 @@
 
 pub(crate) mod check;
 mod crash;
-pub(crate) mod device;
+mod device;
 mod experiment;
 mod format;
 mod inspect;

@@ -1,0 +1,80 @@
+//! What `gaur device` tells: what a device is, who holds it, what is on it, and
+//! what the engine will use on it.
+
+mod data;
+mod engine;
+mod text;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gaur_iodriver::look::{self, FileFacts, Hardware, Users};
+use gaur_iodriver::{Description, Device, OpenOptions, describe};
+
+pub(crate) use data::{as_json, facts};
+pub(crate) use engine::Engine;
+pub(crate) use text::as_text;
+
+use crate::blockdev::Counters;
+use crate::cli::superblock;
+use crate::failure::Failure;
+
+/// Everything that is known of a device or file.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) description: Description,
+    pub(crate) counters: Option<Counters>,
+    pub(crate) hardware: Option<Hardware>,
+    pub(crate) file: Option<FileFacts>,
+    pub(crate) users: Users,
+    pub(crate) contents: Option<String>,
+    pub(crate) engine: Engine,
+}
+
+/// Looks. Opens for reading at most, takes no lock and writes nothing, so that a
+/// device in use can be looked at too.
+pub(crate) fn look(path: &Path) -> Result<Report, Failure> {
+    let wrong = |e: gaur_iodriver::IoError| {
+        Failure::refused(format!(
+            "{}: {}; name a block device or a file",
+            path.display(),
+            e.detail
+        ))
+    };
+    let description = describe(path).map_err(wrong)?;
+    let users = look::users(path).map_err(wrong)?;
+    let hardware = look::hardware(path);
+    Ok(Report {
+        counters: Counters::read(path),
+        file: look::file(path),
+        contents: contents(path),
+        engine: engine::look(path, &description, hardware.as_ref(), &users),
+        hardware,
+        users,
+        description,
+    })
+}
+
+/// What is on it, in words, as far as that can be read; `None`: nothing known.
+pub(crate) fn contents(path: &Path) -> Option<String> {
+    let facts = superblock::facts_on(open(path).ok()?).ok()?;
+    let fact = |name| superblock::fact(&facts, name).unwrap_or("unknown");
+    Some(match facts.is_empty() {
+        true => "a gaur store, of whose superblocks none verifies; see gaur inspect".to_owned(),
+        false => format!(
+            "a gaur store (id {}, generation {})",
+            fact("store_id"),
+            fact("generation")
+        ),
+    })
+}
+
+/// Opens it to look, without a lock.
+fn open(path: &Path) -> Result<Arc<dyn Device>, gaur_iodriver::IoError> {
+    let o = OpenOptions {
+        read_only: true,
+        exclusive: false,
+        ..OpenOptions::default()
+    };
+    gaur_iodriver::open(path, &o).map(|opened| opened.device)
+}
