@@ -7,6 +7,7 @@ mod crash;
 mod device;
 mod experiment;
 mod failure;
+mod floor;
 mod interrupt;
 mod memory;
 mod output;

@@ -8,7 +8,7 @@ mod files;
 mod hgrm;
 mod keys;
 mod load;
-mod measure;
+pub(crate) mod measure;
 mod pace;
 pub(crate) mod permute;
 mod readback;
