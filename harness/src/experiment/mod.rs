@@ -10,10 +10,13 @@ use gaur::{FormatOptions, Store};
 
 use crate::failure::Failure;
 
-/// A fresh store in a file; what was there of an earlier experiment is replaced.
+/// A fresh store in a file, which must not be there: it is removed in the end.
 fn fresh_store(path: &Path, bytes: u64) -> Result<(), Failure> {
     if path.exists() {
-        std::fs::remove_file(path).map_err(|e| Failure::file("remove", path, &e))?;
+        return Err(Failure::refused(format!(
+            "{} exists; remove it, or name another --path",
+            path.display()
+        )));
     }
     let options = FormatOptions {
         create_size: Some(bytes),
