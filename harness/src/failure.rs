@@ -18,6 +18,8 @@ pub(crate) struct Failure {
     /// [`FOUND`] or [`REFUSED`].
     pub(crate) code: u8,
     message: String,
+    /// Further lines, if several things are wrong.
+    more: Vec<String>,
 }
 
 /// What commands return: the exit code, or why they ended early.
@@ -29,7 +31,26 @@ impl Failure {
         Self {
             code: REFUSED,
             message: message.into(),
+            more: Vec::new(),
         }
+    }
+
+    /// Several things are wrong: a line for each.
+    pub(crate) fn several(messages: impl IntoIterator<Item = String>) -> Self {
+        let mut messages = messages.into_iter();
+        Self {
+            code: REFUSED,
+            message: messages.next().unwrap_or_default(),
+            more: messages.collect(),
+        }
+    }
+
+    /// The lines for standard error.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let more = self.more.iter().map(|m| one_line(m));
+        std::iter::once(one_line(&self.message))
+            .chain(more)
+            .collect()
     }
 
     /// Data is not what it must be, or a bound was missed.
@@ -37,6 +58,7 @@ impl Failure {
         Self {
             code: FOUND,
             message: message.into(),
+            more: Vec::new(),
         }
     }
 
@@ -45,6 +67,7 @@ impl Failure {
         Self {
             code: code_of(&error),
             message: format!("{doing}: {error}"),
+            more: Vec::new(),
         }
     }
 
@@ -59,6 +82,7 @@ impl From<Error> for Failure {
         Self {
             code: code_of(&error),
             message: error.to_string(),
+            more: Vec::new(),
         }
     }
 }
@@ -72,16 +96,22 @@ fn code_of(error: &Error) -> u8 {
     }
 }
 
+/// One line, whatever a lower layer put into its message.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    if lines.is_empty() {
+        return "failed".to_owned();
+    }
+    lines.join("; ")
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line, whatever a lower layer put into its message.
-        let mut lines = self
-            .message
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty());
-        f.write_str(lines.next().unwrap_or("failed"))?;
-        lines.try_for_each(|line| write!(f, "; {line}"))
+        f.write_str(&self.lines().join("; "))
     }
 }
 
@@ -93,5 +123,7 @@ mod tests {
     fn a_failure_is_one_line() {
         let f = Failure::refused("first\n  second\n\nthird");
         assert_eq!(f.to_string(), "first; second; third");
+        let f = Failure::several(["a\nb".to_owned(), "c".to_owned()]);
+        assert_eq!(f.lines(), ["a; b", "c"]);
     }
 }

@@ -23,7 +23,9 @@ use clap::Parser;
 fn main() -> ExitCode {
     let outcome = cli::dispatch(cli::Cli::parse());
     ExitCode::from(outcome.unwrap_or_else(|failure| {
-        eprintln!("gaur: {failure}");
+        for line in failure.lines() {
+            output::complain(&line);
+        }
         failure.code
     }))
 }

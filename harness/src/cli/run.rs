@@ -82,7 +82,7 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         }
     }
     for missed in &summary.missed {
-        eprintln!("gaur: {missed}");
+        output::complain(missed);
     }
     Ok(if summary.missed.is_empty() {
         FINE

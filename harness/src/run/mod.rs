@@ -11,6 +11,7 @@ mod load;
 pub(crate) mod measure;
 mod pace;
 pub(crate) mod permute;
+mod places;
 mod readback;
 pub(crate) mod report;
 pub(crate) mod store;
