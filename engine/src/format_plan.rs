@@ -145,6 +145,12 @@ mod tests {
         }
         assert!(Store::plan_format(&path, &FormatOptions::default()).is_err());
         assert!(Store::plan_format(dir.path().join("no/x"), &with(64 << 20)).is_err());
+        // Nor does a format leave one that is refused.
+        let refused = FormatOptions {
+            log_size: Some(60 << 20),
+            ..with(64 << 20)
+        };
+        assert!(Store::format(&path, &refused).is_err());
         assert!(!path.exists());
         std::fs::write(&path, "something").unwrap();
         assert!(Store::plan_format(&path, &with(64 << 20)).is_err());

@@ -50,15 +50,17 @@ pub struct FormatReport {
 /// Makes a store at `path`. Everything is checked before a byte is written.
 pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<FormatReport> {
     check_options(options)?;
-    let opened = gaur_iodriver::open(
-        path,
-        &gaur_iodriver::OpenOptions {
-            create: options.create_size,
-            sparse: options.sparse,
-            driver: options.driver,
-            ..Default::default()
-        },
-    )?;
+    let open = gaur_iodriver::OpenOptions {
+        create: options.create_size,
+        sparse: options.sparse,
+        driver: options.driver,
+        ..Default::default()
+    };
+    if open.create.is_some() {
+        // No file is made that could not hold the store.
+        layout(&gaur_iodriver::check_create(path, &open)?, options)?;
+    }
+    let opened = gaur_iodriver::open(path, &open)?;
     let mut report = format_device(opened.device, options, &path.display().to_string())?;
     report.notes.extend(opened.notes);
     Ok(report)

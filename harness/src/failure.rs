@@ -1,6 +1,7 @@
 //! What ends a command early, and the exit code it ends with.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use gaur::Error;
 use gaur_iodriver::IoErrorKind;
@@ -66,14 +67,21 @@ impl Failure {
     pub(crate) fn engine(doing: &str, error: Error) -> Self {
         Self {
             code: code_of(&error),
-            message: format!("{doing}: {error}"),
+            message: format!("{doing}: {}", told(&error)),
             more: Vec::new(),
         }
     }
 
     /// A file could not be read or written.
     pub(crate) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::refused(format!("cannot {doing} {}: {error}", path.display()))
+        let next = match error.kind() {
+            ErrorKind::NotFound => "; check the path",
+            ErrorKind::PermissionDenied => "; change its permissions, or run as another user",
+            ErrorKind::NotADirectory => "; name another place",
+            ErrorKind::StorageFull => "; make room there",
+            _ => "",
+        };
+        Self::refused(format!("cannot {doing} {}: {error}{next}", path.display()))
     }
 }
 
@@ -81,10 +89,30 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             code: code_of(&error),
-            message: error.to_string(),
+            message: told(&error),
             more: Vec::new(),
         }
     }
+}
+
+/// The error, and what to do next where it does not say so itself.
+fn told(error: &Error) -> String {
+    let Error::Io(e) = error else {
+        return error.to_string();
+    };
+    if e.what != "open" {
+        return error.to_string();
+    }
+    // Nothing was transferred yet: what failed is the opening of a path.
+    let next = match e.kind {
+        _ if e.detail.contains(';') => "",
+        IoErrorKind::NotFound => "; check the path, or make a store with gaur format",
+        IoErrorKind::Denied => "; run as root, or change its permissions",
+        IoErrorKind::Unsupported => "; name a block device or a file",
+        IoErrorKind::Misaligned => "; give a size as in 1GiB",
+        _ => "; gaur device tells more",
+    };
+    format!("{}{next}", e.detail)
 }
 
 /// Lost or doubtful data is a finding; everything else is a refusal.

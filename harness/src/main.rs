@@ -18,10 +18,8 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let outcome = cli::dispatch(cli::Cli::parse());
+    let outcome = cli::dispatch(cli::parse());
     ExitCode::from(outcome.unwrap_or_else(|failure| {
         for line in failure.lines() {
             output::complain(&line);

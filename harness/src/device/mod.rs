@@ -5,6 +5,7 @@ mod data;
 mod engine;
 mod text;
 
+use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -35,12 +36,17 @@ pub(crate) struct Report {
 /// device in use can be looked at too.
 pub(crate) fn look(path: &Path) -> Result<Report, Failure> {
     let wrong = |e: gaur_iodriver::IoError| {
-        Failure::refused(format!(
-            "{}: {}; name a block device or a file",
-            path.display(),
-            e.detail
-        ))
+        Failure::refused(format!("{}; name a block device or a file", e.detail))
     };
+    if let Ok(m) = std::fs::metadata(path)
+        && !m.is_file()
+        && !m.file_type().is_block_device()
+    {
+        return Err(Failure::refused(format!(
+            "{}: is neither a block device nor a file; name one",
+            path.display()
+        )));
+    }
     let description = describe(path).map_err(wrong)?;
     let users = look::users(path).map_err(wrong)?;
     let hardware = look::hardware(path);

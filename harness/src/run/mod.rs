@@ -13,6 +13,7 @@ mod pace;
 pub(crate) mod permute;
 mod places;
 mod readback;
+pub(crate) mod rehearse;
 pub(crate) mod report;
 pub(crate) mod store;
 pub(crate) mod summary;
@@ -142,10 +143,7 @@ impl Run<'_> {
         }
         if load.skip {
             if !load::is_loaded(&self.target, load.records)? {
-                return Err(Failure::refused(format!(
-                    "load.skip is set, but the store does not hold {} records from seed {}; load them first",
-                    load.records, load.seed
-                )));
+                return Err(rehearse::not_loaded(self.config));
             }
             return Ok(());
         }
