@@ -53,11 +53,15 @@ struct Run<'a> {
 pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<Summary, Failure> {
     let out = config.output.dir.as_deref().map(Path::new);
     if let Some(dir) = out {
-        files::prepare(dir)?;
+        rehearse::may_make(dir)?;
     }
     store::create(&config.store, may_replace)?;
     let means = store::means(&config.store)?;
     let target = Target::new(store::open(&config.store)?, config)?;
+    // Only now: a run that is refused leaves no directory.
+    if let Some(dir) = out {
+        files::prepare(dir)?;
+    }
     let path = Path::new(&config.store.path);
     let mut run = Run {
         config,

@@ -130,7 +130,7 @@ fn look_for_records(store: &Store, config: &Config) -> Result<(), Failure> {
 }
 
 /// Whether a directory is there to be written to, or could be made.
-fn may_make(dir: &Path) -> Result<(), Failure> {
+pub(crate) fn may_make(dir: &Path) -> Result<(), Failure> {
     let there = dir
         .ancestors()
         .map(|p| {

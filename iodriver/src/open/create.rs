@@ -51,7 +51,7 @@ pub fn check_create(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Geo
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
     };
-    let metadata = fs::metadata(parent).map_err(|e| open_os_error(parent, &e))?;
+    let metadata = fs::metadata(parent).map_err(|e| open_os_error(path, &e))?;
     may(path, parent, AccessFlags::W_OK | AccessFlags::X_OK)?;
     if size == 0 || !size.is_multiple_of(4096) {
         return Err(open_error(
