@@ -166,13 +166,28 @@ mod tests {
     fn what_is_lent_is_written_over_and_comes_back() {
         let (disk, store) = filled();
         let free = store.core().forest.pool.allocator().free_blocks();
-        let lease = store.borrow_free_space(16 << 20).unwrap();
+        let lease = store.borrow_free_space(40 << 20).unwrap();
         let lent: u64 = lease.extents().iter().map(|e| e.1).sum();
-        assert_eq!(lent, 16 << 20);
+        assert_eq!(lent, 40 << 20);
         scribble(&lease);
-        // Writers and checkpoints go on beside it.
-        store.tree("u").unwrap().put(b"k", b"v").unwrap();
-        store.checkpoint().unwrap();
+        // Writers and checkpoints go on beside it, until the rest is full: nobody
+        // else gets what is lent.
+        let rest = store.tree("u").unwrap();
+        let mut values = 0_u32;
+        let full = loop {
+            match rest.put(&values.to_be_bytes(), &[values as u8; 100_000]) {
+                Ok(_) => values += 1,
+                Err(e) => break e,
+            }
+        };
+        assert!(matches!(full, Error::Full { .. }), "{full}");
+        assert!((10..200).contains(&values), "{values} values beside it");
+        scribble(&lease);
+        for i in 0..values {
+            let value = rest.get(&i.to_be_bytes()).unwrap();
+            assert_eq!(value, Some(vec![i as u8; 100_000]));
+        }
+        drop(rest);
         assert!(matches!(
             store.borrow_free_space(60 << 20),
             Err(Error::Full { .. })
@@ -180,7 +195,11 @@ mod tests {
         drop(lease);
         store.core().forest.pool.allocator().settle().unwrap();
         let after = store.core().forest.pool.allocator().free_blocks();
-        assert!(after + 64 > free, "{after} of {free} came back");
+        let used = values * 25 + 400;
+        assert!(
+            after + u64::from(used) > free,
+            "{after} of {free} came back"
+        );
         store.close().unwrap();
         is_whole(&disk);
     }
