@@ -5,7 +5,7 @@ use std::path::Path;
 use gaur_iodriver::{Device, DurableMethod, IoErrorKind};
 
 use crate::error::{Error, Result};
-use crate::format_store::{check_options, layout, refuse_foreign};
+use crate::format_store::{check_options, layout, placement, refuse_foreign};
 use crate::options::FormatOptions;
 
 /// What [`Store::format`](crate::Store::format) would do.
@@ -50,7 +50,8 @@ pub(crate) fn plan_path(path: &Path, options: &FormatOptions) -> Result<FormatPl
         });
     }
     let opened = gaur_iodriver::open(path, &open)?;
-    let mut plan = plan_device(opened.device.as_ref(), options, &path.display().to_string())?;
+    let mut plan = plan_device(opened.device.as_ref(), options, &opened.name)?;
+    plan.notes.extend(placement(&opened, options.block_size));
     plan.notes.extend(opened.notes);
     Ok(plan)
 }
@@ -67,7 +68,9 @@ pub(crate) fn plan_device(
     let geometry = layout(&io, options)?;
     let destroys = match refuse_foreign(device, &geometry, name) {
         Ok(()) => None,
-        Err(Error::Foreign { detail, .. }) if options.force => Some(detail),
+        Err(Error::Foreign { detail, .. }) if options.force => {
+            Some(detail.trim_start_matches("holds ").to_owned())
+        }
         // What cannot be read is no reason not to write, as far as force goes.
         Err(Error::Io(e)) if options.force && e.kind == IoErrorKind::Failed => {
             Some(format!("what is there cannot be read ({e})"))

@@ -5,6 +5,8 @@ mod common;
 mod config;
 #[path = "refusals/dry_run.rs"]
 mod dry_run;
+#[path = "refusals/matrix.rs"]
+mod matrix;
 
 use std::fs;
 
@@ -49,6 +51,7 @@ fn help_and_version_end_with_0_and_show_examples() {
         "device",
         "crash",
         "experiment",
+        "trim",
     ] {
         let help = place.ok(&format!("{verb} --help"));
         assert!(help.contains("Examples:"), "{verb}: {help}");

@@ -5,6 +5,9 @@ mod bench;
 mod common;
 #[path = "verbs/device.rs"]
 mod device;
+#[path = "verbs/discard.rs"]
+mod discard;
+mod huge;
 
 use common::{LoopDevice, Place};
 

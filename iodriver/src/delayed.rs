@@ -112,6 +112,18 @@ impl Device for Delayed {
         self.at_least(self.profile.flush, || self.device.grow(capacity))
     }
 
+    fn treat_as_sparse(&self) {
+        self.device.treat_as_sparse();
+    }
+
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.at_least(self.profile.flush, || self.device.preallocate())
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.device.next_data(offset)
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.device.durable_method()
     }
@@ -122,6 +134,10 @@ impl Device for Delayed {
             profile: self.profile,
             rng: self.rng.clone(),
         })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.device.notes()
     }
 
     fn counters(&self) -> OpCounts {

@@ -23,11 +23,13 @@ pub enum IoErrorKind {
     NotFound,
     /// The queue or ring is broken.
     Queue,
+    /// The calling process is a forked child of the one that opened the device.
+    Forked,
 }
 
 /// A failed I/O operation: what, where and why.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{what} at byte {offset}, {len} bytes: {detail}")]
+#[error("{}{detail}", self.place())]
 pub struct IoError {
     /// The cause, to match on.
     pub kind: IoErrorKind,
@@ -44,6 +46,15 @@ pub struct IoError {
 }
 
 impl IoError {
+    /// Where it happened, in words. An open has no place on the device; its detail
+    /// begins with the path.
+    fn place(&self) -> String {
+        match self.what {
+            "open" => String::new(),
+            what => format!("{what} at byte {}, {} bytes: ", self.offset, self.len),
+        }
+    }
+
     /// An error that the operating system had no part in.
     pub fn new(
         kind: IoErrorKind,
@@ -62,6 +73,18 @@ impl IoError {
         }
     }
 
+    /// The refusal in a forked child.
+    pub(crate) fn forked(what: &'static str, offset: u64, len: u64) -> Self {
+        Self::new(
+            IoErrorKind::Forked,
+            what,
+            offset,
+            len,
+            "the device was opened by the parent of this process, to which it belongs; \
+             open it anew",
+        )
+    }
+
     /// An error number from a transfer, a flush or a discard on an open device.
     pub fn from_errno(what: &'static str, offset: u64, len: u64, errno: i32) -> Self {
         let kind = match errno {
@@ -74,7 +97,14 @@ impl IoError {
             libc::EINVAL => IoErrorKind::Misaligned,
             _ => IoErrorKind::Failed,
         };
-        Self::with_errno(kind, what, offset, len, errno, String::new())
+        let context = match kind {
+            IoErrorKind::NoSpace => {
+                "there is no space below the file or device: a sparse file's file system or a \
+                 thin device is full; make room there, then open it again"
+            }
+            _ => "",
+        };
+        Self::with_errno(kind, what, offset, len, errno, context)
     }
 
     /// As [`IoError::new`], with the error number it came from.

@@ -13,7 +13,7 @@ pub(crate) fn as_json(r: &Report) -> Value {
     all["hardware"] = r.hardware.as_ref().map_or(Value::Null, hardware);
     all["file"] = r.file.as_ref().map_or(Value::Null, file);
     all["users"] = users(&r.users);
-    all["contents"] = json!(r.contents);
+    all["contents"] = r.contents.as_json();
     all["engine"] = json!(r.engine);
     all
 }

@@ -7,17 +7,16 @@ mod text;
 
 use std::os::unix::fs::FileTypeExt;
 use std::path::Path;
-use std::sync::Arc;
 
 use gaur_iodriver::look::{self, FileFacts, Hardware, Users};
-use gaur_iodriver::{Description, Device, OpenOptions, describe};
+use gaur_iodriver::{Description, describe};
 
 pub(crate) use data::{as_json, facts};
 pub(crate) use engine::Engine;
 pub(crate) use text::as_text;
 
 use crate::blockdev::Counters;
-use crate::cli::superblock;
+use crate::cli::contents::{Contents, contents};
 use crate::failure::Failure;
 
 /// Everything that is known of a device or file.
@@ -28,7 +27,7 @@ pub(crate) struct Report {
     pub(crate) hardware: Option<Hardware>,
     pub(crate) file: Option<FileFacts>,
     pub(crate) users: Users,
-    pub(crate) contents: Option<String>,
+    pub(crate) contents: Contents,
     pub(crate) engine: Engine,
 }
 
@@ -59,28 +58,4 @@ pub(crate) fn look(path: &Path) -> Result<Report, Failure> {
         users,
         description,
     })
-}
-
-/// What is on it, in words, as far as that can be read; `None`: nothing known.
-pub(crate) fn contents(path: &Path) -> Option<String> {
-    let facts = superblock::facts_on(open(path).ok()?).ok()?;
-    let fact = |name| superblock::fact(&facts, name).unwrap_or("unknown");
-    Some(match facts.is_empty() {
-        true => "a gaur store, of whose superblocks none verifies; see gaur inspect".to_owned(),
-        false => format!(
-            "a gaur store (id {}, generation {})",
-            fact("store_id"),
-            fact("generation")
-        ),
-    })
-}
-
-/// Opens it to look, without a lock.
-fn open(path: &Path) -> Result<Arc<dyn Device>, gaur_iodriver::IoError> {
-    let o = OpenOptions {
-        read_only: true,
-        exclusive: false,
-        ..OpenOptions::default()
-    };
-    gaur_iodriver::open(path, &o).map(|opened| opened.device)
 }

@@ -16,10 +16,7 @@ pub(crate) fn as_text(r: &Report) -> String {
         ("who holds it", holders(r)),
         (
             "what is on it",
-            vec![(
-                "contents",
-                Some(r.contents.clone().unwrap_or_else(|| "nothing known".into())),
-            )],
+            vec![("contents", Some(r.contents.as_text()))],
         ),
         ("what the engine will use", engine(r)),
     ];

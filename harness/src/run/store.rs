@@ -38,6 +38,12 @@ pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
         allocator_delay: c.allocator_delay.map(|s| s.0),
         ..OpenOptions::default()
     };
+    if let Some(rate) = c.discard_rate {
+        o.discard_rate.bytes_per_second = rate.0;
+    }
+    if let Some(size) = c.map_memory {
+        o.map_memory = usize::try_from(size.0).unwrap_or(usize::MAX);
+    }
     if let Some(interval) = c.checkpoint_interval {
         o.checkpoint_interval = interval.0;
     }
@@ -120,9 +126,12 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
     let Step::Format { present, remake } = decide(c, may_replace)? else {
         return Ok(());
     };
-    let path = Path::new(&c.path);
+    let mut path = Path::new(&c.path);
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if remake {
-        remove(path)?;
+        // A link stays: what it leads to is made anew.
+        remove(&real)?;
+        path = &real;
     }
     let o = format_options(c, present, !path.exists())?;
     Store::format(path, &o).map(drop).map_err(Failure::from)
@@ -177,6 +186,8 @@ fn format_options(
         force: present,
         create_size: makes_file.then_some(c.size.0),
         sparse: c.sparse,
+        discard: false,
+        discard_progress: None,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
     })

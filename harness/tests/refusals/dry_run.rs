@@ -48,14 +48,14 @@ fn nothing_is_written() {
     let before = all(&place);
     for (line, says) in [
         ("format n.store --size 64MiB", "make n.store"),
-        ("format s.store --force", "a gaur store is there"),
-        ("format photos.img --force", "data at byte 0"),
+        ("format s.store --force", "lost  a gaur store"),
+        ("format photos.img --force", "data of an unknown kind"),
         ("put s.store k new", "in place of one of 3 bytes"),
         ("put s.store q new --tree t", "make the tree"),
         ("delete s.store k", "value of 3 bytes"),
         ("delete s.store q", "change nothing"),
         ("crash", "make crash.store"),
-        ("crash --path s.store --force", "a gaur store is there"),
+        ("crash --path s.store --force", "lost: a gaur store"),
         ("experiment scaling", "make experiment.store"),
         ("experiment two-stage", "make experiment.store"),
         (

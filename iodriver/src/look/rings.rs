@@ -24,7 +24,7 @@ pub struct Rings {
 /// Why there is no usable io_uring, in words; then the `psync` driver is used.
 pub fn rings() -> Result<Rings, String> {
     let kind = uring::probe()?;
-    let ring = uring::build(2, uring::RingKind::Plain).map_err(|e| uring::refusal_of(&e))?;
+    let ring = uring::build(2, uring::RingKind::Plain).map_err(|e| uring::refusal(&e))?;
     let files = std::fs::File::open("/dev/null")
         .map(|f| ring.submitter().register_files(&[f.as_raw_fd()]).is_ok())
         .unwrap_or(false);

@@ -76,7 +76,7 @@ pub fn check_create(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Geo
             IoErrorKind::NoSpace,
             format!(
                 "the file system has {room} bytes free, too few for {size}; \
-                 make room, or choose a smaller size"
+                 make room, choose a smaller size, or make a sparse one (--sparse)"
             ),
         ));
     }
@@ -92,6 +92,9 @@ pub fn check_create(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Geo
         memory_align: SECTOR,
         volatile_cache: true,
         discard_granularity: if options.sparse { fs_block } else { 0 },
+        discard_alignment: 0,
+        max_discard: 0,
+        discard_zeroes: options.sparse,
         is_block_device: false,
         direct: options.direct,
     })
