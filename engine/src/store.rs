@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
+use crate::format_plan::{FormatPlan, plan_device, plan_path};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
 use crate::node::max_inline;
@@ -101,6 +102,27 @@ impl Store {
     /// As [`Store::format`].
     pub fn format_device(device: Arc<dyn Device>, options: &FormatOptions) -> Result<FormatReport> {
         format_device(device, options, "device")
+    }
+
+    /// Says what [`Store::format`] would do: makes the same checks, and writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn plan_format(path: impl AsRef<Path>, options: &FormatOptions) -> Result<FormatPlan> {
+        plan_path(path.as_ref(), options)
+    }
+
+    /// [`Store::plan_format`] on a device that is open already; open for reading is
+    /// enough.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn plan_format_device(
+        device: Arc<dyn Device>,
+        options: &FormatOptions,
+    ) -> Result<FormatPlan> {
+        plan_device(device.as_ref(), options, "device")
     }
 
     /// Opens the store at `path` and recovers it if it was not closed.
@@ -198,7 +220,7 @@ impl Store {
         })
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
     }
 
