@@ -1,7 +1,7 @@
 //! Errors by cause. Each says what happened, where, and what to do.
 
 use gaur_iodriver::signature::in_words;
-use gaur_iodriver::{IoError, Signature};
+use gaur_iodriver::{IoError, IoErrorKind, Signature};
 
 use crate::format::{BlockNo, Csn, TreeId};
 
@@ -15,7 +15,7 @@ pub enum Error {
     /// The device failed. After a failed read, that read alone; a failed write or
     /// flush also stops the store (see [`Error::Stopped`]).
     #[error("{}{cause}", doing(.0), cause = .0)]
-    Io(#[from] IoError),
+    Io(#[source] IoError),
 
     /// A block does not say what it must say.
     #[error("{0}")]
@@ -162,9 +162,20 @@ pub enum Error {
         max: usize,
     },
 
+    /// The caller ended it early, as it may.
+    #[error("interrupted {0}")]
+    Interrupted(String),
+
     /// The store was closed.
     #[error("the store was closed")]
     Closed,
+
+    /// The calling process is a forked child of the one that opened the store.
+    #[error(
+        "this process was forked from the one that opened the store, to which it belongs; \
+         open the store here when that one has closed it"
+    )]
+    Forked,
 }
 
 /// What an I/O error interrupted. An open that is refused is no failure of I/O.
@@ -212,6 +223,15 @@ impl Damage {
     pub fn in_tree(mut self, tree: TreeId) -> Self {
         self.tree = Some(tree);
         self
+    }
+}
+
+impl From<IoError> for Error {
+    fn from(e: IoError) -> Self {
+        match e.kind {
+            IoErrorKind::Forked => Self::Forked,
+            _ => Self::Io(e),
+        }
     }
 }
 

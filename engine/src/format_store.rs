@@ -9,6 +9,7 @@ use crate::alloc::MapRoot;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, FORMAT_VERSION, Superblock};
+use crate::format_discard::discard_all;
 use crate::log::LogConfig;
 use crate::options::FormatOptions;
 pub(crate) use crate::refuse::refuse_foreign;
@@ -44,6 +45,8 @@ pub struct FormatReport {
     pub driver: &'static str,
     /// Whether I/O bypasses the page cache.
     pub direct: bool,
+    /// Bytes discarded first.
+    pub discarded: u64,
     /// What is not as it was asked for.
     pub notes: Vec<String>,
 }
@@ -162,11 +165,21 @@ pub(crate) fn format_device(
         zero(device.as_ref(), at, SMALLEST_BLOCK.max(u64::from(unit)))?;
         device.flush()?;
     }
-
-    let notes = match options.force {
-        true => wipe_signatures(device.as_ref())?,
-        false => Vec::new(),
+    let mut notes = Vec::new();
+    let discarded = match options.discard {
+        true => discard_all(
+            device.as_ref(),
+            SMALLEST_BLOCK,
+            options.discard_progress.as_ref(),
+            &mut notes,
+        )?,
+        false => 0,
     };
+
+    // Behind the discard, after which the device may read as it likes.
+    if options.force {
+        notes.extend(wipe_signatures(device.as_ref())?);
+    }
 
     let pieces = geometry.log_pieces();
     let (durable_method, durability) = match options.durable_method {
@@ -213,6 +226,7 @@ pub(crate) fn format_device(
         durability,
         driver: device.driver(),
         direct: device.geometry().direct,
+        discarded,
         notes,
     })
 }

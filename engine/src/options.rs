@@ -3,7 +3,9 @@
 use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::{DriverChoice, DurableMethod};
 
+use crate::alloc::DiscardRate;
 use crate::error::{Error, Result};
+use crate::format_discard::DiscardProgress;
 
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,6 +32,11 @@ pub struct FormatOptions {
     pub create_size: Option<u64>,
     /// The file gets its space when it is written, and may be punched again.
     pub sparse: bool,
+    /// Tell the device first that nothing on it is needed; a sparse file gives up its
+    /// space. Where that cannot be, the report's notes say so.
+    pub discard: bool,
+    /// Is told how far that is.
+    pub discard_progress: Option<DiscardProgress>,
     /// Which driver to use.
     pub driver: DriverChoice,
     /// How to make writes durable; `None`: measure, and take the faster way.
@@ -44,6 +51,8 @@ impl Default for FormatOptions {
             force: false,
             create_size: None,
             sparse: false,
+            discard: false,
+            discard_progress: None,
             driver: DriverChoice::Auto,
             durable_method: None,
         }
@@ -66,8 +75,13 @@ pub struct OpenOptions {
     pub checkpoint_interval: Duration,
     /// Buffered commits are durable at most this late.
     pub buffered_interval: Duration,
-    /// Tell the device what is free again. Has no effect where it cannot discard.
+    /// Tell the device what is free again, in the background. Blocks are free when
+    /// their discard has ended, or at once if space is short. Has no effect where the
+    /// device cannot discard, nor on a file that was not formatted as sparse;
+    /// [`Store::notes`](crate::Store::notes) says so.
     pub discard: bool,
+    /// How fast; by default 1 GiB and 1000 discards a second.
+    pub discard_rate: DiscardRate,
     /// Memory for blocks of the space map, in bytes.
     pub map_memory: usize,
     /// Memory for before-images that open scans need, in bytes.
@@ -86,6 +100,7 @@ impl Default for OpenOptions {
             checkpoint_interval: Duration::from_secs(10),
             buffered_interval: Duration::from_millis(50),
             discard: false,
+            discard_rate: DiscardRate::default(),
             map_memory: 16 << 20,
             version_memory: 16 << 20,
             allocator_delay: None,

@@ -21,7 +21,7 @@ use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::pointer::ADDR_BITS;
-use crate::format::superblock::{FLAG_CLEAN, Superblock};
+use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, Superblock};
 use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
@@ -75,6 +75,9 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
 
     let mut alloc_config = AllocConfig::new(geometry, sb.store_id);
     alloc_config.discard = o.discard && !o.read_only;
+    alloc_config.discard_rate = o.discard_rate;
+    // A preallocated file keeps its space.
+    alloc_config.may_discard = device.geometry().is_block_device || sb.flags & FLAG_SPARSE != 0;
     alloc_config.map_memory = o.map_memory;
     let alloc_device = match o.allocator_delay {
         Some(delay) => Delayed::new(device.clone(), delay),

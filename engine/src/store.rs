@@ -1,6 +1,6 @@
 //! The public face: stores and trees.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
@@ -14,6 +14,7 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
@@ -24,6 +25,7 @@ use crate::report::Stats;
 use crate::scan::Scan;
 use crate::stats::Wait;
 use crate::tree::{Anchor, TreeState};
+use crate::trim::{TrimOptions, TrimReport, trim};
 use crate::worker::Worker;
 use crate::writeback::catalog::MAX_NAME;
 use crate::writeback::checkpoint::{self, Checkpointer};
@@ -120,6 +122,9 @@ impl Store {
             .durable_method
             .or_else(|| DurableMethod::from_code(stored.newest.durable_method as u8))
             .unwrap_or_default();
+        if stored.newest.flags & FLAG_SPARSE != 0 {
+            device.treat_as_sparse();
+        }
         let device = device.with_durable_method(method);
         let mut opening = recovery::begin(device.clone(), name, options)?;
         let core = opening.core.clone();
@@ -181,11 +186,16 @@ impl Store {
         &self.inner.recovery
     }
 
-    /// What is not as it was asked for (another driver, no `O_DIRECT`), and what of
-    /// the space map was damaged and was rebuilt, or cannot be.
+    /// What is not as it was asked for (another driver, no `O_DIRECT`, no discard), and
+    /// what of the space map was damaged and was rebuilt, or cannot be.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.inner.notes.clone();
+        if !self.core().is_home() {
+            return notes;
+        }
+        notes.extend(self.core().forest.device.notes());
         notes.extend(self.core().forest.mend.notes());
+        notes.extend(self.core().forest.pool.allocator().discard_notes());
         notes
     }
 
@@ -206,8 +216,9 @@ impl Store {
     /// The tree of that name.
     ///
     /// # Errors
-    /// [`Error::NoSuchTree`].
+    /// [`Error::NoSuchTree`], [`Error::Forked`].
     pub fn open_tree(&self, name: &str) -> Result<Tree> {
+        self.core().check_home()?;
         let found = self.core().trees.lock().named(name);
         match found {
             Some(state) => Ok(Tree {
@@ -272,8 +283,11 @@ impl Store {
         })
     }
 
-    /// Names of all trees, in order.
+    /// Names of all trees, in order; none in a forked child.
     pub fn tree_names(&self) -> Vec<String> {
+        if !self.core().is_home() {
+            return Vec::new();
+        }
         self.core()
             .trees
             .lock()
@@ -288,8 +302,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
-    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Stopped`]:
-    /// nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
+    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Forked`],
+    /// [`Error::Stopped`]: nothing happened. [`Error::Io`] and [`Error::Damaged`]:
+    /// what the commit had to read could not be read; nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
     /// commit was in flight.
     pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Csn> {
         let core = self.core();
@@ -303,9 +318,10 @@ impl Store {
     /// Waits until commit `csn` survives the loss of power.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    /// [`Error::OutcomeUnknown`] if the store stopped before; [`Error::Forked`].
     pub fn wait_durable(&self, csn: Csn) -> Result<()> {
         let core = self.core();
+        core.check_home()?;
         match core.log_if_started() {
             None => Ok(()),
             Some(log) => {
@@ -320,8 +336,9 @@ impl Store {
     /// Makes all commits so far durable, and returns the last of them.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    /// [`Error::OutcomeUnknown`] if the store stopped before; [`Error::Forked`].
     pub fn flush(&self) -> Result<Csn> {
+        self.core().check_home()?;
         match self.core().log_if_started() {
             None => Ok(self.core().visible.upto()),
             Some(log) => log.flush(),
@@ -339,8 +356,48 @@ impl Store {
         done.map_err(|e| self.core().check_open().err().unwrap_or(e))
     }
 
-    /// What the store counted since it was opened.
+    /// Discards all free space, as `fstrim` does, while others use the store. Begins
+    /// with a checkpoint, so that what was deleted is free. `progress` is called now
+    /// and then and may end it early.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("trim.store");
+    /// use std::ops::ControlFlow;
+    /// use gaur::{FormatOptions, OpenOptions, Store, TrimOptions};
+    ///
+    /// let options = FormatOptions {
+    ///     create_size: Some(64 << 20),
+    ///     sparse: true,
+    ///     ..Default::default()
+    /// };
+    /// Store::format(&path, &options)?;
+    /// let store = Store::open(&path, &OpenOptions::default())?;
+    /// let report = store.trim(&TrimOptions::default(), |so_far| {
+    ///     println!("{} of {} bytes", so_far.looked_at, so_far.size);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(report.discarded > 0 && report.discarded <= report.free);
+    /// # Ok::<(), gaur::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `Unsupported` if the device cannot discard, or the store is
+    /// in a file that was not formatted as sparse; [`Error::ReadOnly`] unless it is a
+    /// dry run; [`Error::Stopped`], [`Error::Closed`].
+    pub fn trim(
+        &self,
+        options: &TrimOptions,
+        progress: impl FnMut(&TrimReport) -> ControlFlow<()>,
+    ) -> Result<TrimReport> {
+        trim(self.core(), options, progress)
+    }
+
+    /// What the store counted since it was opened; nothing in a forked child.
     pub fn stats(&self) -> Stats {
+        if !self.core().is_home() {
+            return Stats::default();
+        }
         Stats::of(self.core())
     }
 
@@ -349,7 +406,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Stopped`] if a write failed, now or before; then the next open
-    /// recovers.
+    /// recovers. [`Error::Forked`]: nothing was done.
     pub fn close(self) -> Result<()> {
         self.inner.close()
     }
@@ -463,6 +520,7 @@ fn finish(core: &Core, worker: &Worker, csn: Csn, durability: Durability) -> Res
 impl Inner {
     fn close(&self) -> Result<()> {
         let core = &self.core;
+        core.check_home()?;
         let _one = self.closing.lock();
         core.refuse_commits();
         let mut result = Ok(());
@@ -481,6 +539,7 @@ impl Inner {
             };
             if let Err(e) = &result {
                 core.fail(e);
+                result = Err(core.stopped_error());
             }
             c.unpin(core);
         }
@@ -519,6 +578,18 @@ impl Drop for Inner {
     /// Ends the threads without a checkpoint: what was committed is in the log, and
     /// the next open replays it.
     fn drop(&mut self) {
+        if !self.core.is_home() {
+            // A forked child has none of the threads, and locks may be held for ever
+            // there: all of it is left as it is, nothing is sent, awaited or unlocked.
+            std::mem::forget(self.core.clone());
+            if let Some(evictor) = self.evictor.get_mut().take() {
+                evictor.forget();
+            }
+            if let Some(checkpointer) = self.checkpointer.get_mut().take() {
+                checkpointer.forget();
+            }
+            return;
+        }
         self.core.refuse_commits();
         drop(self.end_checkpointer());
         self.end_evictor();
@@ -570,7 +641,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Damaged`] for this read alone,
-    /// [`Error::KeyTooLong`], [`Error::Closed`].
+    /// [`Error::KeyTooLong`], [`Error::Closed`], [`Error::Forked`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let worker = self.reading(key)?;
         self.inner.core.get(&worker, &self.state, key)
@@ -657,7 +728,7 @@ impl Tree {
     /// The records with keys in `range`, in order.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::TooManyThreads`].
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::TooManyThreads`].
     pub fn range(&self, range: impl RangeBounds<Vec<u8>>) -> Result<Scan> {
         self.inner.core.check_open()?;
         let lower = range.start_bound().cloned();

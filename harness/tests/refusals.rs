@@ -36,7 +36,7 @@ fn help_and_version_end_with_0_and_show_examples() {
     assert!(place.ok("--help").contains("Exit codes"));
     for verb in [
         "format", "run", "stat", "check", "inspect", "get", "put", "delete", "scan", "device",
-        "crash",
+        "crash", "trim",
     ] {
         let help = place.ok(&format!("{verb} --help"));
         assert!(help.contains("Examples:"), "{verb}: {help}");

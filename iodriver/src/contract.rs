@@ -42,6 +42,11 @@ pub struct Geometry {
     pub volatile_cache: bool,
     /// Unit of discard; 0 if the device cannot discard.
     pub discard_granularity: u32,
+    /// Where the first unit of discard begins; less than the unit.
+    pub discard_alignment: u32,
+    /// The largest discard the device takes at once; 0: any. A larger one is split
+    /// by the kernel.
+    pub max_discard: u64,
     /// Whether this is a block device (a file otherwise).
     pub is_block_device: bool,
     /// Whether I/O bypasses the page cache (`O_DIRECT`).
@@ -218,12 +223,24 @@ pub trait Device: Send + Sync + Debug {
         Ok(Some(offset))
     }
 
+    /// Has a file that was opened without [`OpenOptions::sparse`] treated as sparse
+    /// from now on, by all handles: only who reads what is in the file knows. Does
+    /// nothing for a block device.
+    ///
+    /// [`OpenOptions::sparse`]: crate::OpenOptions::sparse
+    fn treat_as_sparse(&self) {}
+
     /// How this handle makes `durable` writes durable.
     fn durable_method(&self) -> DurableMethod;
 
     /// Another handle to the same open device, with its own counters, that makes
     /// `durable` writes durable by `method`.
     fn with_durable_method(&self, method: DurableMethod) -> Arc<dyn Device>;
+
+    /// What has become otherwise than asked since the device was opened, in words.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
 
     /// What this handle was asked to do so far.
     fn counters(&self) -> OpCounts;

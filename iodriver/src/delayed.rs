@@ -116,6 +116,10 @@ impl Device for Delayed {
         self.device.next_data(offset)
     }
 
+    fn treat_as_sparse(&self) {
+        self.device.treat_as_sparse();
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.device.durable_method()
     }
@@ -126,6 +130,10 @@ impl Device for Delayed {
             profile: self.profile,
             rng: self.rng.clone(),
         })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        self.device.notes()
     }
 
     fn counters(&self) -> OpCounts {

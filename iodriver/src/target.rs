@@ -5,23 +5,26 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::check;
 use crate::contract::{Geometry, Op};
 use crate::error::{IoError, IoErrorKind};
 use crate::probe;
-use crate::sync::{Mutex, latch, thread};
+use crate::sync::{Home, Mutex, latch, thread};
 use crate::transfer::{Step, Transfer};
 
 /// What the queues and handles of one open device share.
 #[derive(Debug)]
 pub(crate) struct Target {
     file: File,
+    /// The process whose file it is.
+    home: Home,
     path: PathBuf,
     read_only: bool,
-    sparse: bool,
-    /// All but the capacity, which may grow.
+    /// For a file: it may be punched, and grows without preallocation.
+    sparse: AtomicBool,
+    /// All but the capacity, which may grow, and the discards of a sparse file.
     fixed: Geometry,
     capacity: AtomicU64,
     /// Two threads must not size the file at once.
@@ -49,12 +52,32 @@ impl Target {
     ) -> Self {
         Self {
             file,
+            home: Home::here(),
             path,
             read_only,
-            sparse,
+            sparse: AtomicBool::new(sparse),
             capacity: AtomicU64::new(geometry.capacity),
             fixed: geometry,
             growing: Mutex::new(()),
+        }
+    }
+
+    /// Whether the calling process is the one that opened it, not a forked child.
+    pub(crate) fn is_home(&self) -> bool {
+        self.home.is_here()
+    }
+
+    /// Refuses in a forked child.
+    pub(crate) fn check_home(
+        &self,
+        what: &'static str,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), IoError> {
+        if self.is_home() {
+            Ok(())
+        } else {
+            Err(IoError::forked(what, offset, len))
         }
     }
 
@@ -67,10 +90,24 @@ impl Target {
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        Geometry {
+        let mut geometry = Geometry {
             capacity: self.capacity.load(Ordering::Acquire),
             ..self.fixed.clone()
+        };
+        if self.is_sparse() {
+            geometry.discard_granularity = probe::punch_granularity(&geometry);
         }
+        geometry
+    }
+
+    /// Whether this is a file that may be punched.
+    fn is_sparse(&self) -> bool {
+        !self.fixed.is_block_device && self.sparse.load(Ordering::Acquire)
+    }
+
+    /// See [`crate::Device::treat_as_sparse`].
+    pub(crate) fn treat_as_sparse(&self) {
+        self.sparse.store(true, Ordering::Release);
     }
 
     pub(crate) fn check(&self, op: &Op) -> Result<(), IoError> {
@@ -79,12 +116,14 @@ impl Target {
 
     pub(crate) fn check_read(&self, offset: u64, buf: &[u8]) -> Result<(), IoError> {
         let geometry = self.geometry();
+        self.check_home("read", offset, buf.len() as u64)?;
         check::range(&geometry, "read", offset, buf.len() as u64)?;
         check::memory(&geometry, "read", offset, buf)
     }
 
     pub(crate) fn check_write(&self, offset: u64, buf: &[u8]) -> Result<(), IoError> {
         let geometry = self.geometry();
+        self.check_home("write", offset, buf.len() as u64)?;
         check::writable(self.read_only, "write", offset, buf.len() as u64)?;
         check::range(&geometry, "write", offset, buf.len() as u64)?;
         check::memory(&geometry, "write", offset, buf)
@@ -146,6 +185,7 @@ impl Target {
     /// Makes completed writes durable.
     pub(crate) fn flush(&self) -> Result<(), IoError> {
         latch::assert_may_block("a device flush");
+        self.check_home("flush", 0, 0)?;
         loop {
             // SAFETY: a call on an open descriptor without memory.
             if unsafe { libc::fdatasync(self.fd()) } == 0 {
@@ -201,6 +241,7 @@ impl Target {
     pub(crate) fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
         let fail = |kind, detail: &str| Err(IoError::new(kind, "grow", capacity, 0, detail));
         latch::assert_may_block("growing a file");
+        self.check_home("grow", capacity, 0)?;
         let _one = self.growing.lock();
         let now = self.refresh()?;
         if now.capacity >= capacity {
@@ -221,7 +262,7 @@ impl Target {
                 "the new size is no multiple of the block",
             );
         }
-        probe::size_file(&self.file, now.capacity, capacity, self.sparse)?;
+        probe::size_file(&self.file, now.capacity, capacity, self.is_sparse())?;
         self.file.sync_all().map_err(|e| {
             IoError::with_errno(
                 IoErrorKind::Failed,
@@ -236,6 +277,17 @@ impl Target {
             )
         })?;
         self.refresh()
+    }
+}
+
+impl Drop for Target {
+    /// A forked child that has not ended holds the same open file, and with it the lock,
+    /// so the lock is given back by name. In the child itself that would take it from the
+    /// parent.
+    fn drop(&mut self) {
+        if self.is_home() {
+            let _ = self.file.unlock();
+        }
     }
 }
 

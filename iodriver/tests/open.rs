@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gaur_iodriver::{
-    Completion, Description, Device, DeviceKind, DriverChoice, IoBuf, IoError, IoErrorKind, Op,
-    OpenOptions, Opened, Request, describe, open,
+    Completion, Description, Device, DeviceKind, DriverChoice, DurableMethod, IoBuf, IoError,
+    IoErrorKind, Op, OpenOptions, Opened, Request, describe, open,
 };
 use loopdev::LoopDevice;
 use tempfile::TempDir;
@@ -136,6 +136,27 @@ fn creates_preallocated_and_sparse_files() {
         .expect("discard");
     assert!(blocks() < 4 * MIB);
     assert_eq!(fs::metadata(&sparse).expect("there").len(), 8 * MIB);
+    drop(opened);
+
+    // That it is sparse must be said again, then or later.
+    let opened = open(&sparse, &options()).expect("opened");
+    assert_eq!(opened.geometry.discard_granularity, 0);
+    opened.device.write_at(0, &buf).expect("write");
+    opened.device.flush().expect("flush");
+    let discard = || Op::Discard {
+        offset: 0,
+        len: 4 * MIB,
+    };
+    let e = one(opened.device.as_ref(), discard()).result;
+    assert_eq!(e.expect_err("not sparse").kind, IoErrorKind::Unsupported);
+    assert!(blocks() >= 4 * MIB);
+    opened.device.treat_as_sparse();
+    assert!(opened.device.geometry().discard_granularity > 0);
+    let other = opened.device.with_durable_method(DurableMethod::Dsync);
+    one(other.as_ref(), discard()).result.expect("discard");
+    assert!(blocks() < 4 * MIB);
+    opened.device.grow(16 * MIB).expect("grow");
+    assert!(blocks() < 4 * MIB, "it grows without taking space");
 }
 
 #[test]

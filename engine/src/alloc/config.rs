@@ -8,6 +8,7 @@ use crate::format::superblock::Superblock;
 use crate::format::{BlockNo, Generation, Geometry, Run};
 
 use super::load::Fresh;
+use super::pace::DiscardRate;
 
 /// How the allocator works. [`AllocConfig::new`] has sensible values.
 #[derive(Clone, Debug)]
@@ -31,6 +32,11 @@ pub struct AllocConfig {
     /// Whether blocks are discarded before they are free again. Has no effect on
     /// a device that cannot discard.
     pub discard: bool,
+    /// How fast they are.
+    pub discard_rate: DiscardRate,
+    /// Whether the device may be told what is free at all: not a file that is to
+    /// keep its space.
+    pub may_discard: bool,
     /// Map I/Os in flight, at most; at least 1.
     pub depth: u32,
 }
@@ -47,6 +53,8 @@ impl AllocConfig {
             low_watermark: 32,
             reserve_blocks: (geometry.capacity / 64).clamp(64, 16_384),
             discard: false,
+            discard_rate: DiscardRate::default(),
+            may_discard: true,
             depth: 32,
         }
     }

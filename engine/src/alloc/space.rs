@@ -371,6 +371,14 @@ impl Space {
         }
     }
 
+    /// Free to being discarded.
+    pub(super) fn lend(&mut self, run: Run) {
+        let l = self.local(run);
+        self.hand_out(l);
+        self.open(l.group).out -= l.len;
+        self.discarding.insert(run);
+    }
+
     /// Discards are over.
     pub(super) fn discarded(&mut self, runs: &RunList) {
         for &run in runs.runs() {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use gaur_iodriver::sync::channel::{Receiver, Sender};
+use gaur_iodriver::sync::{thread, time};
 use gaur_iodriver::{Completion, IoBuf, IoError, Op, Queue, Request as IoRequest};
 
 use crate::error::{Damage, Result};
@@ -13,11 +14,13 @@ use crate::format::{Generation, Run};
 
 use super::change::Sorted;
 use super::counters::{Stats, add};
+use super::discard::Discards;
 use super::freeze::Freezing;
 use super::handle::Shared;
-use super::runs::RunList;
+use super::pace::{DiscardRate, Pace};
 use super::serve::{Reserved, Waiting};
 use super::space::Space;
+use super::trim::{Trim, Trimmed};
 use super::{AllocConfig, MapRoot, Request, SpaceError};
 
 /// Messages handled in a turn.
@@ -31,6 +34,8 @@ const BUFFERS: usize = 64;
 pub(super) mod token {
     const KIND: u32 = 62;
     pub(in crate::alloc) const INDEX_WRITE: u64 = 2 << KIND;
+    /// With a number in the lower bits.
+    pub(in crate::alloc) const DISCARD: u64 = 3 << KIND;
 
     pub(in crate::alloc) fn map_write(group: u64) -> u64 {
         (1 << KIND) | group
@@ -55,10 +60,14 @@ pub(super) mod token {
 pub(super) enum Msg {
     Mark(Vec<Run>, Sender<Result<()>>),
     Reserve(Request, Sender<Reserved>),
-    GiveBack { runs: Vec<Run>, written: bool },
+    GiveBack {
+        runs: Vec<Run>,
+        written: bool,
+    },
     Freeze(Generation, Sorted, Sender<Result<MapRoot>>),
     Release(Generation, Vec<Run>),
-    Discarded(RunList),
+    /// A group's free space is to be discarded, or only looked at.
+    Trim(u64, DiscardRate, bool, Sender<Result<Trimmed>>),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
     DamagedGroups(Sender<Result<Vec<(u64, Damage)>>>),
     Settle(Sender<Result<()>>),
@@ -69,6 +78,17 @@ pub(super) enum Msg {
 pub(super) struct Marking {
     todo: BTreeMap<u64, Vec<Run>>,
     reply: Sender<Result<()>>,
+}
+
+/// Says so if the thread panics.
+struct Fallen(Arc<Shared>);
+
+impl Drop for Fallen {
+    fn drop(&mut self) {
+        if thread::is_panicking() {
+            let _ = self.0.fallen.set("the allocator panicked".into());
+        }
+    }
 }
 
 /// The allocator thread.
@@ -91,8 +111,9 @@ pub(super) struct Worker {
     pub(super) loading: BTreeMap<u64, u32>,
     /// Those of them not submitted yet.
     to_load: VecDeque<u64>,
-    discard: Option<Sender<RunList>>,
-    to_discard: Vec<Run>,
+    pub(super) discards: Discards,
+    pub(super) trims: VecDeque<Trim>,
+    pub(super) trim_pace: Pace,
     buffers: Vec<IoBuf>,
     /// Something happened that waiting requests may wait for.
     pub(super) progress: bool,
@@ -113,7 +134,7 @@ impl Worker {
         inbox: Receiver<Msg>,
         (fill, filled): (Sender<Run>, Receiver<Run>),
         shared: Arc<Shared>,
-        discard: Option<Sender<RunList>>,
+        discards: Discards,
     ) -> Self {
         Self {
             config,
@@ -131,8 +152,9 @@ impl Worker {
             settling: Vec::new(),
             loading: BTreeMap::new(),
             to_load: VecDeque::new(),
-            discard,
-            to_discard: Vec::new(),
+            discards,
+            trims: VecDeque::new(),
+            trim_pace: Pace::default(),
             buffers: Vec::new(),
             progress: false,
             may_evict: false,
@@ -144,7 +166,12 @@ impl Worker {
 
     /// Runs until told to stop, or the queue breaks.
     pub(super) fn run(mut self) {
+        let _fallen = Fallen(Arc::clone(&self.shared));
         let result = self.turns();
+        if let Err(e) = &result {
+            let _ = self.shared.fallen.set(e.to_string());
+        }
+        self.drop_discards();
         for w in self.waiting.drain(..) {
             let _ = w.reply.try_send(Err(SpaceError::Stopped));
         }
@@ -163,7 +190,9 @@ impl Worker {
             fence(Ordering::SeqCst);
             busy |= !self.inbox.is_empty() || shared.nudged.load(Ordering::SeqCst);
             let at_least = if busy { 0 } else { usize::MAX };
-            self.queue.wait(at_least, None, &mut done)?;
+            let due = self.discards.due;
+            let timeout = due.map(|at| at.saturating_duration_since(time::now()));
+            self.queue.wait(at_least, timeout, &mut done)?;
             shared.idle.store(false, Ordering::SeqCst);
             shared.nudged.store(false, Ordering::SeqCst);
             add(&shared.counters.turns, 1);
@@ -182,7 +211,6 @@ impl Worker {
                 Err(_) => break,
             }
         }
-        self.flush_discards();
         for completion in done.drain(..) {
             self.complete(completion);
         }
@@ -201,6 +229,7 @@ impl Worker {
         }
         self.serve();
         self.refill();
+        self.step_discards();
         self.evict();
         self.submit_loads();
         if !self.submit.is_empty() {
@@ -247,10 +276,8 @@ impl Worker {
                     self.free(run, true);
                 }
             }
-            Msg::Discarded(runs) => {
-                self.space.discarded(&runs);
-                self.progress = true;
-                self.may_evict = true;
+            Msg::Trim(group, rate, dry, reply) => {
+                self.trims.push_back(Trim::new(group, rate, dry, reply));
             }
             Msg::Rebuild(group, used, reply) => self.rebuilds.push((group, used, reply)),
             Msg::DamagedGroups(reply) => {
@@ -262,39 +289,13 @@ impl Worker {
         }
     }
 
-    /// Blocks that nothing needs.
-    fn free(&mut self, run: Run, written: bool) {
-        if written && self.discard.is_some() {
-            self.space.discarding.insert(run);
-            self.to_discard.push(run);
-        } else {
-            self.space.make_free(run);
-            self.progress = true;
-        }
-        self.may_evict = true;
-    }
-
-    fn flush_discards(&mut self) {
-        if self.to_discard.is_empty() {
-            return;
-        }
-        let runs = RunList::new(std::mem::take(&mut self.to_discard));
-        let unsent = match &self.discard {
-            Some(d) => d.try_send(runs).err().map(|e| e.into_inner()),
-            None => Some(runs),
-        };
-        if let Some(runs) = unsent {
-            self.space.discarded(&runs);
-            self.progress = true;
-        }
-    }
-
     fn complete(&mut self, c: Completion) {
         let group = token::group(c.token);
         match token::kind(c.token) {
             0 => self.loaded(group, c.result, c.buf.as_deref()),
             1 => self.freeze_wrote(Some(group), c.result),
-            _ => self.freeze_wrote(None, c.result),
+            2 => self.freeze_wrote(None, c.result),
+            _ => self.discard_done(group, c.result),
         }
         self.may_evict = true;
         if let Some(buf) = c.buf
@@ -393,11 +394,12 @@ impl Worker {
         let size = 2 * self.config.geometry.group_blocks() as usize / 8;
         let keep = (self.config.map_memory / size).max(MIN_LOADED);
         let (freezing, waiting) = (&self.freezing, &self.waiting);
-        let marking = &self.marking;
+        let (marking, trims) = (&self.marking, &self.trims);
         let gone = self.space.evict(keep, |g| {
             freezing.as_ref().is_some_and(|f| f.todo.contains_key(&g))
                 || waiting.iter().any(|w| w.looked.contains(&g))
                 || marking.iter().any(|m| m.todo.contains_key(&g))
+                || trims.iter().any(|t| t.group == g)
         });
         add(&self.shared.counters.evictions, gone as u64);
         let left = count - gone;
@@ -407,6 +409,7 @@ impl Worker {
     fn publish(&self) {
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,
+            discard_waiting: self.discards.waiting_blocks(),
             ..self.space.stats()
         });
     }

@@ -1,15 +1,17 @@
 //! `gaur format`.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
-use gaur::{Error, FormatOptions, FormatReport, Store};
+use gaur::{DiscardProgress, Error, FormatOptions, FormatReport, Store};
 use serde_json::json;
 
 use crate::failure::{FINE, Failure, Outcome};
+use crate::progress::Progress;
 use crate::run::config::{Driver, DurableBy};
 use crate::units::Size;
-use crate::{output, units};
+use crate::{interrupt, output, units};
 
 const HELP: &str = "\
 A device that is mounted, used as swap or held by another process is refused,
@@ -18,6 +20,7 @@ store, is refused unless --force is given; nothing is written then.
 
 Examples:
   gaur format /dev/loop0                  the whole device
+  gaur format /dev/loop0 --discard        the same; an SSD can clean up all of it
   gaur format demo.store --size 1GiB      a file, preallocated
   gaur format demo.store --size 1GiB --sparse --log-size 64MiB";
 
@@ -42,6 +45,10 @@ pub(super) struct FormatArgs {
     /// Leave a file sparse instead of preallocating it.
     #[arg(long)]
     sparse: bool,
+    /// Tell the device first that nothing on it is needed (a sparse file gives up
+    /// its space). Ctrl-C ends it; there is no store then.
+    #[arg(long)]
+    discard: bool,
     /// The I/O driver.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
@@ -84,6 +91,8 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         force: a.force,
         create_size: a.size.filter(|_| len == 0).map(|s| s.0),
         sparse: a.sparse,
+        discard: a.discard,
+        discard_progress: a.discard.then(discard_progress),
         driver: a.driver.into(),
         durable_method: a.durable_method.map(Into::into),
     };
@@ -98,6 +107,19 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         output::line(as_text(&report))?;
     }
     Ok(FINE)
+}
+
+/// A bar in MiB, and the way out for Ctrl-C.
+fn discard_progress() -> DiscardProgress {
+    interrupt::catch();
+    let (bar, begin) = (Progress::of_bytes("discard"), Instant::now());
+    DiscardProgress::new(move |done, all| {
+        bar.show_bytes(done, all, begin.elapsed());
+        if done >= all {
+            bar.finish();
+        }
+        interrupt::flow()
+    })
 }
 
 fn as_json(r: &FormatReport) -> serde_json::Value {
@@ -119,6 +141,7 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
                 "max_ns": nanos(m.max),
             })).collect::<Vec<_>>(),
         })),
+        "discarded": r.discarded,
         "driver": r.driver,
         "direct": r.direct,
         "notes": r.notes,
@@ -152,6 +175,9 @@ fn as_text(r: &FormatReport) -> String {
             "measured",
             format!("{}: median {median}, p99 {p99}, max {max}", m.method),
         ));
+    }
+    if r.discarded > 0 {
+        rows.push(("discarded", units::bytes(r.discarded)));
     }
     rows.extend(r.notes.iter().map(|n| ("note", n.clone())));
     output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))

@@ -12,6 +12,7 @@ mod run;
 mod scan;
 mod stat;
 pub(crate) mod superblock;
+mod trim;
 
 use std::path::{Path, PathBuf};
 
@@ -50,6 +51,7 @@ enum Verb {
     Run(run::RunArgs),
     Stat(stat::StatArgs),
     Check(check::CheckArgs),
+    Trim(trim::TrimArgs),
     Inspect(inspect::InspectArgs),
     Get(point::GetArgs),
     Put(point::PutArgs),
@@ -69,6 +71,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Run(a) => run::run(&a),
         Verb::Stat(a) => stat::stat(&a),
         Verb::Check(a) => check::check(&a),
+        Verb::Trim(a) => trim::trim(&a),
         Verb::Inspect(a) => inspect::inspect(&a),
         Verb::Get(a) => point::get(&a),
         Verb::Put(a) => point::put(&a),

@@ -52,6 +52,9 @@ pub(crate) struct StoreConfig {
     pub(crate) buffered_interval: Option<Span>,
     /// Tell the device which blocks are free again.
     pub(crate) discard: bool,
+    /// How fast, a second; the engine's own rate if absent, 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) discard_rate: Option<Size>,
     /// For experiments: time added to each of the allocator's I/Os.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allocator_delay: Option<Span>,
@@ -74,6 +77,7 @@ impl Default for StoreConfig {
             checkpoint_interval: None,
             buffered_interval: None,
             discard: false,
+            discard_rate: None,
             allocator_delay: None,
             tree: crate::cli::DEFAULT_TREE.to_owned(),
         }

@@ -38,6 +38,9 @@ pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
         allocator_delay: c.allocator_delay.map(|s| s.0),
         ..OpenOptions::default()
     };
+    if let Some(rate) = c.discard_rate {
+        o.discard_rate.bytes_per_second = rate.0;
+    }
     if let Some(interval) = c.checkpoint_interval {
         o.checkpoint_interval = interval.0;
     }
@@ -115,6 +118,8 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
         force: present,
         create_size: makes_file.then_some(c.size.0),
         sparse: c.sparse,
+        discard: false,
+        discard_progress: None,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
     };

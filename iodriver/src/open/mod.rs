@@ -169,7 +169,7 @@ fn open_resolved(path: &Path, options: &OpenOptions) -> Result<Opened, IoError> 
     let mut notes = Vec::new();
     let kind = choose_driver(path, options.driver, &mut notes)?;
     let file = open_file(path, options, &mut notes)?;
-    let geometry = probe::geometry(&file, options.sparse, &mut notes)?;
+    let geometry = probe::geometry(&file, &mut notes)?;
     if options.direct && !geometry.direct && !notes.iter().any(|n| n.contains("O_DIRECT")) {
         notes.push(NOT_DIRECT.into());
     }
@@ -183,10 +183,14 @@ fn open_resolved(path: &Path, options: &OpenOptions) -> Result<Opened, IoError> 
         path.to_owned(),
         options.read_only,
         options.sparse,
-        geometry.clone(),
+        geometry,
     ));
+    let geometry = target.geometry();
     let device: Arc<dyn Device> = match kind {
-        Some(kind) => Arc::new(UringDevice::new(target, kind, options.durable)),
+        Some(kind) => {
+            let strict = options.driver == DriverChoice::Uring;
+            Arc::new(UringDevice::new(target, kind, options.durable, strict))
+        }
         None => Arc::new(PsyncDevice::new(target, options.durable)),
     };
     Ok(Opened {
