@@ -3,7 +3,9 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gaur_iodriver::{Device, DurabilityReport, DurableMethod, IoBuf, measure_durability};
+use gaur_iodriver::{
+    Device, DurabilityReport, DurableMethod, IoBuf, IoError, Op, Request, measure_durability,
+};
 
 use crate::alloc::MapRoot;
 use crate::error::{Error, Result};
@@ -43,6 +45,8 @@ pub struct FormatReport {
     pub durability: Option<DurabilityReport>,
     /// The driver that was used.
     pub driver: &'static str,
+    /// Whether it is a sparse file, which gets its space when it is written.
+    pub sparse: bool,
     /// Whether I/O bypasses the page cache.
     pub direct: bool,
     /// Bytes discarded first.
@@ -135,6 +139,12 @@ pub(crate) fn format_device(
             ),
         });
     }
+    if options.sparse && device.geometry().is_block_device {
+        return Err(Error::BadOption {
+            name: "sparse",
+            detail: "only a file can be sparse; a device is used whole".into(),
+        });
+    }
     let log_size = options
         .log_size
         .unwrap_or((bytes / 16).clamp(MIN_LOG, MAX_LOG));
@@ -158,6 +168,9 @@ pub(crate) fn format_device(
         refuse_foreign(device.as_ref(), &geometry, name)?;
     }
 
+    if !options.sparse {
+        device.preallocate()?;
+    }
     // An old store ends before anything of it is overwritten: cut off from here on,
     // there is none, and later its superblocks do not compete with the new ones.
     for copy in 0..2 {
@@ -165,7 +178,10 @@ pub(crate) fn format_device(
         zero(device.as_ref(), at, SMALLEST_BLOCK.max(u64::from(unit)))?;
         device.flush()?;
     }
-    let mut notes = Vec::new();
+    let mut notes = match options.force {
+        true => wipe_signatures(device.as_ref())?,
+        false => Vec::new(),
+    };
     let discarded = match options.discard {
         true => discard_all(
             device.as_ref(),
@@ -175,11 +191,6 @@ pub(crate) fn format_device(
         )?,
         false => 0,
     };
-
-    // Behind the discard, after which the device may read as it likes.
-    if options.force {
-        notes.extend(wipe_signatures(device.as_ref())?);
-    }
 
     let pieces = geometry.log_pieces();
     let (durable_method, durability) = match options.durable_method {
@@ -193,11 +204,11 @@ pub(crate) fn format_device(
         }
     };
     for piece in &pieces {
-        zero(
-            device.as_ref(),
-            geometry.byte(piece.start),
-            geometry.byte(u64::from(piece.len)),
-        )?;
+        let start = geometry.byte(piece.start);
+        let len = geometry.byte(u64::from(piece.len));
+        if !(options.sparse && punch(device.as_ref(), start, len)) {
+            zero(device.as_ref(), start, len)?;
+        }
     }
     device.flush()?;
 
@@ -225,6 +236,7 @@ pub(crate) fn format_device(
         durable_method,
         durability,
         driver: device.driver(),
+        sparse: options.sparse,
         direct: device.geometry().direct,
         discarded,
         notes,
@@ -234,6 +246,24 @@ pub(crate) fn format_device(
 fn fresh_id() -> u128 {
     use gaur_iodriver::sync::rng::fresh_seed;
     (u128::from(fresh_seed()) << 64) | u128::from(fresh_seed().max(1))
+}
+
+/// Makes a hole, which reads as zeros and takes no space; whether that worked.
+fn punch(device: &dyn Device, offset: u64, len: u64) -> bool {
+    if device.geometry().discard_granularity == 0 || !device.geometry().discard_zeroes {
+        return false;
+    }
+    let discard = || -> std::result::Result<bool, IoError> {
+        let mut queue = device.queue(1)?;
+        let mut done = Vec::new();
+        let op = Op::Discard { offset, len };
+        queue.submit(&mut vec![Request { token: 0, op }])?;
+        while done.is_empty() {
+            queue.wait(1, None, &mut done)?;
+        }
+        Ok(done.iter().all(|c| c.result.is_ok()))
+    };
+    discard().unwrap_or(false)
 }
 
 fn zero(device: &dyn Device, start: u64, len: u64) -> Result<()> {

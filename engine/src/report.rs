@@ -132,10 +132,18 @@ impl Stats {
         s.add(
             "cache",
             "bytes",
+            cache.present() as u64 * block,
+            Unit::Bytes,
+            true,
+        );
+        s.add(
+            "cache",
+            "wanted_bytes",
             cache.frames() as u64 * block,
             Unit::Bytes,
             true,
         );
+        s.add("cache", "frame_bytes", block, Unit::Bytes, true);
         s.add(
             "cache",
             "free_frames",
@@ -162,6 +170,13 @@ impl Stats {
             "cache",
             "written_early",
             load(&core.evicting.written_early),
+            Unit::Count,
+            false,
+        );
+        s.add(
+            "cache",
+            "moved",
+            load(&core.evicting.moved),
             Unit::Count,
             false,
         );
@@ -216,8 +231,14 @@ impl Stats {
         let places = allocator.stats();
         let free = allocator.free_blocks();
         s.add("allocator", "free_blocks", free, Unit::Count, true);
-        let damaged = places.damaged_groups;
-        s.add("allocator", "damaged_groups", damaged, Unit::Count, true);
+        for (name, value, unit) in [
+            ("damaged_groups", places.damaged_groups, Unit::Count),
+            ("loaded_groups", places.loaded_groups, Unit::Count),
+            ("map_bytes", places.map_bytes, Unit::Bytes),
+            ("map_bytes_most", places.map_bytes_most, Unit::Bytes),
+        ] {
+            s.add("allocator", name, value, unit, true);
+        }
         let waiting = places.discard_waiting;
         s.add("discard", "waiting_blocks", waiting, Unit::Count, true);
         let in_flight = places.discarding.saturating_sub(waiting);

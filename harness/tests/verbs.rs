@@ -3,6 +3,7 @@
 mod common;
 #[path = "verbs/discard.rs"]
 mod discard;
+mod huge;
 
 use common::{LoopDevice, Place};
 

@@ -97,7 +97,14 @@ impl IoError {
             libc::EINVAL => IoErrorKind::Misaligned,
             _ => IoErrorKind::Failed,
         };
-        Self::with_errno(kind, what, offset, len, errno, String::new())
+        let context = match kind {
+            IoErrorKind::NoSpace => {
+                "there is no space below the file or device: a sparse file's file system or a \
+                 thin device is full; make room there, then open it again"
+            }
+            _ => "",
+        };
+        Self::with_errno(kind, what, offset, len, errno, context)
     }
 
     /// As [`IoError::new`], with the error number it came from.

@@ -82,6 +82,7 @@ fn block_geometry(file: &File, rdev: u64) -> Result<Geometry, IoError> {
         discard_granularity,
         discard_alignment,
         max_discard: number("discard_max_bytes").unwrap_or(0),
+        discard_zeroes: false,
         is_block_device: true,
         direct,
     };
@@ -121,10 +122,11 @@ fn file_geometry(
         // Even on a device without a cache the file system's own journal needs
         // the flush.
         volatile_cache: true,
-        // Of a sparse one: see `punch_granularity`.
+        // A sparse one's are told by its `Target`.
         discard_granularity: 0,
         discard_alignment: 0,
         max_discard: 0,
+        discard_zeroes: false,
         is_block_device: false,
         direct,
     };
@@ -191,9 +193,30 @@ pub(crate) fn size_file(file: &File, from: u64, to: u64, sparse: bool) -> Result
     if sparse {
         return file.set_len(to).map_err(|e| {
             let errno = e.raw_os_error().unwrap_or(libc::EIO);
-            fail(sizing_kind(errno), errno, "cannot set the file's size")
+            let context = if errno == libc::EFBIG {
+                format!(
+                    "the file system cannot hold a file of {to} bytes; make it smaller, or use \
+                     another file system (ext4 holds 16 TiB, XFS more)"
+                )
+            } else {
+                "cannot set the file's size".to_owned()
+            };
+            fail(sizing_kind(errno), errno, &context)
         });
     }
+    allocate(file, from, to).inspect_err(|_| {
+        // A failed preallocation may leave the file longer, with part of it
+        // allocated; nobody has used that yet.
+        let _ = file.set_len(from);
+    })
+}
+
+/// Gives every hole of a file of this size space.
+pub(crate) fn fill_file(file: &File, size: u64) -> Result<(), IoError> {
+    allocate(file, 0, size)
+}
+
+fn allocate(file: &File, from: u64, to: u64) -> Result<(), IoError> {
     loop {
         // SAFETY: a call on an open descriptor without memory.
         let returned =
@@ -202,17 +225,16 @@ pub(crate) fn size_file(file: &File, from: u64, to: u64, sparse: bool) -> Result
             return Ok(());
         }
         let errno = last_errno();
-        if errno == libc::EINTR {
-            continue;
+        if errno != libc::EINTR {
+            return Err(IoError::with_errno(
+                sizing_kind(errno),
+                "size file",
+                from,
+                to - from,
+                errno,
+                "cannot preallocate the file (a sparse one needs no preallocation)",
+            ));
         }
-        // A failed preallocation may leave the file longer, with part of it
-        // allocated; nobody has used that yet.
-        let _ = file.set_len(from);
-        return Err(fail(
-            sizing_kind(errno),
-            errno,
-            "cannot preallocate the file (a sparse one needs no preallocation)",
-        ));
     }
 }
 

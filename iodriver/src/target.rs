@@ -96,6 +96,8 @@ impl Target {
         };
         if self.is_sparse() {
             geometry.discard_granularity = probe::punch_granularity(&geometry);
+            // A hole reads as zeros.
+            geometry.discard_zeroes = true;
         }
         geometry
     }
@@ -228,6 +230,16 @@ impl Target {
                 errno => return Err(IoError::from_errno("discard", offset, len, errno)),
             }
         }
+    }
+
+    /// Gives what has no space in a file its space.
+    pub(crate) fn preallocate(&self) -> Result<(), IoError> {
+        latch::assert_may_block("preallocating a file");
+        if self.is_sparse() || self.fixed.is_block_device {
+            return Ok(());
+        }
+        let _one = self.growing.lock();
+        probe::fill_file(&self.file, self.refresh()?.capacity)
     }
 
     /// Asks for the size again.

@@ -117,12 +117,16 @@ impl Device for UringDevice {
         self.target.grow(capacity)
     }
 
-    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
-        self.target.next_data(offset)
-    }
-
     fn treat_as_sparse(&self) {
         self.target.treat_as_sparse();
+    }
+
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.target.preallocate()
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.target.next_data(offset)
     }
 
     fn durable_method(&self) -> DurableMethod {

@@ -160,6 +160,49 @@ fn creates_preallocated_and_sparse_files() {
 }
 
 #[test]
+fn a_file_with_holes_gets_its_space_unless_it_is_sparse() {
+    let dir = dir();
+    let path = dir.path().join("holes");
+    let blocks = || fs::metadata(&path).expect("there").blocks() * 512;
+    fs::File::create(&path)
+        .and_then(|f| f.set_len(8 * MIB))
+        .expect("a file");
+    for sparse in [true, false] {
+        let opened = open(
+            &path,
+            &OpenOptions {
+                sparse,
+                ..options()
+            },
+        )
+        .expect("opened");
+        assert_eq!(opened.geometry.discard_zeroes, sparse);
+        let mut buf = IoBuf::zeroed(4096);
+        buf.fill(7);
+        opened.device.write_at(MIB, &buf).expect("write");
+        opened.device.preallocate().expect("preallocated");
+        assert_eq!(blocks() >= 8 * MIB, !sparse);
+        let mut back = IoBuf::zeroed(4096);
+        opened.device.read_at(MIB, &mut back).expect("read");
+        assert_eq!(back[..], buf[..], "what is there stays");
+    }
+}
+
+#[test]
+fn a_size_that_no_file_has_is_refused() {
+    let dir = dir();
+    let path = dir.path().join("huge");
+    let huge = OpenOptions {
+        sparse: true,
+        ..creating(1 << 62)
+    };
+    let e = refusal(&path, &huge);
+    assert_eq!(e.kind, IoErrorKind::Unsupported);
+    assert!(e.to_string().contains("cannot hold a file"), "{e}");
+    assert!(!path.exists());
+}
+
+#[test]
 fn creating_harms_nothing_that_exists() {
     let dir = dir();
     let path = dir.path().join("file");

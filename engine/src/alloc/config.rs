@@ -39,6 +39,9 @@ pub struct AllocConfig {
     pub may_discard: bool,
     /// Map I/Os in flight, at most; at least 1.
     pub depth: u32,
+    /// For experiments: each extent goes to the next group, which is read if need be.
+    /// So the map is used as in a store whose groups are nearly full.
+    pub spread: bool,
 }
 
 impl AllocConfig {
@@ -56,6 +59,7 @@ impl AllocConfig {
             discard_rate: DiscardRate::default(),
             may_discard: true,
             depth: 32,
+            spread: false,
         }
     }
 

@@ -130,6 +130,10 @@ gauges! {
     map_free,
     /// Groups in memory.
     loaded_groups,
+    /// Bytes of their maps.
+    map_bytes,
+    /// The most that was, since the start.
+    map_bytes_most,
     /// Groups whose map block is damaged or lost.
     damaged_groups,
     /// Requests waiting for an answer.

@@ -54,6 +54,8 @@ pub(super) struct Loaded {
 pub(super) struct Space {
     pub(super) geometry: Geometry,
     pub(super) reserve: u64,
+    /// Each extent goes to the next group.
+    pub(super) spread: bool,
     pub(super) index: Index,
     pub(super) groups: Vec<Group>,
     pub(super) loaded: BTreeMap<u64, Loaded>,
@@ -127,6 +129,7 @@ impl Space {
         Self {
             geometry,
             reserve: config.reserve_blocks,
+            spread: config.spread,
             index,
             groups,
             loaded: BTreeMap::new(),

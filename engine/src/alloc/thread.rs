@@ -122,6 +122,8 @@ pub(super) struct Worker {
     /// Look for groups to drop only when so many are in memory: if most are
     /// needed, looking at all of them again for every message would be dear.
     pub(super) evict_at: usize,
+    /// The most groups that were in memory.
+    loaded_most: usize,
     pub(super) extents_used: bool,
     stop: bool,
 }
@@ -159,6 +161,7 @@ impl Worker {
             progress: false,
             may_evict: false,
             evict_at: 0,
+            loaded_most: 0,
             extents_used: false,
             stop: false,
         }
@@ -388,11 +391,11 @@ impl Worker {
 
     fn evict(&mut self) {
         let count = self.space.loaded.len();
+        self.loaded_most = self.loaded_most.max(count);
         if !std::mem::take(&mut self.may_evict) || count < self.evict_at {
             return;
         }
-        let size = 2 * self.config.geometry.group_blocks() as usize / 8;
-        let keep = (self.config.map_memory / size).max(MIN_LOADED);
+        let keep = (self.config.map_memory / self.group_bytes()).max(MIN_LOADED);
         let (freezing, waiting) = (&self.freezing, &self.waiting);
         let (marking, trims) = (&self.marking, &self.trims);
         let gone = self.space.evict(keep, |g| {
@@ -406,10 +409,17 @@ impl Worker {
         self.evict_at = (left + left / 8).max(keep) + 1;
     }
 
+    /// Bytes of a loaded group's two bitmaps.
+    fn group_bytes(&self) -> usize {
+        2 * self.config.geometry.group_blocks() as usize / 8
+    }
+
     fn publish(&self) {
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,
             discard_waiting: self.discards.waiting_blocks(),
+            map_bytes: (self.space.loaded.len() * self.group_bytes()) as u64,
+            map_bytes_most: (self.loaded_most * self.group_bytes()) as u64,
             ..self.space.stats()
         });
     }

@@ -139,6 +139,13 @@ impl<'a> Writer<'a> {
 
     /// One operation; false if the store has failed.
     fn step(&mut self) -> bool {
+        if self.rng.random_range(0..200) == 0 {
+            // From what it was at open to four times that.
+            let most = self.store.cache_budget().most;
+            let bytes = self.rng.random_range(most / 4..=most);
+            // Closed or stopped, it says; what this thread does next does too.
+            let _ = self.store.set_cache_bytes(bytes);
+        }
         let durability = if self.rng.random_range(0..100) < self.mix.sync {
             Durability::Sync
         } else {

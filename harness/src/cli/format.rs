@@ -22,7 +22,7 @@ Examples:
   gaur format /dev/loop0                  the whole device
   gaur format /dev/loop0 --discard        the same; an SSD can clean up all of it
   gaur format demo.store --size 1GiB      a file, preallocated
-  gaur format demo.store --size 1GiB --sparse --log-size 64MiB";
+  gaur format demo.store --size 8TiB --sparse --log-size 64MiB";
 
 /// Make a store on a device or in a file.
 #[derive(Debug, Args)]
@@ -144,6 +144,7 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
         "discarded": r.discarded,
         "driver": r.driver,
         "direct": r.direct,
+        "sparse": r.sparse,
         "notes": r.notes,
     })
 }
@@ -151,7 +152,14 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
 fn as_text(r: &FormatReport) -> String {
     let mut rows = vec![
         ("store", format!("{:032x}", r.store_id)),
-        ("capacity", units::bytes(r.capacity)),
+        (
+            "capacity",
+            format!(
+                "{}{}",
+                units::bytes(r.capacity),
+                if r.sparse { ", sparse" } else { "" }
+            ),
+        ),
         ("block size", units::bytes(r.block_size.into())),
         ("log", units::bytes(r.log_bytes)),
         (

@@ -58,6 +58,8 @@ pub(crate) struct StoreConfig {
     /// For experiments: time added to each of the allocator's I/Os.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allocator_delay: Option<Span>,
+    /// Memory for blocks of the space map.
+    pub(crate) map_memory: Option<Size>,
     /// The tree that is used.
     pub(crate) tree: String,
 }
@@ -79,6 +81,7 @@ impl Default for StoreConfig {
             discard: false,
             discard_rate: None,
             allocator_delay: None,
+            map_memory: None,
             tree: crate::cli::DEFAULT_TREE.to_owned(),
         }
     }

@@ -41,6 +41,9 @@ pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
     if let Some(rate) = c.discard_rate {
         o.discard_rate.bytes_per_second = rate.0;
     }
+    if let Some(size) = c.map_memory {
+        o.map_memory = usize::try_from(size.0).unwrap_or(usize::MAX);
+    }
     if let Some(interval) = c.checkpoint_interval {
         o.checkpoint_interval = interval.0;
     }

@@ -271,6 +271,7 @@ impl Core {
                 discard_granularity: o.discard_granularity,
                 discard_alignment: 0,
                 max_discard: 0,
+                discard_zeroes: false,
                 is_block_device: !o.file,
                 direct: true,
             }
