@@ -14,11 +14,12 @@ use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
+use crate::overlay::Overlay;
 use crate::progress::Progress;
 use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::throttle::Throttle;
-use crate::tree::{Forest, TreeState};
+use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::checkpoint::CheckpointCounters;
 use crate::writeback::evict::EvictCounters;
@@ -35,6 +36,7 @@ pub(crate) struct Core {
     home: Home,
     pub(crate) forest: Forest,
     log: OnceLock<Log>,
+    overlay: OnceLock<Overlay>,
     pub(crate) visible: Visible,
     pub(crate) versions: Versions,
     pub(crate) trees: ShortMutex<Trees>,
@@ -92,6 +94,7 @@ impl Core {
             home: Home::here(),
             forest,
             log: OnceLock::new(),
+            overlay: OnceLock::new(),
             visible: Visible::new(applied),
             versions: Versions::new(version_bytes),
             trees: ShortMutex::default(),
@@ -123,8 +126,28 @@ impl Core {
         self.log.set(log).expect("the log starts once");
     }
 
+    /// What the log changes, of a store that is only read and was not closed.
+    pub(crate) fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.get()
+    }
+
+    pub(crate) fn set_overlay(&self, overlay: Overlay) {
+        self.overlay.set(overlay).expect("the log is read once");
+    }
+
     pub(crate) fn progress(&self) -> &Progress {
         &self.forest.progress
+    }
+
+    /// Adds a tree that the log makes.
+    pub(crate) fn add_tree(&self, id: TreeId, name: String) {
+        self.trees.lock().insert(Arc::new(TreeState {
+            id,
+            name,
+            anchor: Anchor::default(),
+        }));
+        self.next_tree
+            .fetch_max(id.saturating_add(1), Ordering::AcqRel);
     }
 
     /// The last commit that drew its number.

@@ -86,6 +86,18 @@ pub enum Error {
         max: usize,
     },
 
+    /// The store was not closed, and what its log changes takes more memory than a
+    /// read-only open may use for it.
+    #[error(
+        "reading this store as recovery would leave it needs up to {needed} bytes of memory for what its log changes, and {max} are allowed; allow more (replay_memory), or open it once for writing, which recovers it"
+    )]
+    ReplayMemory {
+        /// Bytes that will do.
+        needed: u64,
+        /// Bytes allowed.
+        max: u64,
+    },
+
     /// There is no store here.
     #[error("{}", not_a_store(path, detail, signatures))]
     NotAStore {

@@ -76,6 +76,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     core: Arc<Core>,
+    id: u128,
     sparse: bool,
     notes: Vec<String>,
     recovery: RecoveryReport,
@@ -172,12 +173,11 @@ impl Store {
         let evictor = {
             let core = core.clone();
             let queue = device.queue(64)?;
-            let grows = options.read_only && options.max_cache_bytes.is_some();
-            thread::spawn("gaur-evict", move || evict::run(&core, queue, grows))
-                .map_err(no_thread)?
+            thread::spawn("gaur-evict", move || evict::run(&core, queue)).map_err(no_thread)?
         };
         let mut inner = Inner {
             core: core.clone(),
+            id: opening.superblock.store_id,
             sparse: stored.newest.flags & FLAG_SPARSE != 0,
             notes: Vec::new(),
             recovery: RecoveryReport::default(),
@@ -186,10 +186,24 @@ impl Store {
             closing: Mutex::new(()),
         };
         // From here on dropping `inner` ends the threads.
-        let tail = recovery::replay(&mut opening)?;
-        inner.recovery = opening.report;
-        core.forest.pool.allocator().warm_up();
-        if !options.read_only {
+        if options.read_only {
+            recovery::replay_beside(&mut opening, options)?;
+            inner.recovery = opening.report;
+            let damaged = core.forest.pool.allocator().damaged_groups()?;
+            inner.notes.extend(damaged.first().map(|(_, why)| {
+                format!(
+                    "the map of {} group(s) is damaged ({} at block {}: {}); opened for writing, \
+                     the store rebuilds it from the trees when it needs it",
+                    damaged.len(),
+                    why.what,
+                    why.place,
+                    why.detail
+                )
+            }));
+        } else {
+            let tail = recovery::replay(&mut opening)?;
+            inner.recovery = opening.report;
+            core.forest.pool.allocator().warm_up();
             let sb = opening.superblock;
             let mut config = LogConfig::new(core.forest.geometry, sb.store_id, sb.incarnation);
             config.buffered_interval = options.buffered_interval;
@@ -222,6 +236,21 @@ impl Store {
 
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// The store's identity, drawn when it was formatted.
+    pub fn id(&self) -> u128 {
+        self.inner.id
+    }
+
+    /// The name of the driver in use: `uring`, `psync` or `sim`.
+    pub fn driver(&self) -> &'static str {
+        self.core().forest.device.driver()
+    }
+
+    /// Whether reads and writes bypass the page cache (`O_DIRECT`).
+    pub fn is_direct(&self) -> bool {
+        self.core().forest.device.geometry().direct
     }
 
     /// What opening found and did.

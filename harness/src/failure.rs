@@ -46,6 +46,12 @@ impl Failure {
         }
     }
 
+    /// The same, with more said.
+    pub(crate) fn adding(mut self, what: &str) -> Self {
+        self.message = format!("{}; {what}", self.message);
+        self
+    }
+
     /// The lines for standard error.
     pub(crate) fn lines(&self) -> Vec<String> {
         let more = self.more.iter().map(|m| one_line(m));

@@ -5,6 +5,7 @@ mod blockdev;
 mod cli;
 mod crash;
 mod device;
+mod dump;
 mod experiment;
 mod failure;
 mod floor;

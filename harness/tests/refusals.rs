@@ -52,6 +52,8 @@ fn help_and_version_end_with_0_and_show_examples() {
         "crash",
         "experiment",
         "trim",
+        "dump",
+        "load",
     ] {
         let help = place.ok(&format!("{verb} --help"));
         assert!(help.contains("Examples:"), "{verb}: {help}");

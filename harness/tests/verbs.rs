@@ -7,6 +7,7 @@ mod common;
 mod device;
 #[path = "verbs/discard.rs"]
 mod discard;
+mod forensic;
 mod huge;
 
 use common::{LoopDevice, Place};

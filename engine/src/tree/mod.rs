@@ -56,8 +56,6 @@ pub(crate) struct Forest {
     pub(crate) shortage: Shortage,
     /// The durable generation, from which a damaged map is rebuilt.
     pub(crate) mend: Mend,
-    /// Nothing is written: dirty nodes stay in memory.
-    pub(crate) read_only: bool,
     running: AtomicU64,
 }
 
@@ -69,7 +67,6 @@ impl Forest {
         cache: Cache,
         pool: Pool,
         mend: Mend,
-        read_only: bool,
     ) -> Self {
         Self {
             device,
@@ -81,7 +78,6 @@ impl Forest {
             progress: Progress::new(),
             shortage: Shortage::default(),
             mend,
-            read_only,
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }

@@ -28,6 +28,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use gaur::check::RecoveryFacts;
 use gaur::{CheckOptions, DiscardRate, FormatOptions, OpenOptions, Store};
 use gaur_iodriver::DurableMethod;
 use gaur_iodriver::sim::{DiscardFill, SimDisk, SimOptions};
@@ -180,6 +181,8 @@ pub(crate) struct Story {
     watchdog: Watchdog,
     /// Both superblocks verified at the last check.
     whole_pair: bool,
+    /// What that check said recovery would leave.
+    foreseen: RecoveryFacts,
     pub(crate) tally: Tally,
 }
 
@@ -255,6 +258,7 @@ impl Story {
             round: 0,
             watchdog: watchdog.clone(),
             whole_pair: false,
+            foreseen: RecoveryFacts::default(),
             tally: Tally {
                 stories: 1,
                 ..Tally::default()
@@ -380,6 +384,8 @@ impl Story {
         assert!(report.clean, "{what}: {:?}", report.problems);
         self.tally.checks += 1;
         self.tally.check_time += begun.elapsed();
+        assert_eq!(report.recovery.fails, None, "{what}");
+        self.foreseen = report.recovery;
         self.whole_pair = report.superblocks.iter().all(|s| s.decoded.is_some());
     }
 
@@ -410,8 +416,6 @@ impl Story {
         self.watch("a read-only opening");
         let options = OpenOptions {
             read_only: true,
-            // What is replayed stays in memory: nothing may be written.
-            cache_bytes: 64 << 20,
             ..self.options.clone()
         };
         let store = Store::open_device(self.disk.device(), &options).unwrap();
@@ -436,6 +440,15 @@ impl Story {
         let when = format!("round {} after recovery", self.round);
         self.tally.lost += self.known.settle(done, report.last_csn);
         self.known.compare(store, &when);
+        // What the last check foresaw, if nothing was written since.
+        let foreseen = std::mem::take(&mut self.foreseen);
+        if foreseen.verified {
+            assert_eq!(foreseen.last_csn, report.last_csn, "{when}");
+            let trees = foreseen.trees;
+            let records = trees.iter().map(|t| (t.name.clone(), t.records));
+            let there = self.known.sizes().map(|(name, n)| (name, Some(n)));
+            assert!(records.eq(there), "{when}: foreseen were {trees:?}");
+        }
     }
 
     /// Goes on without a power cut; what is closed or dropped then is all there.

@@ -3,11 +3,13 @@
 pub(crate) mod check;
 pub(crate) mod contents;
 mod crash;
-mod device;
+pub(crate) mod device;
+mod dump;
 mod experiment;
 mod format;
 mod groups;
 mod inspect;
+mod load;
 mod point;
 mod run;
 mod scan;
@@ -58,6 +60,8 @@ enum Verb {
     Put(point::PutArgs),
     Delete(point::DeleteArgs),
     Scan(scan::ScanArgs),
+    Dump(dump::DumpArgs),
+    Load(load::LoadArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
     Experiment(experiment::ExperimentArgs),
@@ -91,6 +95,8 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Put(a) => point::put(&a),
         Verb::Delete(a) => point::delete(&a),
         Verb::Scan(a) => scan::scan(&a),
+        Verb::Dump(a) => dump::dump(&a),
+        Verb::Load(a) => load::load(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
@@ -110,16 +116,37 @@ struct StoreArgs {
     /// The I/O driver.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
+    /// When reading a store that was not closed: the most memory for what its log
+    /// changes.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    replay_memory: Size,
 }
 
 impl StoreArgs {
     /// Opens it; a read-only open writes nothing at all.
     fn open(&self, read_only: bool) -> Result<Store, Failure> {
+        self.open_by(OpenOptions {
+            read_only,
+            ..OpenOptions::default()
+        })
+    }
+
+    /// Opens it read-only; with `salvage` also if its log or its tree of trees is
+    /// damaged.
+    fn open_to_look(&self, salvage: bool) -> Result<Store, Failure> {
+        self.open_by(OpenOptions {
+            read_only: true,
+            salvage,
+            ..OpenOptions::default()
+        })
+    }
+
+    fn open_by(&self, o: OpenOptions) -> Result<Store, Failure> {
         let o = OpenOptions {
             cache_bytes: self.cache.0,
             driver: self.driver.into(),
-            read_only,
-            ..OpenOptions::default()
+            replay_memory: self.replay_memory.0,
+            ..o
         };
         Store::open(&self.path, &o).map_err(Failure::from)
     }

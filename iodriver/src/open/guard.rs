@@ -102,8 +102,11 @@ fn lock(path: &Path, file: &File, shared: bool) -> Result<(), IoError> {
         Err(fs::TryLockError::WouldBlock) => Err(open_error(
             path,
             IoErrorKind::Busy,
-            "another store holds it open; nothing was written. Close that one first, or use \
-             read-only opens only",
+            format!(
+                "another store holds it open{}; nothing was written. Close that one first, or \
+                 use read-only opens only",
+                super::holder::of(file).map_or_else(String::new, |who| format!(" ({who})"))
+            ),
         )),
         Err(fs::TryLockError::Error(e)) => Err(open_os_error(path, &e)),
     }

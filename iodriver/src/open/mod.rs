@@ -7,6 +7,7 @@
 
 mod create;
 pub(crate) mod guard;
+mod holder;
 mod link;
 mod users;
 
