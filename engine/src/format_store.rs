@@ -10,12 +10,13 @@ use gaur_iodriver::{
 use crate::alloc::MapRoot;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::geometry::SECOND_SUPERBLOCK;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, FORMAT_VERSION, Superblock};
 use crate::format_discard::discard_all;
 use crate::log::LogConfig;
 use crate::options::FormatOptions;
-use crate::writeback::superblock::{read_pair, write_pair};
+pub(crate) use crate::refuse::refuse_foreign;
+use crate::refuse::wipe_signatures;
+use crate::writeback::superblock::write_pair;
 
 /// The smallest store, in bytes.
 pub const MIN_STORE: u64 = 16 << 20;
@@ -56,6 +57,26 @@ pub struct FormatReport {
 
 /// Makes a store at `path`. Everything is checked before a byte is written.
 pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<FormatReport> {
+    check_options(options)?;
+    let open = gaur_iodriver::OpenOptions {
+        create: options.create_size,
+        sparse: options.sparse,
+        driver: options.driver,
+        ..Default::default()
+    };
+    if open.create.is_some() {
+        // No file is made that could not hold the store.
+        layout(&gaur_iodriver::check_create(path, &open)?, options)?;
+    }
+    let opened = gaur_iodriver::open(path, &open)?;
+    let mut report = format_device(opened.device.clone(), options, &opened.name)?;
+    report.notes.extend(placement(&opened, options.block_size));
+    report.notes.extend(opened.notes);
+    Ok(report)
+}
+
+/// What can be said of the options without a look at the device.
+pub(crate) fn check_options(options: &FormatOptions) -> Result<()> {
     options.check()?;
     if let Some(size) = options.create_size
         && size < MIN_STORE
@@ -65,18 +86,37 @@ pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<Format
             need: MIN_STORE,
         });
     }
-    let opened = gaur_iodriver::open(
-        path,
-        &gaur_iodriver::OpenOptions {
-            create: options.create_size,
-            sparse: options.sparse,
-            driver: options.driver,
-            ..Default::default()
-        },
-    )?;
-    let mut report = format_device(opened.device, options, &path.display().to_string())?;
-    report.notes.extend(opened.notes);
-    Ok(report)
+    Ok(())
+}
+
+/// What is to be said of where the device begins on its disk: blocks that lie
+/// across those of the disk are written slowly, and torn together.
+pub(crate) fn placement(opened: &gaur_iodriver::Opened, block_size: u32) -> Vec<String> {
+    let mut notes = Vec::new();
+    let start = opened.start;
+    if !start.is_multiple_of(u64::from(block_size)) {
+        notes.push(format!(
+            "it begins at byte {start} of what it lies on, no multiple of the store's block \
+             ({block_size}): each write touches two blocks there; let it begin at a multiple of \
+             1 MiB"
+        ));
+    }
+    if opened.alignment_offset != 0 {
+        notes.push(format!(
+            "its first block lies {} bytes beside a physical block of the disk: each write \
+             touches two; let it begin at a multiple of 1 MiB",
+            opened.alignment_offset
+        ));
+    }
+    let physical = opened.geometry.physical_block;
+    if opened.geometry.is_block_device && physical > block_size {
+        notes.push(format!(
+            "the device's physical block ({physical} bytes) is larger than the store's \
+             ({block_size}): a write rewrites its neighbours, and a power cut may tear them; \
+             larger blocks (--block-size) are better"
+        ));
+    }
+    notes
 }
 
 /// Makes a store on an open device; `name` is for messages.
@@ -86,52 +126,10 @@ pub(crate) fn format_device(
     name: &str,
 ) -> Result<FormatReport> {
     options.check()?;
-    let bytes = device.geometry().capacity;
+    let io = device.geometry();
+    let unit = io.logical_block.max(io.offset_align);
+    let geometry = layout(&io, options)?;
     let block_size = options.block_size;
-    if bytes < MIN_STORE {
-        return Err(Error::TooSmall {
-            have: bytes,
-            need: MIN_STORE,
-        });
-    }
-    let unit = device
-        .geometry()
-        .logical_block
-        .max(device.geometry().offset_align);
-    if !block_size.is_multiple_of(unit) {
-        return Err(Error::BadOption {
-            name: "block_size",
-            detail: format!(
-                "{block_size}: not a multiple of the device's logical block ({})",
-                device.geometry().logical_block
-            ),
-        });
-    }
-    if options.sparse && device.geometry().is_block_device {
-        return Err(Error::BadOption {
-            name: "sparse",
-            detail: "only a file can be sparse; a device is used whole".into(),
-        });
-    }
-    let log_size = options
-        .log_size
-        .unwrap_or((bytes / 16).clamp(MIN_LOG, MAX_LOG));
-    if log_size < MIN_LOG || log_size > bytes / 2 {
-        return Err(Error::BadOption {
-            name: "log_size",
-            detail: format!(
-                "{log_size} bytes; {MIN_LOG} to half the device ({})",
-                bytes / 2
-            ),
-        });
-    }
-    let geometry = Geometry::new(block_size, bytes, log_size / u64::from(block_size));
-    if LogConfig::largest_record(&geometry) == 0 {
-        return Err(Error::BadOption {
-            name: "log_size",
-            detail: "too small for a record".into(),
-        });
-    }
     if !options.force {
         refuse_foreign(device.as_ref(), &geometry, name)?;
     }
@@ -143,10 +141,13 @@ pub(crate) fn format_device(
     // there is none, and later its superblocks do not compete with the new ones.
     for copy in 0..2 {
         let at = geometry.byte(geometry.superblock(copy));
-        zero(device.as_ref(), at, SMALLEST_BLOCK)?;
+        zero(device.as_ref(), at, SMALLEST_BLOCK.max(u64::from(unit)))?;
         device.flush()?;
     }
-    let mut notes = Vec::new();
+    let mut notes = match options.force {
+        true => wipe_signatures(device.as_ref())?,
+        false => Vec::new(),
+    };
     let discarded = match options.discard {
         true => discard_all(
             device.as_ref(),
@@ -208,47 +209,60 @@ pub(crate) fn format_device(
     })
 }
 
+/// Where everything will lie on a device, and that it fits.
+pub(crate) fn layout(
+    device: &gaur_iodriver::Geometry,
+    options: &FormatOptions,
+) -> Result<Geometry> {
+    let bytes = device.capacity;
+    let block_size = options.block_size;
+    if bytes < MIN_STORE {
+        return Err(Error::TooSmall {
+            have: bytes,
+            need: MIN_STORE,
+        });
+    }
+    let unit = device.logical_block.max(device.offset_align);
+    if !block_size.is_multiple_of(unit) {
+        return Err(Error::BadOption {
+            name: "block_size",
+            detail: format!(
+                "{block_size}: not a multiple of the device's logical block ({unit}); nothing was \
+                 written. Use larger blocks (--block-size), at most 16384 bytes"
+            ),
+        });
+    }
+    if options.sparse && device.is_block_device {
+        return Err(Error::BadOption {
+            name: "sparse",
+            detail: "only a file can be sparse; a device is used whole".into(),
+        });
+    }
+    let log_size = options
+        .log_size
+        .unwrap_or((bytes / 16).clamp(MIN_LOG, MAX_LOG));
+    if log_size < MIN_LOG || log_size > bytes / 2 {
+        return Err(Error::BadOption {
+            name: "log_size",
+            detail: format!(
+                "{log_size} bytes; {MIN_LOG} to half the device ({})",
+                bytes / 2
+            ),
+        });
+    }
+    let geometry = Geometry::new(block_size, bytes, log_size / u64::from(block_size));
+    if LogConfig::largest_record(&geometry) == 0 {
+        return Err(Error::BadOption {
+            name: "log_size",
+            detail: "too small for a record".into(),
+        });
+    }
+    Ok(geometry)
+}
+
 fn fresh_id() -> u128 {
     use gaur_iodriver::sync::rng::fresh_seed;
     (u128::from(fresh_seed()) << 64) | u128::from(fresh_seed().max(1))
-}
-
-/// Refuses to format over anything: a store, or bytes that are not zero where our
-/// structures go.
-fn refuse_foreign(device: &dyn Device, geometry: &Geometry, name: &str) -> Result<()> {
-    let foreign = |detail: String| {
-        Err(Error::Foreign {
-            path: name.to_owned(),
-            detail,
-        })
-    };
-    match read_pair(device, name, false) {
-        Ok(pair) => {
-            return foreign(format!(
-                "a gaur store is there (id {:032x})",
-                pair.newest.store_id
-            ));
-        }
-        Err(Error::NotAStore { .. }) => {}
-        Err(Error::Io(e)) => return Err(Error::Io(e)),
-        Err(other) => return foreign(format!("a gaur store is there: {other}")),
-    }
-    let mut places = vec![(0, SECOND_SUPERBLOCK + u64::from(geometry.block_size))];
-    for group in 1..geometry.groups() {
-        let start = geometry.byte(geometry.group_start(group));
-        places.push((start, geometry.byte(geometry.metadata_blocks(group))));
-        if group > 64 {
-            break;
-        }
-    }
-    for (start, len) in places {
-        let mut buf = IoBuf::zeroed(len as usize);
-        device.read_at(start, &mut buf)?;
-        if let Some(at) = buf.iter().position(|&b| b != 0) {
-            return foreign(format!("data at byte {}", start + at as u64));
-        }
-    }
-    Ok(())
 }
 
 /// Makes a hole, which reads as zeros and takes no space; whether that worked.
@@ -278,4 +292,33 @@ fn zero(device: &dyn Device, start: u64, len: u64) -> Result<()> {
         at += n;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_across_those_of_the_disk_are_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = gaur_iodriver::OpenOptions {
+            create: Some(MIN_STORE),
+            ..Default::default()
+        };
+        let mut opened = gaur_iodriver::open(dir.path().join("store"), &options).unwrap();
+        assert_eq!(placement(&opened, 4096), Vec::<String>::new());
+        opened.start = (1 << 20) + 512;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("begins at byte 1049088"), "{notes:?}");
+        opened.start = 1 << 20;
+        opened.alignment_offset = 3584;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("3584 bytes beside"), "{notes:?}");
+        opened.alignment_offset = 0;
+        opened.geometry.is_block_device = true;
+        opened.geometry.physical_block = 16384;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("16384 bytes"), "{notes:?}");
+        assert_eq!(placement(&opened, 16384), Vec::<String>::new());
+    }
 }

@@ -18,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
+use crate::format_plan::{FormatPlan, plan_device, plan_path};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
 use crate::node::max_inline;
@@ -103,6 +104,27 @@ impl Store {
         format_device(device, options, "device")
     }
 
+    /// Says what [`Store::format`] would do: makes the same checks, and writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn plan_format(path: impl AsRef<Path>, options: &FormatOptions) -> Result<FormatPlan> {
+        plan_path(path.as_ref(), options)
+    }
+
+    /// [`Store::plan_format`] on a device that is open already; open for reading is
+    /// enough.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn plan_format_device(
+        device: Arc<dyn Device>,
+        options: &FormatOptions,
+    ) -> Result<FormatPlan> {
+        plan_device(device.as_ref(), options, "device")
+    }
+
     /// Opens the store at `path` and recovers it if it was not closed.
     ///
     /// # Errors
@@ -111,29 +133,15 @@ impl Store {
     pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Self> {
         options.check()?;
         let path = path.as_ref();
-        let name = path.display().to_string();
-        let with = |sparse| {
-            gaur_iodriver::open(
-                path,
-                &gaur_iodriver::OpenOptions {
-                    read_only: options.read_only,
-                    sparse,
-                    driver: options.driver,
-                    ..Default::default()
-                },
-            )
-        };
-        let mut opened = with(false)?;
-        if !opened.geometry.is_block_device {
-            // Only the store knows whether its file may have holes.
-            let writing = !options.read_only;
-            let pair = read_pair(opened.device.as_ref(), &name, writing)?;
-            if pair.newest.flags & FLAG_SPARSE != 0 {
-                drop(opened);
-                opened = with(true)?;
-            }
-        }
-        let mut store = Self::open_named(opened.device, options, &name)?;
+        let opened = gaur_iodriver::open(
+            path,
+            &gaur_iodriver::OpenOptions {
+                read_only: options.read_only,
+                driver: options.driver,
+                ..Default::default()
+            },
+        )?;
+        let mut store = Self::open_named(opened.device, options, &opened.name)?;
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.notes.extend(opened.notes);
         }
@@ -212,7 +220,7 @@ impl Store {
         })
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
     }
 

@@ -232,6 +232,16 @@ pub trait Device: Send + Sync + Debug {
         Ok(())
     }
 
+    /// The first byte at or behind `offset` that may hold something: all between
+    /// reads as zeros, and there is no need to. `None`: so does all to the end.
+    /// `offset` itself where nothing is known, as on block devices.
+    ///
+    /// # Errors
+    /// If the file system cannot be asked.
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        Ok(Some(offset))
+    }
+
     /// How this handle makes `durable` writes durable.
     fn durable_method(&self) -> DurableMethod;
 

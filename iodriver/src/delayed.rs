@@ -120,6 +120,10 @@ impl Device for Delayed {
         self.at_least(self.profile.flush, || self.device.preallocate())
     }
 
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.device.next_data(offset)
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.device.durable_method()
     }

@@ -88,6 +88,10 @@ impl Device for PsyncDevice {
         self.target.preallocate()
     }
 
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.target.next_data(offset)
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }

@@ -164,6 +164,26 @@ impl Target {
         })
     }
 
+    /// The first byte at or behind `offset` that is in no hole of the file.
+    pub(crate) fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        if self.fixed.is_block_device {
+            return Ok(Some(offset));
+        }
+        latch::assert_may_block("a search for data");
+        // SAFETY: a call on an open descriptor without memory. It moves the file's
+        // position, which nothing here goes by.
+        let found = unsafe { libc::lseek64(self.fd(), offset as i64, libc::SEEK_DATA) };
+        match u64::try_from(found) {
+            Ok(found) => Ok(Some(found)),
+            Err(_) => match last_errno() {
+                libc::ENXIO => Ok(None),
+                // A file system that knows no holes.
+                libc::EINVAL | libc::EOPNOTSUPP => Ok(Some(offset)),
+                errno => Err(IoError::from_errno("find data", offset, 0, errno)),
+            },
+        }
+    }
+
     /// Makes completed writes durable.
     pub(crate) fn flush(&self) -> Result<(), IoError> {
         latch::assert_may_block("a device flush");

@@ -29,7 +29,7 @@ use crate::target::Target;
 
 use fallback::Fallback;
 use helper::Helper;
-pub(crate) use setup::{RingKind, probe};
+pub(crate) use setup::{RingKind, build, can_poll, can_register_buffers, probe, refusal};
 
 /// An open device on the uring driver.
 #[derive(Debug)]
@@ -123,6 +123,10 @@ impl Device for UringDevice {
 
     fn preallocate(&self) -> Result<(), IoError> {
         self.target.preallocate()
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.target.next_data(offset)
     }
 
     fn durable_method(&self) -> DurableMethod {

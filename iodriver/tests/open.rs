@@ -250,7 +250,7 @@ fn one_writer_or_many_readers() {
     for options in [options(), reading()] {
         let e = refusal(&path, &options);
         assert_eq!(e.kind, IoErrorKind::Busy);
-        assert!(e.detail.contains("close that one first"), "{e}");
+        assert!(e.detail.contains("Close that one first"), "{e}");
     }
     let looking = OpenOptions {
         exclusive: false,
@@ -655,7 +655,11 @@ fn a_mounted_device_is_refused_always() {
         };
         let e = refusal(device.path(), &options);
         assert_eq!(e.kind, IoErrorKind::Busy);
-        assert!(e.detail.contains("a place; unmount it first"), "{e}");
+        assert!(
+            e.detail
+                .contains("a place; nothing was written. Unmount it first"),
+            "{e}"
+        );
     }
     let facts = describe(device.path()).expect("described");
     assert_eq!(facts.mounted_at, Some(place));
@@ -702,9 +706,124 @@ fn a_disk_with_a_mounted_partition_is_refused() {
         for path in [&path, &part] {
             let e = refusal(Path::new(path), &options);
             assert_eq!(e.kind, IoErrorKind::Busy);
-            assert!(e.detail.contains("unmount it first"), "{e}");
+            assert!(e.detail.contains("Unmount it first"), "{e}");
         }
+        let e = refusal(device.path(), &options);
+        assert!(e.detail.contains(&format!("the partition {part}")), "{e}");
     }
+}
+
+#[test]
+fn a_partition_of_a_mounted_disk_is_refused() {
+    let dir = dir();
+    let Some(device) = loop_device(&dir, &["--partscan"]) else {
+        return;
+    };
+    let path = device.path().to_string_lossy().into_owned();
+    let part = format!("{path}p1");
+    let place = dir.path().join("place");
+    fs::create_dir(&place).expect("a directory");
+    let place = place.to_string_lossy().into_owned();
+    if !run("addpart", &[&path, "1", "2049", "20480"])
+        || !Path::new(&part).exists()
+        || !run("mkfs.ext4", &["-q", "-F", &path])
+    {
+        println!("skipped: no partitions or file systems can be made here");
+        return;
+    }
+    let opened = open(&part, &options()).expect("a free partition");
+    assert_eq!(opened.start, 2049 * 512);
+    drop(opened);
+    if !run("mount", &[&path, &place]) {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let _mount = Mount(place.clone());
+    let e = refusal(Path::new(&part), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    let named = format!("is a part of {path}, which is mounted at {place}");
+    assert!(e.detail.contains(&named), "{e}");
+}
+
+#[test]
+fn what_a_loop_device_shows_is_refused_and_its_use_is_seen() {
+    let dir = dir();
+    let Some(device) = loop_device(&dir, &[]) else {
+        return;
+    };
+    // The file, while the device is there.
+    let e = refusal(&dir.path().join("image"), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    let path = device.path().to_string_lossy().into_owned();
+    assert!(e.detail.contains(&path), "{e}");
+    open(dir.path().join("image"), &reading()).expect("may be looked at");
+    // A device that shows a device that is mounted.
+    let place = dir.path().join("place");
+    fs::create_dir(&place).expect("a directory");
+    let place = place.to_string_lossy().into_owned();
+    let Ok(upper) = LoopDevice::attach(device.path(), 512, &[]) else {
+        println!("skipped: no loop device on a loop device here");
+        return;
+    };
+    open(upper.path(), &options()).expect("free");
+    if !run("mkfs.ext4", &["-q", &path]) || !run("mount", &[&path, &place]) {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let _mount = Mount(place.clone());
+    let e = refusal(upper.path(), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    let named = format!("shows {path}, which is mounted at {place}");
+    assert!(e.detail.contains(&named), "{e}");
+}
+
+#[test]
+fn links_are_followed_and_named() {
+    let dir = dir();
+    let real = dir.path().canonicalize().expect("a name");
+    let (file, link) = (real.join("file"), real.join("link"));
+    std::os::unix::fs::symlink(&file, &link).expect("a link");
+    // No file is made behind a link.
+    let e = refusal(&link, &creating(MIB));
+    assert_eq!(e.kind, IoErrorKind::NotFound);
+    assert!(e.detail.contains("which does not exist"), "{e}");
+    assert!(!file.exists());
+    drop(open(&file, &creating(MIB)).expect("created"));
+    let opened = open(&link, &options()).expect("opened");
+    let name = format!("{} → {}", link.display(), file.display());
+    assert_eq!(opened.name, name);
+    assert!(opened.notes.iter().any(|n| n.contains("is a link to")));
+    let e = refusal(&link, &options());
+    assert!(e.detail.starts_with(&name), "{e}");
+    assert_eq!(
+        e.to_string(),
+        e.detail,
+        "an open has no place on the device"
+    );
+}
+
+#[test]
+fn holes_are_told_of() {
+    let dir = dir();
+    let path = dir.path().join("file");
+    let sparse = OpenOptions {
+        sparse: true,
+        ..creating(64 * MIB)
+    };
+    let device = open(&path, &sparse).expect("created").device;
+    // A file system that knows no holes says that all is data.
+    let start = device.next_data(0).expect("asked");
+    if start == Some(0) {
+        println!("skipped: no holes on this file system");
+        return;
+    }
+    assert_eq!(start, None);
+    let data = IoBuf::zeroed(4096);
+    device.write_at(32 * MIB, &data).expect("written");
+    device.flush().expect("flushed");
+    assert_eq!(device.next_data(0).expect("asked"), Some(32 * MIB));
+    assert_eq!(device.next_data(33 * MIB).expect("asked"), None);
+    assert_eq!(device.next_data(64 * MIB).expect("asked"), None);
 }
 
 #[test]

@@ -5,12 +5,21 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::experiment::fill::child::Orders;
-use crate::experiment::{fill, huge, scaling, two_stage};
+use crate::experiment::{fill, huge, rehearse, scaling, two_stage};
 use crate::failure::Outcome;
 use crate::units::Size;
 
+const HELP: &str = "\
+The file must not be there; it is made for the experiment and removed afterwards.
+
+Examples:
+  gaur experiment two-stage
+  gaur experiment two-stage --path /mnt/experiment.store --seconds 10 --seed 7
+  gaur experiment scaling --dry-run";
+
 /// Measure what the design claims, on a file the experiment makes itself.
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub(crate) struct ExperimentArgs {
     #[command(subcommand)]
     what: What,
@@ -48,7 +57,7 @@ enum What {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// The file for the store; made anew and removed afterwards.
+    /// The file for the store; made for it, and removed afterwards.
     #[arg(long, value_name = "FILE", default_value = "experiment.store")]
     path: PathBuf,
     /// Seconds for each cell.
@@ -60,6 +69,9 @@ struct Common {
     /// Seed of all randomness.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Tell what would be made, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -162,15 +174,33 @@ pub(crate) fn fill_child(a: &FillChildArgs) -> Outcome {
 
 pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
     match &args.what {
-        What::TwoStage(a) => two_stage::run(&two_stage::Plan {
-            path: a.common.path.clone(),
-            seconds: a.common.seconds,
-            rounds: a.common.rounds,
-            seed: a.common.seed,
-            writers: a.writers,
-            rate: a.rate,
-            delay: std::time::Duration::from_millis(a.delay),
-        }),
+        What::TwoStage(a) => {
+            if a.common.dry_run {
+                return rehearse(&a.common.path, two_stage::STORE_BYTES);
+            }
+            two_stage::run(&two_stage::Plan {
+                path: a.common.path.clone(),
+                seconds: a.common.seconds,
+                rounds: a.common.rounds,
+                seed: a.common.seed,
+                writers: a.writers,
+                rate: a.rate,
+                delay: std::time::Duration::from_millis(a.delay),
+            })
+        }
+        What::Scaling(a) => {
+            let plan = scaling::Plan {
+                path: a.common.path.clone(),
+                seconds: a.common.seconds,
+                rounds: a.common.rounds,
+                seed: a.common.seed,
+                records: a.records,
+            };
+            if a.common.dry_run {
+                return rehearse(&plan.path, plan.store_bytes());
+            }
+            scaling::run(&plan)
+        }
         What::Fill(a) => fill::run(&fill::Plan {
             path: a.path.clone(),
             size: a.size.0,
@@ -189,13 +219,6 @@ pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
             seconds: a.seconds,
             seed: a.seed,
             keep: a.keep,
-        }),
-        What::Scaling(a) => scaling::run(&scaling::Plan {
-            path: a.common.path.clone(),
-            seconds: a.common.seconds,
-            rounds: a.common.rounds,
-            seed: a.common.seed,
-            records: a.records,
         }),
     }
 }

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use gaur::{DiscardProgress, FormatOptions, FormatReport, Store};
+use gaur::{DiscardProgress, Error, FormatOptions, FormatPlan, FormatReport, Store};
 use serde_json::json;
 
 use crate::failure::{FINE, Failure, Outcome};
@@ -14,14 +14,16 @@ use crate::units::Size;
 use crate::{interrupt, output, units};
 
 const HELP: &str = "\
-A device that is mounted or held by another process is refused, always. One that
-carries other data or a store is refused unless --force is given.
+A device that is mounted, used as swap or held by another process is refused,
+always. One that carries a partition table, a file system or other data, or a
+store, is refused unless --force is given; nothing is written then.
 
 Examples:
   gaur format /dev/loop0                  the whole device
   gaur format /dev/loop0 --discard        the same; an SSD can clean up all of it
   gaur format demo.store --size 1GiB      a file, preallocated
-  gaur format demo.store --size 8TiB --sparse --log-size 64MiB";
+  gaur format demo.store --size 8TiB --sparse --log-size 64MiB
+  gaur format /dev/loop0 --force --dry-run   what would be lost";
 
 /// Make a store on a device or in a file.
 #[derive(Debug, Args)]
@@ -54,6 +56,9 @@ pub(super) struct FormatArgs {
     /// How writes are made durable; measured if absent.
     #[arg(long, value_enum, value_name = "METHOD")]
     durable_method: Option<DurableBy>,
+    /// Make all checks, tell what would be done and lost, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -61,7 +66,8 @@ pub(super) struct FormatArgs {
 
 pub(super) fn format(a: &FormatArgs) -> Outcome {
     let shown = a.path.display();
-    if a.size.is_none() && !a.path.exists() {
+    // A link that leads nowhere is told of by who would follow it.
+    if a.size.is_none() && !a.path.exists() && !a.path.is_symlink() {
         return Err(Failure::refused(format!(
             "{shown}: no such device or file; add --size 1GiB to make a file"
         )));
@@ -94,13 +100,75 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         driver: a.driver.into(),
         durable_method: a.durable_method.map(Into::into),
     };
-    let report = Store::format(&a.path, &o)?;
+    let refused = |e| match e {
+        // These do not know where.
+        Error::TooSmall { .. } | Error::BadOption { .. } => Failure::engine(&shown.to_string(), e),
+        e => e.into(),
+    };
+    if a.dry_run {
+        let plan = Store::plan_format(&a.path, &o).map_err(refused)?;
+        match a.json {
+            true => output::json(&plan_json(&plan))?,
+            false => output::line(plan_text(a, &plan))?,
+        }
+        return Ok(FINE);
+    }
+    let report = Store::format(&a.path, &o).map_err(refused)?;
     if a.json {
         output::json(&as_json(&report))?;
     } else {
         output::line(as_text(&report))?;
     }
     Ok(FINE)
+}
+
+fn plan_json(p: &FormatPlan) -> serde_json::Value {
+    json!({
+        "dry_run": true,
+        "capacity": p.capacity,
+        "block_size": p.block_size,
+        "log_bytes": p.log_bytes,
+        "durable_method": p.durable_method.map(|m| m.to_string()),
+        "driver": p.driver,
+        "direct": p.direct,
+        "makes_file": p.makes_file,
+        "destroys": p.destroys,
+        "notes": p.notes,
+    })
+}
+
+fn plan_text(a: &FormatArgs, p: &FormatPlan) -> String {
+    let mut rows = vec![
+        (
+            "would",
+            format!(
+                "{} {}",
+                if p.makes_file { "make" } else { "format" },
+                a.path.display()
+            ),
+        ),
+        ("capacity", units::bytes(p.capacity)),
+        ("block size", units::bytes(p.block_size.into())),
+        (
+            "log",
+            format!("{}, written with zeroes", units::bytes(p.log_bytes)),
+        ),
+        (
+            "durable by",
+            p.durable_method.map_or_else(
+                || "what is measured faster, by writes into the log".to_owned(),
+                |m| m.to_string(),
+            ),
+        ),
+        (
+            "would be lost",
+            p.destroys.clone().unwrap_or_else(|| "nothing".into()),
+        ),
+    ];
+    rows.extend(p.driver.map(|d| ("driver", d.to_owned())));
+    rows.extend(p.notes.iter().map(|n| ("note", n.clone())));
+    rows.push(("now", "nothing was written".into()));
+    output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))
 }
 
 /// A bar in MiB, and the way out for Ctrl-C.

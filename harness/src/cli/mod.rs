@@ -1,10 +1,12 @@
 //! The command line: what each verb takes, and what it prints.
 
 pub(crate) mod check;
+pub(crate) mod contents;
 mod crash;
-pub(crate) mod device;
+mod device;
 mod experiment;
 mod format;
+mod groups;
 mod inspect;
 mod point;
 mod run;
@@ -15,7 +17,7 @@ mod trim;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use gaur::{OpenOptions, Store, Tree};
 
 use crate::failure::{Failure, Outcome};
@@ -65,6 +67,17 @@ enum Verb {
     FillChild(experiment::FillChildArgs),
 }
 
+/// Reads the command line. What is wrong with it ends the process, with what to
+/// do and exit code 2; so does `--help`, with 0.
+pub(crate) fn parse() -> Cli {
+    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit())
+}
+
+/// The command line, its verbs in groups.
+fn command() -> clap::Command {
+    groups::grouped(Cli::command())
+}
+
 /// Does what the command line says.
 pub(crate) fn dispatch(cli: Cli) -> Outcome {
     match cli.verb {
@@ -110,6 +123,12 @@ impl StoreArgs {
         };
         Store::open(&self.path, &o).map_err(Failure::from)
     }
+
+    /// Opens it for reading, if it could be opened for writing: for dry runs.
+    fn rehearse(&self) -> Result<Store, Failure> {
+        crate::run::store::claim(&self.path)?;
+        self.open(true)
+    }
 }
 
 /// A tree of a store on the command line.
@@ -153,10 +172,33 @@ pub(crate) fn name_of(driver: Driver) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_verb_once() {
+        let help = command().render_help().to_string();
+        for verb in command().get_subcommands() {
+            let name = format!("\n  {} ", verb.get_name());
+            let times = help
+                .split("Examples:")
+                .next()
+                .map_or(0, |h| h.matches(&name).count());
+            assert_eq!(times, usize::from(!verb.is_hide_set()), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_verb_shows_examples() {
+        for mut verb in command().get_subcommands().cloned() {
+            if verb.is_hide_set() || verb.get_name() == "help" {
+                continue;
+            }
+            let help = verb.render_help().to_string();
+            assert!(help.contains("Examples:"), "{}", verb.get_name());
+        }
     }
 }
