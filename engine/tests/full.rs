@@ -12,6 +12,7 @@ use common::{checked, disk, open};
 use gaur::{Durability, Error, FormatOptions, OpenOptions, Store, Tree, WriteBatch};
 use gaur_iodriver::sim::SimDisk;
 use gaur_iodriver::sync::rng::{fresh_seed, seeded};
+use gaur_iodriver::{Latency, LatencyProfile};
 use rand::RngExt;
 
 const BUFFERED: Durability = Durability::Buffered;
@@ -402,6 +403,56 @@ fn a_full_store_is_replayed_in_a_small_cache() {
         store.close().unwrap();
         checked(&disk);
     }
+}
+
+/// A device so slow that the log fills while a checkpoint runs: commits wait a little
+/// each, and the reports say why. A store without pressure slows nobody.
+#[test]
+fn writers_are_slowed_before_they_stop() {
+    let disk = formatted(6, 64);
+    let store = open(&disk, 64 << 20);
+    let tree = store.tree("t").unwrap();
+    let throttle = |name| store.stats().get("throttle", name).unwrap();
+    for i in 0..500u64 {
+        tree.put_with(&i.to_be_bytes(), &[1; 100], BUFFERED)
+            .unwrap();
+    }
+    assert_eq!((throttle("commits"), throttle("active")), (0, 0));
+    disk.set_latency(LatencyProfile::all(Latency {
+        fixed: Duration::from_millis(2),
+        jitter: Duration::ZERO,
+    }));
+    let (seen, over) = (AtomicBool::new(false), AtomicBool::new(false));
+    std::thread::scope(|scope| {
+        let _over = SetOnDrop(&over);
+        for t in 0..4u64 {
+            let (tree, over) = (&tree, &over);
+            scope.spawn(move || {
+                let mut rng = seeded(t);
+                while !over.load(Ordering::SeqCst) {
+                    let key = rng.random_range(0..20_000u64).to_be_bytes();
+                    tree.put_with(&key, &[2; 1000], BUFFERED).unwrap();
+                }
+            });
+        }
+        let end = std::time::Instant::now() + Duration::from_secs(60);
+        while !seen.load(Ordering::SeqCst) || throttle("commits") == 0 {
+            assert!(std::time::Instant::now() < end, "{:?}", store.stats());
+            let stats = store.stats();
+            let get = |name| stats.get("throttle", name).unwrap();
+            if get("active") == 1 && get("for_log") + get("for_cache") + get("for_space") == 1 {
+                seen.store(true, Ordering::SeqCst);
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    });
+    assert!(throttle("nanos") > 0);
+    disk.set_latency(LatencyProfile::all(Latency {
+        fixed: Duration::ZERO,
+        jitter: Duration::ZERO,
+    }));
+    store.close().unwrap();
+    checked(&disk);
 }
 
 /// The campaign of `crash` on stores that are full most of the time. Deletes are
