@@ -8,7 +8,7 @@ use gaur_iodriver::IoBuf;
 use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
 
-use crate::alloc::{Request, Shape, Urgency};
+use crate::alloc::{Request, Shape};
 use crate::commit::versions::Versions;
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
@@ -16,7 +16,9 @@ use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
 use crate::overlay::Overlay;
 use crate::progress::Progress;
+use crate::shortage::Claim;
 use crate::stats::Wait;
+use crate::throttle::Throttle;
 use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::checkpoint::CheckpointCounters;
@@ -41,11 +43,14 @@ pub(crate) struct Core {
     /// Held while a tree is created, so that a name is given once.
     pub(crate) creating: Mutex<()>,
     pub(crate) next_tree: AtomicU32,
+    /// Blocks that new trees brought for the next tree of trees.
+    pub(crate) for_catalog: ShortMutex<Vec<Run>>,
     pub(crate) read_only: bool,
     /// No new commit is taken.
     refusing: AtomicBool,
     /// The store's threads end.
     pub(crate) closing: AtomicBool,
+    pub(crate) throttle: Throttle,
     pub(crate) evicting: EvictCounters,
     pub(crate) checkpointing: CheckpointCounters,
 }
@@ -95,9 +100,11 @@ impl Core {
             trees: ShortMutex::default(),
             creating: Mutex::new(()),
             next_tree: AtomicU32::new(next_tree),
+            for_catalog: ShortMutex::default(),
             read_only,
             refusing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            throttle: Throttle::new(),
             evicting: EvictCounters::default(),
             checkpointing: CheckpointCounters::default(),
         }
@@ -234,35 +241,32 @@ impl Core {
     /// Writes a large value to extents of its own and returns the pointers as a
     /// leaf stores them. They are on the device, though not yet flushed, when this
     /// returns. Of a failed call nothing remains.
-    pub(crate) fn write_extents(&self, worker: &Worker, value: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn write_extents<'a>(
+        &'a self,
+        worker: &Worker,
+        claim: &mut Claim<'a>,
+        value: &[u8],
+    ) -> Result<Vec<u8>> {
         // A store that has stopped writes nothing more.
         if let Some(stopped) = self.log().stopped() {
             return Err(stopped);
         }
         let block_size = self.forest.geometry.block_size as usize;
-        let request = Request {
-            blocks: value.len().div_ceil(block_size) as u32,
-            shape: Shape::Extent {
-                max_pieces: MAX_PIECES,
-            },
-            hint: 0,
-            urgency: Urgency::Normal,
-        };
-        let runs = loop {
-            let ask = || {
-                worker.counters.waiting(Wait::Reservation, || {
-                    self.forest.pool.allocator().reserve(request)
-                })
+        let blocks = value.len().div_ceil(block_size) as u32;
+        let runs = self.forest.claim(worker, claim, |urgency| {
+            let request = Request {
+                blocks,
+                shape: Shape::Extent {
+                    max_pieces: MAX_PIECES,
+                },
+                hint: 0,
+                urgency,
             };
-            match self.forest.mending(ask) {
-                Ok(runs) => break runs,
-                Err(crate::alloc::SpaceError::AfterGeneration { generation, .. }) => {
-                    let patience = Duration::from_secs(60);
-                    self.progress().wait_released(generation, patience)?;
-                }
-                Err(e) => return Err(self.spread(e.into())),
-            }
-        };
+            worker.counters.waiting(Wait::Reservation, || {
+                self.forest.pool.allocator().reserve(request)
+            })
+        });
+        let runs = runs.map_err(|e| self.spread(e))?;
         let birth = self.forest.running();
         let mut rest = value;
         let mut out = Vec::with_capacity(runs.len() * ExtentPtr::SIZE);

@@ -14,7 +14,8 @@
 
 use std::sync::Arc;
 
-use gaur_iodriver::sync::time::now;
+use gaur_iodriver::sync::thread;
+use gaur_iodriver::sync::time::{Duration, now};
 use gaur_iodriver::{Delayed, Device, IoBuf};
 
 use crate::alloc::{AllocConfig, Allocator, MapRoot};
@@ -31,9 +32,11 @@ use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
 use crate::overlay::{self, Beside, Rules, bad_record};
 use crate::pool::Pool;
+use crate::shortage::Claim;
 use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::checkpoint::reserve_catalog;
 use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
 
@@ -67,6 +70,8 @@ pub(crate) struct Opening {
     pub(crate) core: Arc<Core>,
     pub(crate) superblock: Superblock,
     pub(crate) catalog: Vec<Run>,
+    /// Blocks that the first checkpoint needs, taken before replay takes any.
+    pub(crate) spare: Vec<Run>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -151,6 +156,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         core: Arc::new(core),
         superblock: sb,
         catalog,
+        spare: Vec::new(),
         report,
     })
 }
@@ -332,6 +338,9 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
         core.forest.pool.allocator().mark_used(named)?;
     }
 
+    // If there is no space for it, the log may free some.
+    let _ = reserve_catalog(core, &mut opening.spare, opening.superblock.catalog_addr);
+
     let worker = core.forest.workers.mine()?;
     let mut replayed = 0;
     let mut reader = open_log(opening)?;
@@ -344,6 +353,24 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     opening.report.last_csn = tail.last_csn;
     opening.report.replay_nanos = begun.elapsed().as_nanos() as u64;
     Ok(tail)
+}
+
+/// Gives back the blocks of nodes that replay made and left again: of a small cache
+/// nodes are written early, and each that changes once more gets another block.
+/// While a store runs these come back with a checkpoint. Here there is none, but
+/// nobody reads beside the replay, and no superblock names them: they are free as
+/// soon as nothing is on its way to them. Returns how many blocks that were.
+fn reclaim(core: &Core, worker: &Worker) -> usize {
+    let passed = worker.journal.lock().take_passed();
+    // Nobody else writes meanwhile, so the evictor finds frames enough and ends.
+    while core.evicting.in_flight.count(core.forest.running()) > 0
+        && core.progress().stopped().is_none()
+    {
+        thread::sleep(Duration::from_micros(50));
+    }
+    let blocks = passed.len();
+    core.forest.pool.allocator().give_back(passed);
+    blocks
 }
 
 fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<()> {
@@ -393,7 +420,14 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
     if changes.is_empty() {
         core.visible.applied(csn);
     } else {
-        core.make(worker, &changes, Stamp::Replay(csn))?;
+        loop {
+            let claim = Claim::replaying();
+            match core.make(worker, &changes, Stamp::Replay(csn), claim).0 {
+                Ok(_) => break,
+                Err(Error::Full { .. }) if reclaim(core, worker) > 0 => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
     Ok(())
 }

@@ -54,6 +54,8 @@ pub(super) struct Loaded {
 pub(super) struct Space {
     pub(super) geometry: Geometry,
     pub(super) reserve: u64,
+    /// Blocks that only [`Urgency::Reserve`](super::Urgency) gets, beside the reserve.
+    pub(super) floor: u64,
     /// Each extent goes to the next group.
     pub(super) spread: bool,
     pub(super) index: Index,
@@ -129,6 +131,7 @@ impl Space {
         Self {
             geometry,
             reserve: config.reserve_blocks,
+            floor: 0,
             spread: config.spread,
             index,
             groups,

@@ -66,6 +66,7 @@ pub(super) enum Msg {
     },
     Freeze(Generation, Sorted, Sender<Result<MapRoot>>),
     Release(Generation, Vec<Run>),
+    Floor(u64),
     /// A group's free space is to be discarded, or only looked at.
     Trim(u64, DiscardRate, bool, Sender<Result<Trimmed>>),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
@@ -282,6 +283,7 @@ impl Worker {
             Msg::Trim(group, rate, dry, reply) => {
                 self.trims.push_back(Trim::new(group, rate, dry, reply));
             }
+            Msg::Floor(blocks) => self.space.floor = blocks,
             Msg::Rebuild(group, used, reply) => self.rebuilds.push((group, used, reply)),
             Msg::DamagedGroups(reply) => {
                 let all = self.space.damaged.iter().map(|(&g, d)| (g, d.clone()));
@@ -414,7 +416,7 @@ impl Worker {
         2 * self.config.geometry.group_blocks() as usize / 8
     }
 
-    fn publish(&self) {
+    pub(super) fn publish(&self) {
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,
             discard_waiting: self.discards.waiting_blocks(),

@@ -32,6 +32,7 @@ use crate::format::{Generation, Geometry, TreeId};
 use crate::node::Child;
 use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::shortage::Shortage;
 use crate::worker::Workers;
 use crate::writeback::mend::Mend;
 
@@ -52,6 +53,7 @@ pub(crate) struct Forest {
     pub(crate) pool: Pool,
     pub(crate) workers: Arc<Workers>,
     pub(crate) progress: Progress,
+    pub(crate) shortage: Shortage,
     /// The durable generation, from which a damaged map is rebuilt.
     pub(crate) mend: Mend,
     running: AtomicU64,
@@ -74,6 +76,7 @@ impl Forest {
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
+            shortage: Shortage::default(),
             mend,
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }

@@ -118,7 +118,7 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
                 gaur_iodriver::sync::thread::sleep(Duration::from_micros(200));
             }
         }
-        if cache.dirty_frames() > cache.frames() / 2 {
+        if cache.dirty_frames() > cache.frames() / 2 || core.forest.wants_space() {
             core.progress().ask();
         }
     }

@@ -193,11 +193,20 @@ fn pick<T: Clone>(rng: &mut Rng, from: &[T]) -> T {
 impl Story {
     /// Formats a store; the seed decides what it is like.
     pub(crate) fn new(seed: u64, watchdog: &Watchdog) -> Self {
+        Self::on(seed, watchdog, None)
+    }
+
+    /// A store so small that it is full most of the time.
+    pub(crate) fn near_full(seed: u64, watchdog: &Watchdog) -> Self {
+        Self::on(seed, watchdog, Some(16))
+    }
+
+    fn on(seed: u64, watchdog: &Watchdog, small: Option<u64>) -> Self {
         let mut rng = seeded(seed);
         let r = &mut rng;
         let block_size = pick(r, &[4096, 4096, 4096, 4096, 8192, 16384]);
         let disk = SimDisk::new(SimOptions {
-            capacity: pick(r, &[32, 48, 64]) << 20,
+            capacity: small.unwrap_or(pick(r, &[32, 48, 64])) << 20,
             logical_block: pick(r, &[512, 4096]),
             physical_block: 4096,
             seed,
@@ -225,7 +234,7 @@ impl Story {
             discard: r.random_bool(0.5),
             ..OpenOptions::default()
         };
-        let mix = Mix {
+        let mut mix = Mix {
             writers: pick(r, &[1, 2, 4, 4, 4]),
             keys: pick(r, &[30, 300, 300, 3000, 8000]),
             sync: pick(r, &[5, 40, 90]),
@@ -233,7 +242,10 @@ impl Story {
             batch: pick(r, &[4, 12, 40]),
             checkpoints: pick(r, &[5, 30, 100]),
         };
-        let reach = pick(r, &[30, 100, 300]);
+        let mut reach = pick(r, &[30, 100, 300]);
+        if small.is_some() {
+            (mix.keys, mix.large, reach) = (8000, 150, 10 * reach);
+        }
         Self {
             seed,
             rng,

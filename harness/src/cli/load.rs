@@ -192,12 +192,9 @@ fn fill(
     let filled = fill_all(a, store, verified, loaded);
     filled.map_err(|failure| match loaded.written {
         0 => failure,
-        n => Failure {
-            code: failure.code,
-            message: format!(
-                "{failure}; {n} records were loaded before, and --existing keep goes on behind them"
-            ),
-        },
+        n => failure.adding(&format!(
+            "{n} records were loaded before, and --existing keep goes on behind them"
+        )),
     })
 }
 

@@ -7,6 +7,7 @@ pub(crate) mod device;
 mod dump;
 mod experiment;
 mod format;
+mod groups;
 mod inspect;
 mod load;
 mod point;
@@ -18,7 +19,7 @@ mod trim;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use gaur::{OpenOptions, Store, Tree};
 
 use crate::failure::{Failure, Outcome};
@@ -66,6 +67,19 @@ enum Verb {
     Experiment(experiment::ExperimentArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
+    #[command(hide = true, name = crate::experiment::fill::child::VERB)]
+    FillChild(experiment::FillChildArgs),
+}
+
+/// Reads the command line. What is wrong with it ends the process, with what to
+/// do and exit code 2; so does `--help`, with 0.
+pub(crate) fn parse() -> Cli {
+    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit())
+}
+
+/// The command line, its verbs in groups.
+fn command() -> clap::Command {
+    groups::grouped(Cli::command())
 }
 
 /// Does what the command line says.
@@ -87,6 +101,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Crash(a) => crash::crash(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
         Verb::CrashChild(a) => crash::child(&a),
+        Verb::FillChild(a) => experiment::fill_child(&a),
     }
 }
 
@@ -135,6 +150,12 @@ impl StoreArgs {
         };
         Store::open(&self.path, &o).map_err(Failure::from)
     }
+
+    /// Opens it for reading, if it could be opened for writing: for dry runs.
+    fn rehearse(&self) -> Result<Store, Failure> {
+        crate::run::store::claim(&self.path)?;
+        self.open(true)
+    }
 }
 
 /// A tree of a store on the command line.
@@ -178,10 +199,33 @@ pub(crate) fn name_of(driver: Driver) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_verb_once() {
+        let help = command().render_help().to_string();
+        for verb in command().get_subcommands() {
+            let name = format!("\n  {} ", verb.get_name());
+            let times = help
+                .split("Examples:")
+                .next()
+                .map_or(0, |h| h.matches(&name).count());
+            assert_eq!(times, usize::from(!verb.is_hide_set()), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_verb_shows_examples() {
+        for mut verb in command().get_subcommands().cloned() {
+            if verb.is_hide_set() || verb.get_name() == "help" {
+                continue;
+            }
+            let help = verb.render_help().to_string();
+            assert!(help.contains("Examples:"), "{}", verb.get_name());
+        }
     }
 }

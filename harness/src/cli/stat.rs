@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use clap::Args;
-use gaur::{RecoveryReport, Store};
+use gaur::{RecoveryReport, Stats, Store};
 use serde_json::json;
 
 use super::{StoreArgs, superblock};
@@ -84,7 +84,8 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
     let mut damage: Vec<String> = recovery.left_out.iter().map(ToString::to_string).collect();
     let all = counted.iter().flat_map(BTreeMap::values);
     damage.extend(all.flat_map(|c| c.left_out.iter().cloned()));
-    let counters = summary::counters(&store.stats());
+    let stats = store.stats();
+    let counters = summary::counters(&stats);
     let sparse = store.is_sparse();
     store.close()?;
     let next = next(&recovery, &damage);
@@ -153,6 +154,7 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
             rows.push((name.to_owned(), value.to_owned()));
         }
     }
+    rows.push(("blocks".to_owned(), space(&stats)));
     let how = if direct { "O_DIRECT" } else { "the page cache" };
     rows.push(("read by".to_owned(), format!("{driver}, {how}")));
     if sparse {
@@ -210,4 +212,18 @@ fn count(store: &Store, names: &[String]) -> Result<BTreeMap<String, Counted>, F
         all.insert(name.clone(), c);
     }
     Ok(all)
+}
+
+/// How full the store is.
+fn space(stats: &Stats) -> String {
+    let get = |name| stats.get("space", name).unwrap_or(0);
+    let (used, all, free) = (get("used"), get("blocks"), get("free"));
+    format!(
+        "{} of {} used ({:.1} %), {} kept for deletes and checkpoints{}",
+        units::count(used),
+        units::count(all),
+        100.0 * used as f64 / all.max(1) as f64,
+        units::count(get("reserved")),
+        if free == 0 { "; full" } else { "" }
+    )
 }

@@ -151,13 +151,13 @@ pub(crate) fn swaps() -> Vec<PathBuf> {
         .collect()
 }
 
-fn block_number(path: &Path) -> Option<DevNumber> {
+pub(crate) fn block_number(path: &Path) -> Option<DevNumber> {
     let metadata = fs::metadata(path).ok()?;
     crate::target::is_block_device(&metadata).then(|| DevNumber::new(metadata.rdev()))
 }
 
 /// The kernel writes blanks and backslashes in paths as `\040`.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let bytes = text.as_bytes();
     let mut i = 0;
