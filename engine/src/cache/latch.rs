@@ -195,41 +195,45 @@ impl Drop for Exclusive<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
 
     #[test]
     fn readers_see_all_or_nothing() {
         // Breaks if a fence or the validation is taken out: two words that a
-        // writer always keeps equal are read as unequal.
-        let shared = Arc::new((Latch::default(), AtomicU64::new(0), AtomicU64::new(0)));
-        let writers: Vec<_> = (0..2)
-            .map(|_| {
-                let s = shared.clone();
-                std::thread::spawn(move || {
-                    for _ in 0..200_000 {
-                        let _g = s.0.lock();
-                        let n = s.1.load(Ordering::Relaxed) + 1;
-                        s.1.store(n, Ordering::Relaxed);
-                        s.2.store(n, Ordering::Relaxed);
-                    }
-                })
-            })
-            .collect();
-        let mut seen = 0;
-        while writers.iter().any(|w| !w.is_finished()) {
-            let v = shared.0.version();
-            let (a, b) = (
-                shared.1.load(Ordering::Relaxed),
-                shared.2.load(Ordering::Relaxed),
-            );
-            if shared.0.validate(v) {
-                assert_eq!(a, b);
-                seen += 1;
+        // writer always keeps equal are read as unequal. The writers go on until the
+        // reader has seen enough: on a busy machine it may have no processor for long.
+        let (latch, one, two) = (Latch::default(), AtomicU64::new(0), AtomicU64::new(0));
+        let over = AtomicBool::new(false);
+        let write = || {
+            let mut rounds = 0_u64;
+            while rounds < 200_000 || !over.load(Ordering::Relaxed) {
+                let _g = latch.lock();
+                let n = one.load(Ordering::Relaxed) + 1;
+                one.store(n, Ordering::Relaxed);
+                two.store(n, Ordering::Relaxed);
+                rounds += 1;
             }
-        }
-        writers.into_iter().for_each(|w| w.join().unwrap());
-        assert!(seen > 0);
-        assert_eq!(shared.1.load(Ordering::Relaxed), 400_000);
+            rounds
+        };
+        let written: u64 = std::thread::scope(|s| {
+            let writers = [s.spawn(write), s.spawn(write)];
+            let mut torn = None;
+            let mut seen = 0;
+            while seen < 10_000 && torn.is_none() {
+                let v = latch.version();
+                let (a, b) = (one.load(Ordering::Relaxed), two.load(Ordering::Relaxed));
+                if latch.validate(v) {
+                    torn = (a != b).then_some((a, b));
+                    seen += 1;
+                }
+            }
+            // Before anything can panic: the writers wait for it.
+            over.store(true, Ordering::Relaxed);
+            let written = writers.map(|w| w.join().unwrap()).iter().sum();
+            assert_eq!(torn, None);
+            written
+        });
+        assert_eq!(one.load(Ordering::Relaxed), written);
         assert_eq!(gaur_iodriver::sync::latch::depth(), 0);
     }
 
