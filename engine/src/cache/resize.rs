@@ -100,6 +100,11 @@ impl Cache {
         }
     }
 
+    /// Whether a frame is FREE: in the free list or in somebody's hand.
+    pub(crate) fn is_free(&self, id: FrameId) -> bool {
+        self.frame(id).state() == State::Free
+    }
+
     /// Retires what is above the bound in the free list, which goes round once.
     pub(crate) fn sweep_free(&self) {
         for _ in 0..self.free.len() {

@@ -16,7 +16,8 @@ use crate::node::Child;
 use crate::tree::{Found, Toward};
 use crate::worker::Worker;
 
-/// Steps without a frame emptied before a checkpoint is asked for.
+/// Steps without a frame emptied before a checkpoint is asked for, and rounds
+/// before it is tried less often.
 const PATIENCE: u32 = 20;
 
 /// How far the evictor is with it.
@@ -25,8 +26,9 @@ pub(super) struct Shrink {
     hand: usize,
     /// Whether something is left to do.
     busy: bool,
-    /// Steps in which nothing was emptied.
+    /// Steps in which nothing was emptied, and rounds of them.
     idle: u32,
+    vain: u32,
 }
 
 impl Shrink {
@@ -35,6 +37,8 @@ impl Shrink {
         Duration::from_millis(match (self.busy, self.idle) {
             (false, _) => 50,
             (true, 0) => 0,
+            // It may stay so for good: what is dirty when the store has stopped.
+            (true, _) if self.vain >= PATIENCE => 20,
             (true, _) => 1,
         })
     }
@@ -51,11 +55,16 @@ impl Shrink {
         let range = cache.above(self.hand, PASS);
         self.busy = cache.is_shrinking();
         if !self.busy {
-            self.idle = 0;
+            (self.idle, self.vain) = (0, 0);
             return Ok(());
         }
+        // It began again at the bound.
+        self.vain += u32::from(range.start != self.hand);
         let before = cache.present();
-        cache.sweep_free();
+        // Goes round all free frames, so only if it finds one.
+        if range.clone().any(|id| cache.is_free(id as FrameId)) {
+            cache.sweep_free();
+        }
         let mut writes = Vec::new();
         for id in range.clone() {
             let writes = queue.is_some().then_some(&mut writes);
@@ -71,7 +80,7 @@ impl Shrink {
         cache.discard_absent(range.clone());
         self.hand = range.end;
         if cache.present() < before || written > 0 {
-            self.idle = 0;
+            (self.idle, self.vain) = (0, 0);
         } else {
             self.idle += 1;
             if self.idle.is_multiple_of(PATIENCE) && !core.read_only {
