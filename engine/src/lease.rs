@@ -92,6 +92,10 @@ impl FreeSpace {
 
 impl Drop for FreeSpace {
     fn drop(&mut self) {
+        if !self.core.is_home() {
+            // In a forked child nothing is sent: they are the parent's.
+            return;
+        }
         let runs = std::mem::take(&mut self.runs);
         self.core.forest.pool.allocator().give_back(runs);
     }
