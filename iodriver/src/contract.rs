@@ -166,6 +166,10 @@ pub trait Queue: Send + Debug {
 
     /// A handle that wakes this queue's [`Queue::wait`].
     fn waker(&self) -> Waker;
+
+    /// The calling thread has used this queue, and another will use or drop it.
+    /// Without this the device may stay open a moment longer than its last user.
+    fn hand_over(&mut self) {}
 }
 
 /// An open device or file.

@@ -293,4 +293,8 @@ impl Queue for DelayedQueue {
     fn waker(&self) -> Waker {
         self.bell.clone()
     }
+
+    fn hand_over(&mut self) {
+        self.queue.hand_over();
+    }
 }

@@ -129,6 +129,7 @@ impl Allocator {
         let shared = Arc::new(Shared::default());
         let mut queue = device.queue(config.depth)?;
         let (index, damaged) = load::index(queue.as_mut(), &config, root, &shared.counters)?;
+        queue.hand_over();
         let space = Space::new(&config, index, damaged);
         shared.gauges.store(space.stats());
         let (messages, inbox) = channel::unbounded();

@@ -197,6 +197,8 @@ impl Forest {
         }
         let (_, queue) = slot.as_mut().expect("just made");
         let out = f(queue.as_mut());
+        // Whoever closes the store drops it.
+        queue.hand_over();
         if out.is_err() {
             // What is in flight there must not be taken for an answer later.
             *slot = None;

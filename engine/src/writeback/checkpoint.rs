@@ -185,6 +185,8 @@ impl Checkpointer {
             }
             self.mend(core);
         }
+        // The last checkpoint is made by who closes the store.
+        self.queue.hand_over();
         self
     }
 

@@ -464,6 +464,15 @@ impl UringQueue {
         }
         true
     }
+
+    /// Takes the file back from the ring. Closing a ring gives its files back some
+    /// time later; a claim on the device must go with its last user.
+    fn unregister(&mut self) {
+        if self.registered {
+            // Refused to all but the thread that started the ring.
+            self.registered = self.ring.submitter().unregister_files().is_err();
+        }
+    }
 }
 
 impl Queue for UringQueue {
@@ -528,6 +537,13 @@ impl Queue for UringQueue {
     fn waker(&self) -> Waker {
         self.kick.clone()
     }
+
+    fn hand_over(&mut self) {
+        // With requests in flight the ring cannot change hands.
+        if self.target.is_home() && self.in_kernel == 0 {
+            self.unregister();
+        }
+    }
 }
 
 impl Drop for UringQueue {
@@ -554,11 +570,7 @@ impl Drop for UringQueue {
             }
             self.discards -= 1;
         }
-        if self.registered {
-            // Closing a ring gives its files back some time later; a lock on the
-            // file must go with its last user.
-            let _ = self.ring.submitter().unregister_files();
-        }
+        self.unregister();
         // SAFETY: dropped once, here, and not used afterwards.
         unsafe { ManuallyDrop::drop(&mut self.ring) };
     }
