@@ -4,6 +4,7 @@
 mod loopdev;
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -12,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use gaur_iodriver::{
     Completion, Description, Device, DeviceKind, DriverChoice, DurableMethod, IoBuf, IoError,
-    IoErrorKind, Op, OpenOptions, Opened, Request, describe, open,
+    IoErrorKind, Op, OpenOptions, Opened, Request, describe, look::users, open,
 };
 use loopdev::LoopDevice;
 use tempfile::TempDir;
@@ -321,6 +322,74 @@ fn waits_for_a_holder_that_goes_away() {
     let e = open(&path, &patient).expect_err("it stays");
     assert_eq!(e.kind, IoErrorKind::Busy);
     assert!(start.elapsed() >= Duration::from_millis(120));
+    assert!(start.elapsed() < Duration::from_secs(14), "it lives");
+}
+
+/// Only a ring has the file, as after the end of the process that made it: then no
+/// `/proc/*/fd` shows it.
+#[test]
+fn waits_longer_for_what_is_left_of_a_process() {
+    let Ok(ring) = io_uring::IoUring::new(2) else {
+        println!("skipped: no io_uring here");
+        return;
+    };
+    let dir = dir();
+    let path = dir.path().join("file");
+    drop(open(&path, &creating(MIB)).expect("created"));
+    if users(&path).expect("looked").processes_not_seen > 0 {
+        println!("skipped: not all processes may be looked at");
+        return;
+    }
+    let file = File::options().write(true).open(&path).expect("opened");
+    file.lock().expect("locked");
+    ring.submitter()
+        .register_files(&[file.as_raw_fd()])
+        .expect("registered");
+    drop(file);
+    assert_eq!(refusal(&path, &options()).kind, IoErrorKind::Busy);
+    let dying = thread::spawn(move || {
+        thread::sleep(Duration::from_millis(1200));
+        drop(ring);
+    });
+    let hasty = OpenOptions {
+        lock_wait: Duration::from_millis(50),
+        ..options()
+    };
+    let opened = open(&path, &hasty);
+    dying.join().expect("the ring");
+    opened.expect("free in time");
+}
+
+/// The claim on a block device, which nothing but the last close gives back.
+#[test]
+fn a_device_is_free_when_another_thread_drops_its_queues() {
+    let dir = dir();
+    let Some(device) = loop_device(&dir, &[]) else {
+        return;
+    };
+    // A process that another test starts has our files too, until its exec.
+    let busy = (0..20).filter(|_| {
+        let opened = open(device.path(), &options()).expect("free");
+        let mut queue = opened.device.queue(4).expect("a queue");
+        let user = thread::spawn(move || {
+            queue.submit(&mut vec![Request {
+                token: 0,
+                op: Op::Flush,
+            }])?;
+            queue.wait(1, None, &mut Vec::new())?;
+            queue.hand_over();
+            Ok::<_, IoError>(queue)
+        });
+        drop(user.join().expect("the user").expect("a flush"));
+        drop(opened);
+        let hasty = OpenOptions {
+            lock_wait: Duration::ZERO,
+            ..options()
+        };
+        open(device.path(), &hasty).is_err()
+    });
+    let busy = busy.count();
+    assert!(busy < 10, "{busy} of 20 times it was not free at once");
 }
 
 #[test]

@@ -13,4 +13,5 @@ mod users;
 pub use file::{FileFacts, file};
 pub use hardware::{Hardware, Loop, Nvme, Partition, hardware};
 pub use rings::{Rings, rings};
+pub(crate) use users::users_and_own;
 pub use users::{Mount, Process, Users, users};

@@ -86,7 +86,15 @@ impl Wanted {
 /// # Errors
 /// If there is nothing at `path`, or nothing that may be looked at.
 pub fn users(path: impl AsRef<Path>) -> Result<Users, IoError> {
-    let path = path.as_ref();
+    look(path.as_ref(), Some(std::process::id()))
+}
+
+/// [`users`], and this process too if it has it open.
+pub(crate) fn users_and_own(path: &Path) -> Result<Users, IoError> {
+    look(path, None)
+}
+
+fn look(path: &Path, but: Option<u32>) -> Result<Users, IoError> {
     let metadata = fs::metadata(path).map_err(|e| open_os_error(path, &e))?;
     let mut users = Users::default();
     let wanted = if is_block_device(&metadata) {
@@ -112,7 +120,7 @@ pub fn users(path: impl AsRef<Path>) -> Result<Users, IoError> {
             ino: metadata.ino(),
         }
     };
-    processes(&wanted, &mut users);
+    processes(&wanted, but, &mut users);
     Ok(users)
 }
 
@@ -168,14 +176,13 @@ fn loops(file: &Path) -> Vec<String> {
     found
 }
 
-/// Walks `/proc/*/fd`, as far as that is permitted.
-fn processes(wanted: &Wanted, users: &mut Users) {
-    let own = std::process::id();
+/// Walks `/proc/*/fd`, as far as that is permitted, `but` one process's.
+fn processes(wanted: &Wanted, but: Option<u32>, users: &mut Users) {
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|n| n.parse().ok()) else {
             continue;
         };
-        if pid == own {
+        if Some(pid) == but {
             continue;
         }
         let dir = entry.path();

@@ -18,6 +18,10 @@ use super::{NOT_DIRECT, OpenOptions, open_error, open_os_error};
 
 /// Between two tries for a lock.
 const PAUSE: time::Duration = time::Duration::from_millis(20);
+/// Between two looks for a living holder.
+const LOOK: time::Duration = time::Duration::from_millis(500);
+/// How long to wait for a holder that nobody is any more.
+const DYING: time::Duration = time::Duration::from_secs(15);
 
 /// Opens and locks, waiting for a holder that is going away.
 pub(crate) fn open_retrying(
@@ -27,13 +31,20 @@ pub(crate) fn open_retrying(
     notes: &mut Vec<String>,
 ) -> Result<File, IoError> {
     let start = time::now();
+    let mut until = options.lock_wait;
     loop {
-        match open_once(path, is_block, options, notes) {
-            Err(e) if e.kind == IoErrorKind::Busy && start.elapsed() < options.lock_wait => {
-                thread::sleep(PAUSE);
-            }
-            other => return other,
+        let opened = open_once(path, is_block, options, notes);
+        if !matches!(&opened, Err(e) if e.kind == IoErrorKind::Busy) || until.is_zero() {
+            return opened;
         }
+        let waited = start.elapsed();
+        if waited >= until {
+            if waited >= DYING || !super::holder::is_dying(path) {
+                return opened;
+            }
+            until = waited + LOOK;
+        }
+        thread::sleep(PAUSE);
     }
 }
 

@@ -1,25 +1,46 @@
-//! Who holds a lock: for the message, where the kernel tells.
+//! Who holds a lock: for the message, where the kernel tells, and for how long to wait.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use nix::sys::stat::{major, minor};
 
 /// The process that holds a `flock` on this file, as `process 123 (name)`. None if
 /// the kernel does not tell: it is another container's, or ended meanwhile.
 pub(super) fn of(file: &File) -> Option<String> {
-    let meta = file.metadata().ok()?;
+    let pid = locker(&file.metadata().ok()?)?;
+    Some(match fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("process {pid} ({})", name.trim()),
+        Err(_) => format!("process {pid}"),
+    })
+}
+
+/// The process that took a `flock` on this file.
+fn locker(meta: &fs::Metadata) -> Option<u32> {
     let id = format!(
         "{:02x}:{:02x}:{}",
         major(meta.dev()),
         minor(meta.dev()),
         meta.ino()
     );
-    let pid = holder_in(&fs::read_to_string("/proc/locks").ok()?, &id)?;
-    Some(match fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(name) => format!("process {pid} ({})", name.trim()),
-        Err(_) => format!("process {pid}"),
-    })
+    holder_in(&fs::read_to_string("/proc/locks").ok()?, &id)
+}
+
+/// Whether a holder is only what is left of a process that has ended. The kernel takes
+/// its rings down some time later, and they have its files until then.
+///
+/// False if anybody is found who has it open, or where not all may be looked at, unless
+/// the one who took the lock is known and gone.
+pub(super) fn is_dying(path: &Path) -> bool {
+    let Ok(users) = crate::look::users_and_own(path) else {
+        return false;
+    };
+    let gone = || {
+        let pid = fs::metadata(path).ok().and_then(|meta| locker(&meta));
+        pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists())
+    };
+    users.is_empty() && (users.processes_not_seen == 0 || gone())
 }
 
 /// Lines are `1: FLOCK  ADVISORY  WRITE 123 08:01:456 0 EOF`; those who wait for a

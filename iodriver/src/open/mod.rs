@@ -72,8 +72,10 @@ pub struct OpenOptions {
     /// Keep others out. Without it nothing protects the device from a second
     /// opener; only for looking at a device that is known to be in use.
     pub exclusive: bool,
-    /// How long to wait for a holder that is going away: the lock of a killed
-    /// process stays while its I/O is in flight.
+    /// How long to wait for a holder that is going away; zero: not at all. Where no
+    /// living process and nothing mounted has it open, the holder is what the kernel
+    /// keeps for a process that has ended, while its I/O is in flight and its rings
+    /// are taken down: that is waited for longer, up to 15 seconds.
     pub lock_wait: Duration,
     /// Make a file of this many bytes, preallocated unless `sparse`. One that
     /// exists already must be empty.
