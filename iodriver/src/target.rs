@@ -20,7 +20,6 @@ pub(crate) struct Target {
     file: File,
     path: PathBuf,
     read_only: bool,
-    sparse: bool,
     /// All but the capacity, which may grow.
     fixed: Geometry,
     capacity: AtomicU64,
@@ -40,18 +39,11 @@ pub(crate) fn last_errno() -> i32 {
 }
 
 impl Target {
-    pub(crate) fn new(
-        file: File,
-        path: PathBuf,
-        read_only: bool,
-        sparse: bool,
-        geometry: Geometry,
-    ) -> Self {
+    pub(crate) fn new(file: File, path: PathBuf, read_only: bool, geometry: Geometry) -> Self {
         Self {
             file,
             path,
             read_only,
-            sparse,
             capacity: AtomicU64::new(geometry.capacity),
             fixed: geometry,
             growing: Mutex::new(()),
@@ -177,13 +169,19 @@ impl Target {
         Ok(self.geometry())
     }
 
-    /// Makes a file larger, durably, and never smaller.
-    pub(crate) fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
+    /// Makes a file larger, durably, and never smaller; see [`Device::grow`].
+    ///
+    /// [`Device::grow`]: crate::Device::grow
+    pub(crate) fn grow(
+        &self,
+        capacity: u64,
+        allocated_from: Option<u64>,
+    ) -> Result<Geometry, IoError> {
         let fail = |kind, detail: &str| Err(IoError::new(kind, "grow", capacity, 0, detail));
         latch::assert_may_block("growing a file");
         let _one = self.growing.lock();
         let now = self.refresh()?;
-        if now.capacity >= capacity {
+        if now.capacity >= capacity && (self.fixed.is_block_device || allocated_from.is_none()) {
             return Ok(now);
         }
         if self.read_only {
@@ -201,7 +199,9 @@ impl Target {
                 "the new size is no multiple of the block",
             );
         }
-        probe::size_file(&self.file, now.capacity, capacity, self.sparse)?;
+        let before = now.capacity;
+        let from = allocated_from.map(|from| from.min(before));
+        probe::size_file(&self.file, before, capacity, from)?;
         self.file.sync_all().map_err(|e| {
             IoError::with_errno(
                 IoErrorKind::Failed,
