@@ -190,6 +190,7 @@ impl Core {
             urgency: Urgency::Normal,
         };
         let runs = loop {
+            let seen = self.forest.geometry.capacity();
             let ask = || {
                 worker.counters.waiting(Wait::Reservation, || {
                     self.forest.pool.allocator().reserve(request)
@@ -201,6 +202,7 @@ impl Core {
                     let patience = Duration::from_secs(60);
                     self.progress().wait_released(generation, patience)?;
                 }
+                Err(crate::alloc::SpaceError::Full { .. }) if self.forest.more_space(seen)? => {}
                 Err(e) => return Err(e.into()),
             }
         };

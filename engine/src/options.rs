@@ -68,6 +68,17 @@ pub struct OpenOptions {
     pub buffered_interval: Duration,
     /// Tell the device what is free again. Has no effect where it cannot discard.
     pub discard: bool,
+    /// Let a file grow by itself up to this many bytes, in steps of an eighth, at
+    /// least 64 MiB, before it is full. Where the file system has no more, the
+    /// store goes on at the size it has. `None`: only [`Store::grow`] makes it
+    /// larger. Has no effect on a block device.
+    ///
+    /// [`Store::grow`]: crate::Store::grow
+    pub grow_to: Option<u64>,
+    /// Take in what is new when somebody else made the device or file larger:
+    /// looked for every [`OpenOptions::checkpoint_interval`], and before a commit
+    /// is refused as full.
+    pub follow_size: bool,
     /// Memory for blocks of the space map, in bytes.
     pub map_memory: usize,
     /// Memory for before-images that open scans need, in bytes.
@@ -86,6 +97,8 @@ impl Default for OpenOptions {
             checkpoint_interval: Duration::from_secs(10),
             buffered_interval: Duration::from_millis(50),
             discard: false,
+            grow_to: None,
+            follow_size: true,
             map_memory: 16 << 20,
             version_memory: 16 << 20,
             allocator_delay: None,

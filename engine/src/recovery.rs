@@ -21,8 +21,9 @@ use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::pointer::ADDR_BITS;
-use crate::format::superblock::{FLAG_CLEAN, Superblock};
+use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, Superblock};
 use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
+use crate::growth::Growth;
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
@@ -87,7 +88,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     )?);
     let frames = (o.cache_bytes / u64::from(sb.block_size)) as usize;
     let cache = Cache::new(frames, sb.block_size as usize)?;
-    let forest = Forest::new(
+    let mut forest = Forest::new(
         device,
         geometry,
         &sb,
@@ -96,6 +97,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         Mend::new(sb),
         o.read_only,
     );
+    forest.growth = Growth::new(o, sb.flags & FLAG_SPARSE != 0);
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 
     let mut entries = Vec::new();
@@ -153,8 +155,7 @@ pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geomet
     let need = geometry.byte(sb.capacity);
     let have = device.geometry().capacity;
     if need > have {
-        let detail = format!("the store has {need} bytes, the device only {have}");
-        return Err(Damage::new("superblock", 0, detail).into());
+        return Err(Error::Shrunk { need, have });
     }
     Ok(geometry)
 }

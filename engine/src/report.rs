@@ -211,6 +211,22 @@ impl Stats {
         }
         let free = core.forest.pool.allocator().free_blocks();
         s.add("allocator", "free_blocks", free, Unit::Count, true);
+        let growth = &core.forest.growth;
+        s.add("growth", "capacity", core.forest.bytes(), Unit::Bytes, true);
+        s.add(
+            "growth",
+            "growths",
+            load(&growth.growths),
+            Unit::Count,
+            false,
+        );
+        s.add(
+            "growth",
+            "failures",
+            load(&growth.failures),
+            Unit::Count,
+            false,
+        );
         let damaged = core.forest.pool.allocator().stats().damaged_groups;
         s.add("allocator", "damaged_groups", damaged, Unit::Count, true);
         if let Some(log) = core.log_if_started() {

@@ -35,6 +35,11 @@ pub struct AllocConfig {
     pub depth: u32,
 }
 
+/// The reserve of a store of this many blocks, unless it is set otherwise.
+pub(crate) fn usual_reserve(capacity: u64) -> u64 {
+    (capacity / 64).clamp(64, 16_384)
+}
+
 impl AllocConfig {
     /// The usual values for a store.
     pub fn new(geometry: Geometry, store_id: u128) -> Self {
@@ -45,7 +50,7 @@ impl AllocConfig {
             run_blocks: 16,
             channel_runs: 64,
             low_watermark: 32,
-            reserve_blocks: (geometry.capacity / 64).clamp(64, 16_384),
+            reserve_blocks: usual_reserve(geometry.capacity),
             discard: false,
             depth: 32,
         }

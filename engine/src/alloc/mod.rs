@@ -47,7 +47,7 @@
 //! what to hand out, `change` what a generation changes), on `bits` and `runs`;
 //! `index` holds the index blocks, `load` reads them at the start; `handle` is
 //! what callers hold, `thread` the event loop, `freeze` its way through a
-//! checkpoint, `discard` the thread for discards. `view` reads the map of a store
+//! checkpoint, `grow` what a larger store changes, `discard` the thread for discards. `view` reads the map of a store
 //! that is only looked at.
 
 mod bits;
@@ -56,6 +56,7 @@ mod config;
 mod counters;
 mod discard;
 mod freeze;
+mod grow;
 mod handle;
 mod index;
 mod load;
@@ -70,6 +71,7 @@ mod view;
 mod tests;
 
 pub(crate) use bits::Bits;
+pub(crate) use config::usual_reserve;
 pub use config::{AllocConfig, Changes, MapRoot, Request, Shape, SpaceError, Urgency};
 pub use counters::{Counts, Stats};
 pub use handle::{Allocator, Ticket};

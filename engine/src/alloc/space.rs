@@ -77,6 +77,8 @@ pub(super) struct Space {
     pub(super) cursor: [BlockNo; 2],
     /// Grows with every use of a group.
     pub(super) clock: u64,
+    /// The generation that freezes grows; the capacity before.
+    pub(super) grown_from: Option<u64>,
     /// No ready group has a free run of this length; reset by what may change it.
     pub(super) none_of: u32,
 }
@@ -144,6 +146,7 @@ impl Space {
                     + geometry.group_len(middle) / 2 * u64::from(middle == 0),
             ],
             clock: 0,
+            grown_from: None,
             none_of: u32::MAX,
         }
     }

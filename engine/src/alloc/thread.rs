@@ -9,7 +9,7 @@ use gaur_iodriver::sync::channel::{Receiver, Sender};
 use gaur_iodriver::{Completion, IoBuf, IoError, Op, Queue, Request as IoRequest};
 
 use crate::error::{Damage, Result};
-use crate::format::{Generation, Run};
+use crate::format::{Generation, Geometry, Run};
 
 use super::change::Sorted;
 use super::counters::{Stats, add};
@@ -55,12 +55,21 @@ pub(super) mod token {
 pub(super) enum Msg {
     Mark(Vec<Run>, Sender<Result<()>>),
     Reserve(Request, Sender<Reserved>),
-    GiveBack { runs: Vec<Run>, written: bool },
-    Freeze(Generation, Sorted, Sender<Result<MapRoot>>),
+    GiveBack {
+        runs: Vec<Run>,
+        written: bool,
+    },
+    Freeze(
+        Generation,
+        Sorted,
+        Option<Geometry>,
+        Sender<Result<MapRoot>>,
+    ),
     Release(Generation, Vec<Run>),
     Discarded(RunList),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
     DamagedGroups(Sender<Result<Vec<(u64, Damage)>>>),
+    FreeSoon(Sender<Result<u64>>),
     Settle(Sender<Result<()>>),
     Shutdown,
 }
@@ -102,6 +111,8 @@ pub(super) struct Worker {
     /// needed, looking at all of them again for every message would be dear.
     pub(super) evict_at: usize,
     pub(super) extents_used: bool,
+    /// It was told that space is low.
+    pub(super) told_low: bool,
     stop: bool,
 }
 
@@ -138,6 +149,7 @@ impl Worker {
             may_evict: false,
             evict_at: 0,
             extents_used: false,
+            told_low: false,
             stop: false,
         }
     }
@@ -241,10 +253,13 @@ impl Worker {
                     self.free(run, written);
                 }
             }
-            Msg::Freeze(generation, sorted, reply) => self.begin_freeze(generation, sorted, reply),
+            Msg::Freeze(generation, sorted, grow, reply) => {
+                self.begin_freeze(generation, sorted, grow, reply);
+            }
             Msg::Release(generation, keep) => {
+                let new_from = self.grown();
                 for &run in self.space.release(generation, keep).runs() {
-                    self.free(run, true);
+                    self.free(run, run.start < new_from);
                 }
             }
             Msg::Discarded(runs) => {
@@ -256,6 +271,10 @@ impl Worker {
             Msg::DamagedGroups(reply) => {
                 let all = self.space.damaged.iter().map(|(&g, d)| (g, d.clone()));
                 let _ = reply.try_send(Ok(all.collect()));
+            }
+            Msg::FreeSoon(reply) => {
+                let channel = self.shared.channel_blocks.load(Ordering::Relaxed);
+                let _ = reply.try_send(Ok(self.space.free_soon() + channel));
             }
             Msg::Settle(reply) => self.settling.push(reply),
             Msg::Shutdown => self.stop = true,
@@ -404,7 +423,8 @@ impl Worker {
         self.evict_at = (left + left / 8).max(keep) + 1;
     }
 
-    fn publish(&self) {
+    fn publish(&mut self) {
+        self.tell_low();
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,
             ..self.space.stats()

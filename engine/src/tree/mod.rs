@@ -28,7 +28,9 @@ use gaur_iodriver::Device;
 use crate::cache::{Cache, FrameId, Latch, Version};
 use crate::format::superblock::Superblock;
 use crate::format::{Generation, Geometry, TreeId};
+use crate::growth::Growth;
 use crate::node::Child;
+use crate::places::Places;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::worker::Workers;
@@ -44,7 +46,7 @@ pub(crate) use write::{Leaf, Op};
 #[derive(Debug)]
 pub(crate) struct Forest {
     pub(crate) device: Arc<dyn Device>,
-    pub(crate) geometry: Geometry,
+    pub(crate) geometry: Places,
     /// Low 64 bits of the store's identity, as nodes carry it.
     pub(crate) store: u64,
     pub(crate) cache: Cache,
@@ -53,6 +55,8 @@ pub(crate) struct Forest {
     pub(crate) progress: Progress,
     /// The durable generation, from which a damaged map is rebuilt.
     pub(crate) mend: Mend,
+    /// How the store grows while it is open.
+    pub(crate) growth: Growth,
     /// Nothing is written: dirty nodes stay in memory.
     pub(crate) read_only: bool,
     running: AtomicU64,
@@ -70,13 +74,14 @@ impl Forest {
     ) -> Self {
         Self {
             device,
-            geometry,
+            geometry: Places::new(geometry),
             store: sb.store_id as u64,
             cache,
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
             mend,
+            growth: Growth::default(),
             read_only,
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }

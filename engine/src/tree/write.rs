@@ -265,6 +265,7 @@ impl<'a> Op<'a> {
         let height = u64::from(root_level) + 1;
         loop {
             let need = 2 * height + 2 + self.ahead;
+            let seen = self.forest.geometry.capacity();
             let pool = &self.forest.pool;
             let ask = || pool.reserve(self.worker, need, hint, self.urgency);
             match self.forest.mending(ask) {
@@ -292,6 +293,7 @@ impl<'a> Op<'a> {
                         .counters
                         .waiting(Wait::Reservation, || progress.wait_for_next())?;
                 }
+                Err(SpaceError::Full { .. }) if self.forest.more_space(seen)? => {}
                 Err(e) => return Err(e.into()),
             }
         }
