@@ -4,6 +4,7 @@ mod bugs;
 mod crash;
 mod damage;
 mod disk;
+mod grow;
 mod model;
 mod serving;
 
