@@ -52,10 +52,6 @@ impl Worker {
         for &group in &self.space.rebuilt {
             todo.entry(group).or_default();
         }
-        // Until the space has grown the last group must stay in memory.
-        if let Some(last) = grow.and_then(|to| self.space.lengthened(&to)) {
-            todo.entry(last).or_default();
-        }
         self.freezing = Some(Freezing {
             generation,
             grow,
