@@ -33,8 +33,8 @@ fn help_and_version_end_with_0_and_show_examples() {
     assert!(place.ok("--version").starts_with("gaur "));
     assert!(place.ok("--help").contains("Exit codes"));
     for verb in [
-        "format", "run", "stat", "check", "inspect", "get", "put", "delete", "scan", "device",
-        "crash",
+        "format", "grow", "run", "stat", "check", "inspect", "get", "put", "delete", "scan",
+        "device", "crash",
     ] {
         let help = place.ok(&format!("{verb} --help"));
         assert!(help.contains("Examples:"), "{verb}: {help}");

@@ -363,9 +363,9 @@ fn what_cannot_be_is_refused() {
     assert_eq!(disk.image_hash(), before);
 }
 
-/// Fills the store with large and small values from several threads until it says
-/// that it is full, or `bytes` are in.
-fn fill(store: &Store, bytes: u64) -> Result<(), Error> {
+/// Fills the store with small, and perhaps some `large` values from several threads
+/// until it says that it is full, or `bytes` are in.
+fn fill(store: &Store, bytes: u64, large: bool) -> Result<(), Error> {
     std::thread::scope(|scope| {
         let threads: Vec<_> = (0..4u64)
             .map(|t| {
@@ -373,7 +373,7 @@ fn fill(store: &Store, bytes: u64) -> Result<(), Error> {
                 scope.spawn(move || {
                     let (mut put, mut i) = (0, 0);
                     while put < bytes / 4 {
-                        let len = if i % 20 == 0 { 1 << 20 } else { 900 };
+                        let len = if large && i % 20 == 0 { 1 << 20 } else { 900 };
                         let value = vec![t as u8; len];
                         tree.put_with(&key(t << 24 | i), &value, Durability::Buffered)?;
                         put += len as u64;
@@ -399,12 +399,12 @@ fn a_file_grows_by_itself_before_it_is_full() {
     };
     let store = Store::open_device(disk.device(), &options).unwrap();
     assert_eq!(store.capacity(), 16 * MIB);
-    fill(&store, 120 * MIB).unwrap();
+    fill(&store, 120 * MIB, true).unwrap();
     let get = |name| store.stats().get("growth", name).unwrap();
     assert!(get("growths") >= 2, "{}", get("growths"));
     assert_eq!((get("capacity"), get("failures")), (store.capacity(), 0));
     // And no further than it may.
-    let full = fill(&store, 400 * MIB);
+    let full = fill(&store, 400 * MIB, true);
     assert!(matches!(full, Err(Error::Full { .. })), "{full:?}");
     assert_eq!(store.capacity(), 200 * MIB);
     assert_eq!(disk.device().geometry().capacity, 200 * MIB);
@@ -423,7 +423,7 @@ fn where_the_file_system_is_full_so_is_the_store_and_it_goes_on() {
     let store = Store::open_device(disk.device(), &options).unwrap();
     let no_space = FaultKind::Fail(IoErrorKind::NoSpace);
     disk.inject(Fault::for_good(OpKind::Grow, 0, no_space));
-    let full = fill(&store, 100 * MIB);
+    let full = fill(&store, 100 * MIB, true);
     assert!(matches!(full, Err(Error::Full { .. })), "{full:?}");
     // It does not ask at every commit.
     assert!(disk.stats().grows < 20, "{}", disk.stats().grows);
@@ -457,22 +457,27 @@ fn what_others_enlarged_is_taken_in() {
     }
     store.close().unwrap();
     checked(&disk);
-    // And rather than say that it is full.
+    // And rather than say that it is full, to small values and to large ones.
     let seldom = options(Duration::from_secs(3600));
     let store = Store::open_device(disk.device(), &seldom).unwrap();
-    disk.set_capacity(150 * MIB);
-    fill(&store, 100 * MIB).unwrap();
-    assert_eq!(store.capacity(), 150 * MIB);
+    for (large, capacity) in [(false, 150), (true, 250)] {
+        disk.set_capacity(capacity * MIB);
+        fill(&store, 90 * MIB, large).unwrap();
+        assert_eq!(store.capacity(), capacity * MIB);
+    }
     store.close().unwrap();
     // Not if it is told not to.
-    disk.set_capacity(300 * MIB);
+    disk.set_capacity(400 * MIB);
     let never = OpenOptions {
         follow_size: false,
         ..seldom
     };
     let store = Store::open_device(disk.device(), &never).unwrap();
-    assert!(matches!(fill(&store, 400 * MIB), Err(Error::Full { .. })));
-    assert_eq!(store.capacity(), 150 * MIB);
+    assert!(matches!(
+        fill(&store, 400 * MIB, true),
+        Err(Error::Full { .. })
+    ));
+    assert_eq!(store.capacity(), 250 * MIB);
     store.close().unwrap();
     checked(&disk);
 }
@@ -490,7 +495,10 @@ fn a_longer_file_is_harmless_and_taken_in_the_next_time() {
     let store = Store::open_device(disk.device(), &own).unwrap();
     assert_eq!(store.capacity(), 32 * MIB);
     // By itself no further than it may.
-    assert!(matches!(fill(&store, 100 * MIB), Err(Error::Full { .. })));
+    assert!(matches!(
+        fill(&store, 100 * MIB, true),
+        Err(Error::Full { .. })
+    ));
     assert_eq!(store.capacity(), 48 * MIB);
     assert_eq!(store.grow(None).unwrap().capacity, 64 * MIB);
     store.close().unwrap();

@@ -5,6 +5,7 @@ mod crash;
 pub(crate) mod device;
 mod experiment;
 mod format;
+mod grow;
 mod inspect;
 mod point;
 mod run;
@@ -46,6 +47,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Format(format::FormatArgs),
+    Grow(grow::GrowArgs),
     Run(run::RunArgs),
     Stat(stat::StatArgs),
     Check(check::CheckArgs),
@@ -65,6 +67,7 @@ enum Verb {
 pub(crate) fn dispatch(cli: Cli) -> Outcome {
     match cli.verb {
         Verb::Format(a) => format::format(&a),
+        Verb::Grow(a) => grow::grow(&a),
         Verb::Run(a) => run::run(&a),
         Verb::Stat(a) => stat::stat(&a),
         Verb::Check(a) => check::check(&a),

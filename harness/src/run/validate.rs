@@ -1,6 +1,6 @@
 //! What a configuration must also fulfil, beyond its types.
 
-use super::config::{Config, Mix};
+use super::config::{Config, Create, Mix};
 use super::keys::{MAX_KEY, MIN_KEY};
 
 /// Says what is wrong, by key, or nothing.
@@ -19,6 +19,15 @@ pub(crate) fn validate(c: &Config) -> Result<(), String> {
     }
     if c.store.path.is_empty() {
         return Err("store.path is missing; set it, or use --device PATH".into());
+    }
+    if let Some(most) = c.store.grow_to
+        && c.store.create != Create::Never
+        && most < c.store.size
+    {
+        return Err(format!(
+            "store.grow_to is {most}; it must not be below store.size ({})",
+            c.store.size
+        ));
     }
     if c.store.tree.is_empty() {
         return Err("store.tree is empty; give the tree a name".into());
@@ -109,6 +118,10 @@ mod tests {
         for (text, key) in [
             ("load.records = 1", "store.path"),
             ("store.path = 'p'", "nothing to do"),
+            (
+                "store = { path = 'p', grow_to = '1MiB' }\nload.records = 1",
+                "store.grow_to",
+            ),
             (
                 "store.path = 'p'\nload = { records = 1, key_bytes = 7 }",
                 "load.key_bytes",
