@@ -267,12 +267,12 @@ cache = '8MiB'
 checkpoint_interval = '100ms'
 
 [load]
-records = 1000
-value_bytes = 1000
+records = 100
+value_bytes = 8000
 
 [run]
 threads = 2
-operations = 120_000
+operations = 15_000
 mix = { insert = 1 }
 ";
 
@@ -314,7 +314,7 @@ fn a_loop_device_enlarged_under_a_run_is_used() {
     place.file("c.toml", GROWING);
     let path = device.name();
     // Slow enough that it is enlarged before it is full.
-    let line = format!("run c.toml --device {path} --set run.rate=25000");
+    let line = format!("run c.toml --device {path} --set run.rate=4000");
     let mut run = place.start(&line, "log");
     std::thread::sleep(std::time::Duration::from_millis(700));
     device.enlarge(160 << 20);
@@ -332,9 +332,10 @@ fn a_loop_device_enlarged_under_a_run_is_used() {
 fn a_run_killed_while_it_grows_leaves_a_sound_store() {
     let place = Place::new();
     place.file("c.toml", GROWING);
+    place.ok("format run.store --size 64MiB --sparse");
     let mut sizes = Vec::new();
     for round in 1..=5u64 {
-        let line = "run c.toml --set store.grow_to=2GiB --set store.sparse=true \
+        let line = "run c.toml --set store.grow_to=2GiB \
                     --set load.seed=SEED --set run.seed=SEED";
         let seed = round.to_string();
         let line = line.replace("SEED", &seed);
