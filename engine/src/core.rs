@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 
 use gaur_iodriver::IoBuf;
 use gaur_iodriver::sync::time::Duration;
-use gaur_iodriver::sync::{Mutex, ShortMutex, thread};
+use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
 
 use crate::alloc::{Request, Shape, Urgency};
 use crate::commit::versions::Versions;
@@ -29,6 +29,8 @@ const CHUNK: usize = 1 << 20;
 /// An open store without its threads.
 #[derive(Debug)]
 pub(crate) struct Core {
+    /// The process that opened the store.
+    home: Home,
     pub(crate) forest: Forest,
     log: OnceLock<Log>,
     pub(crate) visible: Visible,
@@ -82,6 +84,7 @@ impl Core {
         read_only: bool,
     ) -> Self {
         Self {
+            home: Home::here(),
             forest,
             log: OnceLock::new(),
             visible: Visible::new(applied),
@@ -126,11 +129,23 @@ impl Core {
 
     /// Fail-stop: after a failed write or flush nothing more is promised.
     pub(crate) fn fail(&self, why: &Error) {
-        let why = why.to_string();
+        let why = match why {
+            Error::Stopped(why) => why.clone(),
+            why => why.to_string(),
+        };
         if let Some(log) = self.log.get() {
             log.stop(why.clone());
         }
         self.progress().stop(&why);
+    }
+
+    /// Hands an error on, and sees that who comes next gets it too if it means that one of
+    /// the store's threads is gone.
+    pub(crate) fn spread(&self, e: Error) -> Error {
+        if matches!(e, Error::Stopped(_)) && !self.closing.load(Ordering::Acquire) {
+            self.fail(&e);
+        }
+        e
     }
 
     /// Fail-stop if the calling thread, one of the store's own, panics: nobody would
@@ -141,16 +156,37 @@ impl Core {
         }
     }
 
+    /// Whether the calling process is the one that opened the store. In a forked child
+    /// nothing of the store may be touched: any lock may be held for ever there.
+    pub(crate) fn is_home(&self) -> bool {
+        self.home.is_here()
+    }
+
+    /// Refuses in a forked child.
+    pub(crate) fn check_home(&self) -> Result<()> {
+        if self.is_home() {
+            Ok(())
+        } else {
+            Err(Error::Forked)
+        }
+    }
+
     /// Refuses if the store takes no commits.
     pub(crate) fn check_writable(&self) -> Result<()> {
         if self.read_only {
             return Err(Error::ReadOnly);
         }
-        self.check_open()
+        self.check_open()?;
+        // Before anything is read for it: a stopped store says so at once.
+        match self.log_if_started() {
+            Some(log) if log.has_stopped() => Err(self.stopped_error()),
+            _ => Ok(()),
+        }
     }
 
-    /// Refuses if the store was closed.
+    /// Refuses if the store was closed, and in a forked child.
     pub(crate) fn check_open(&self) -> Result<()> {
+        self.check_home()?;
         if self.refuses_commits() {
             return Err(Error::Closed);
         }
@@ -202,8 +238,9 @@ impl Core {
                     let patience = Duration::from_secs(60);
                     self.progress().wait_released(generation, patience)?;
                 }
-                Err(crate::alloc::SpaceError::Full { .. }) if self.forest.more_space(seen)? => {}
-                Err(e) => return Err(e.into()),
+                Err(crate::alloc::SpaceError::Full { .. })
+                    if self.forest.more_space(worker, seen)? => {}
+                Err(e) => return Err(self.spread(e.into())),
             }
         };
         let birth = self.forest.running();

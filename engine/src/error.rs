@@ -1,6 +1,6 @@
 //! Errors by cause. Each says what happened, where, and what to do.
 
-use gaur_iodriver::IoError;
+use gaur_iodriver::{IoError, IoErrorKind};
 
 use crate::format::{BlockNo, Csn, TreeId};
 
@@ -14,7 +14,7 @@ pub enum Error {
     /// The device failed. After a failed read, that read alone; a failed write or
     /// flush also stops the store (see [`Error::Stopped`]).
     #[error("input/output failed: {0}")]
-    Io(#[from] IoError),
+    Io(#[source] IoError),
 
     /// A block does not say what it must say.
     #[error("{0}")]
@@ -175,6 +175,13 @@ pub enum Error {
     /// The store was closed.
     #[error("the store was closed")]
     Closed,
+
+    /// The calling process is a forked child of the one that opened the store.
+    #[error(
+        "this process was forked from the one that opened the store, to which it belongs; \
+         open the store here when that one has closed it"
+    )]
+    Forked,
 }
 
 /// A block that is not what it must be.
@@ -206,6 +213,15 @@ impl Damage {
     pub fn in_tree(mut self, tree: TreeId) -> Self {
         self.tree = Some(tree);
         self
+    }
+}
+
+impl From<IoError> for Error {
+    fn from(e: IoError) -> Self {
+        match e.kind {
+            IoErrorKind::Forked => Self::Forked,
+            _ => Self::Io(e),
+        }
     }
 }
 

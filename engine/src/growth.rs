@@ -19,7 +19,9 @@ use gaur_iodriver::{IoError, IoErrorKind};
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::options::OpenOptions;
+use crate::stats::Wait;
 use crate::tree::Forest;
+use crate::worker::Worker;
 
 /// After a growth by itself failed, the next is tried this much later: until then
 /// a full store says so at once.
@@ -200,13 +202,17 @@ impl Forest {
     ///
     /// # Errors
     /// If the store stopped.
-    pub(crate) fn more_space(&self, seen: u64) -> Result<bool> {
-        if self.geometry.capacity() > seen {
-            return Ok(true);
+    pub(crate) fn more_space(&self, worker: &Worker, seen: u64) -> Result<bool> {
+        if self.progress.is_served() && self.geometry.capacity() == seen && self.may_grow() {
+            let wait = || self.wait_for_round();
+            worker.counters.waiting(Wait::Reservation, wait)?;
         }
-        if !self.progress.is_served() || !self.may_grow() {
-            return Ok(false);
-        }
+        // Perhaps by another's wish.
+        Ok(self.geometry.capacity() > seen)
+    }
+
+    /// Waits for the end of a look at growth that began after this call.
+    fn wait_for_round(&self) -> Result<()> {
         let mut r = self.growth.rounds.lock();
         let wanted = r.begun + 1;
         r.wanted = wanted;
@@ -217,8 +223,7 @@ impl Forest {
             self.progress.ask();
             self.growth.ended.wait_for(&mut r, LOOK);
         }
-        drop(r);
-        Ok(self.geometry.capacity() > seen)
+        Ok(())
     }
 
     fn may_grow(&self) -> bool {

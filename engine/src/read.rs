@@ -7,9 +7,23 @@ use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::KIND_EXTENT;
 use crate::format::{Csn, checksum};
+use crate::node::Page;
 use crate::stats::Wait;
 use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
+
+/// An entry as a leaf stores it: kind and bytes.
+type Entry = (u8, Vec<u8>);
+
+/// The entry of `key` in a leaf.
+fn entry(page: Page<'_>, key: &[u8]) -> Option<Entry> {
+    let (pos, found) = page.search(key);
+    found.then(|| {
+        let mut value = Vec::new();
+        page.copy_value(pos, &mut value);
+        (page.entry(pos).kind, value)
+    })
+}
 
 impl Core {
     /// The newest visible value of `key`.
@@ -48,17 +62,19 @@ impl Core {
     }
 
     /// The entry of `key`: kind and stored bytes.
-    fn lookup(
-        &self,
-        worker: &Worker,
-        tree: &TreeState,
-        key: &[u8],
-    ) -> Result<Option<(u8, Vec<u8>)>> {
+    fn lookup(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<Option<Entry>> {
         let mut carry = Carry::default();
         loop {
             let at = match self.forest.descend(tree, Toward::Key(key), 0, None) {
                 Found::Node(at) => at,
                 Found::Empty(_) => return Ok(None),
+                missing if self.forest.needs_aside(&carry) => {
+                    let toward = Toward::Key(key);
+                    match self.forest.leaf_aside(worker, tree, toward, missing)? {
+                        Some(leaf) => return Ok(entry(leaf.page(), key)),
+                        None => continue,
+                    }
+                }
                 missing => {
                     self.forest.bring_in(worker, tree, missing, &mut carry)?;
                     continue;
@@ -66,13 +82,8 @@ impl Core {
             };
             let frame = self.forest.cache.frame(at.frame);
             let page = self.forest.cache.page(at.frame);
-            let (pos, found) = page.search(key);
             let csn: Csn = page.csn();
-            let entry = found.then(|| {
-                let mut value = Vec::new();
-                page.copy_value(pos, &mut value);
-                (page.entry(pos).kind, value)
-            });
+            let entry = entry(page, key);
             if frame.latch.validate(at.version) {
                 frame.touch(1);
                 // What is read is visible before it is returned, and with it all

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 use std::ops::Bound;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use crate::commit::versions::Image;
 use crate::commit::view::View;
 use crate::core::Core;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::Csn;
 use crate::format::node::KIND_EXTENT;
+use crate::node::Page;
 use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
 
@@ -20,10 +21,12 @@ type Record = (Vec<u8>, Vec<u8>);
 ///
 /// Holds a view open while it lives; what is overwritten meanwhile is kept in
 /// memory, up to a limit beyond which the scan ends with
-/// [`Error::ViewTooOld`](crate::Error::ViewTooOld).
+/// [`Error::ViewTooOld`](crate::Error::ViewTooOld). When the store is closed, or its
+/// last handle dropped, it ends with [`Error::Closed`](crate::Error::Closed).
 #[derive(Debug)]
 pub struct Scan {
-    core: Arc<Core>,
+    /// The store, which a scan does not keep open.
+    core: Weak<Core>,
     worker: Arc<Worker>,
     tree: Arc<TreeState>,
     view: View,
@@ -56,6 +59,24 @@ struct Piece {
     csn: Csn,
 }
 
+impl Piece {
+    fn of(page: Page<'_>) -> Self {
+        let records = (0..page.slots())
+            .map(|i| {
+                let mut value = Vec::new();
+                page.copy_value(i, &mut value);
+                (page.key(i), page.entry(i).kind, value)
+            })
+            .collect();
+        Self {
+            records,
+            lower: page.lower(),
+            upper: page.upper(),
+            csn: page.csn(),
+        }
+    }
+}
+
 /// Whether nothing lies between the bounds.
 fn is_empty_range(lower: &Bound<Vec<u8>>, upper: &Bound<Vec<u8>>) -> bool {
     match (lower, upper) {
@@ -77,7 +98,7 @@ impl Scan {
         let worker = core.forest.workers.mine()?;
         let view = View::open(worker.clone(), &core.visible, || core.last_drawn());
         let mut scan = Self {
-            core,
+            core: Arc::downgrade(&core),
             worker,
             tree,
             view,
@@ -145,14 +166,15 @@ impl Scan {
             let Some(position) = self.next.take() else {
                 return Ok(());
             };
-            self.core.check_open()?;
-            let Some(mut piece) = self.read_leaf(&position)? else {
+            let core = self.core.upgrade().ok_or(Error::Closed)?;
+            core.check_open()?;
+            let Some(mut piece) = self.read_leaf(&core, &position)? else {
                 return Ok(());
             };
             if piece.csn > self.view.csn() {
-                self.restore(&mut piece);
+                self.restore(&core, &mut piece);
             }
-            self.core.versions.check(self.view.csn())?;
+            core.versions.check(self.view.csn())?;
             // The leaf may have been merged, since the scan came to this place, with
             // what lies before it.
             let is_ahead = |key: &[u8]| match (&position, self.reverse) {
@@ -186,12 +208,11 @@ impl Scan {
         }
     }
 
-    fn read_leaf(&mut self, position: &Position) -> Result<Option<Piece>> {
+    fn read_leaf(&mut self, core: &Core, position: &Position) -> Result<Option<Piece>> {
         let toward = match position {
             Position::At(k) => Toward::Key(k),
             Position::Before(k) => Toward::Before(k.as_deref()),
         };
-        let core = self.core.clone();
         let forest = &core.forest;
         let mut carry = Carry::default();
         self.worker.counters.scan_leaves.add(1);
@@ -206,6 +227,12 @@ impl Scan {
                         upper: None,
                         csn: Csn::MAX,
                     }));
+                }
+                missing if forest.needs_aside(&carry) => {
+                    match forest.leaf_aside(&self.worker, &self.tree, toward, missing)? {
+                        Some(leaf) => return Ok(Some(Piece::of(leaf.page()))),
+                        None => continue,
+                    }
                 }
                 missing => {
                     // The further a scan goes, the further it reads ahead.
@@ -231,28 +258,24 @@ impl Scan {
                 }
             };
             let page = forest.cache.page(at.frame);
-            let records = (0..page.slots())
-                .map(|i| {
-                    let mut value = Vec::new();
-                    page.copy_value(i, &mut value);
-                    (page.key(i), page.entry(i).kind, value)
-                })
-                .collect();
-            let piece = Piece {
-                records,
-                lower: page.lower(),
-                upper: page.upper(),
-                csn: page.csn(),
-            };
+            let piece = Piece::of(page);
             if forest.cache.frame(at.frame).latch.validate(at.version) {
                 return Ok(Some(piece));
             }
         }
     }
 
+    fn read_large(&self, pieces: &[u8]) -> Result<Vec<u8>> {
+        let core = self.core.upgrade().ok_or(Error::Closed)?;
+        core.check_open()?;
+        let whole = core.read_extents(&self.tree, pieces)?;
+        core.versions.check(self.view.csn())?;
+        Ok(whole)
+    }
+
     /// Undoes what commits after the view changed in the piece.
-    fn restore(&self, piece: &mut Piece) {
-        let images = self.core.versions.range(
+    fn restore(&self, core: &Core, piece: &mut Piece) {
+        let images = core.versions.range(
             self.tree.id,
             &piece.lower,
             piece.upper.as_deref(),
@@ -288,8 +311,7 @@ impl Iterator for Scan {
             return Some(Ok((key, value)));
         }
         // The view keeps the extents from being used again.
-        let whole = self.core.read_extents(&self.tree, &value);
-        let checked = whole.and_then(|v| self.core.versions.check(self.view.csn()).map(|()| v));
+        let checked = self.read_large(&value);
         if checked.is_err() {
             self.next = None;
             self.ready.clear();

@@ -188,6 +188,10 @@ impl Store {
     /// not grow when it last tried.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.inner.notes.clone();
+        if !self.core().is_home() {
+            return notes;
+        }
+        notes.extend(self.core().forest.device.notes());
         notes.extend(self.core().forest.mend.notes());
         notes.extend(self.core().forest.growth.note());
         notes
@@ -210,8 +214,9 @@ impl Store {
     /// The tree of that name.
     ///
     /// # Errors
-    /// [`Error::NoSuchTree`].
+    /// [`Error::NoSuchTree`], [`Error::Forked`].
     pub fn open_tree(&self, name: &str) -> Result<Tree> {
+        self.core().check_home()?;
         let found = self.core().trees.lock().named(name);
         match found {
             Some(state) => Ok(Tree {
@@ -276,8 +281,11 @@ impl Store {
         })
     }
 
-    /// Names of all trees, in order.
+    /// Names of all trees, in order; none in a forked child.
     pub fn tree_names(&self) -> Vec<String> {
+        if !self.core().is_home() {
+            return Vec::new();
+        }
         self.core()
             .trees
             .lock()
@@ -292,8 +300,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
-    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Stopped`]:
-    /// nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
+    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Forked`],
+    /// [`Error::Stopped`]: nothing happened. [`Error::Io`] and [`Error::Damaged`]:
+    /// what the commit had to read could not be read; nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
     /// commit was in flight.
     pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Csn> {
         let core = self.core();
@@ -307,9 +316,10 @@ impl Store {
     /// Waits until commit `csn` survives the loss of power.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    /// [`Error::OutcomeUnknown`] if the store stopped before; [`Error::Forked`].
     pub fn wait_durable(&self, csn: Csn) -> Result<()> {
         let core = self.core();
+        core.check_home()?;
         match core.log_if_started() {
             None => Ok(()),
             Some(log) => {
@@ -324,8 +334,9 @@ impl Store {
     /// Makes all commits so far durable, and returns the last of them.
     ///
     /// # Errors
-    /// [`Error::OutcomeUnknown`] if the store stopped before.
+    /// [`Error::OutcomeUnknown`] if the store stopped before; [`Error::Forked`].
     pub fn flush(&self) -> Result<Csn> {
+        self.core().check_home()?;
         match self.core().log_if_started() {
             None => Ok(self.core().visible.upto()),
             Some(log) => log.flush(),
@@ -388,8 +399,11 @@ impl Store {
         self.core().forest.bytes()
     }
 
-    /// What the store counted since it was opened.
+    /// What the store counted since it was opened; nothing in a forked child.
     pub fn stats(&self) -> Stats {
+        if !self.core().is_home() {
+            return Stats::default();
+        }
         Stats::of(self.core())
     }
 
@@ -398,7 +412,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Stopped`] if a write failed, now or before; then the next open
-    /// recovers.
+    /// recovers. [`Error::Forked`]: nothing was done.
     pub fn close(self) -> Result<()> {
         self.inner.close()
     }
@@ -512,6 +526,7 @@ fn finish(core: &Core, worker: &Worker, csn: Csn, durability: Durability) -> Res
 impl Inner {
     fn close(&self) -> Result<()> {
         let core = &self.core;
+        core.check_home()?;
         let _one = self.closing.lock();
         core.refuse_commits();
         let mut result = Ok(());
@@ -530,6 +545,7 @@ impl Inner {
             };
             if let Err(e) = &result {
                 core.fail(e);
+                result = Err(core.stopped_error());
             }
             c.unpin(core);
         }
@@ -568,6 +584,18 @@ impl Drop for Inner {
     /// Ends the threads without a checkpoint: what was committed is in the log, and
     /// the next open replays it.
     fn drop(&mut self) {
+        if !self.core.is_home() {
+            // A forked child has none of the threads, and locks may be held for ever
+            // there: all of it is left as it is, nothing is sent, awaited or unlocked.
+            std::mem::forget(self.core.clone());
+            if let Some(evictor) = self.evictor.get_mut().take() {
+                evictor.forget();
+            }
+            if let Some(checkpointer) = self.checkpointer.get_mut().take() {
+                checkpointer.forget();
+            }
+            return;
+        }
         self.core.refuse_commits();
         drop(self.end_checkpointer());
         self.end_evictor();
@@ -619,7 +647,7 @@ impl Tree {
     ///
     /// # Errors
     /// [`Error::Io`] or [`Error::Damaged`] for this read alone,
-    /// [`Error::KeyTooLong`], [`Error::Closed`].
+    /// [`Error::KeyTooLong`], [`Error::Closed`], [`Error::Forked`].
     pub fn get(&self, key: &[u8]) -> Result<Option<Vec<u8>>> {
         let worker = self.reading(key)?;
         self.inner.core.get(&worker, &self.state, key)
@@ -706,7 +734,7 @@ impl Tree {
     /// The records with keys in `range`, in order.
     ///
     /// # Errors
-    /// [`Error::Closed`], [`Error::TooManyThreads`].
+    /// [`Error::Closed`], [`Error::Forked`], [`Error::TooManyThreads`].
     pub fn range(&self, range: impl RangeBounds<Vec<u8>>) -> Result<Scan> {
         self.inner.core.check_open()?;
         let lower = range.start_bound().cloned();

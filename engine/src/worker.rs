@@ -18,7 +18,7 @@ use std::sync::{Arc, OnceLock, Weak};
 use crossbeam_utils::CachePadded;
 use gaur_iodriver::Queue;
 use gaur_iodriver::sync::thread;
-use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex};
+use gaur_iodriver::sync::{Condvar, Home, Mutex, ShortMutex};
 
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -42,6 +42,8 @@ pub(crate) struct Journal {
 /// One thread's own part of the engine.
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
+    /// The process whose worker it is.
+    home: Home,
     inside: CachePadded<AtomicBool>,
     taken: AtomicBool,
     committing: CachePadded<AtomicBool>,
@@ -101,6 +103,15 @@ struct Mine {
 impl Drop for Mine {
     fn drop(&mut self) {
         self.worker.taken.store(false, Ordering::Release);
+    }
+}
+
+impl Drop for Workers {
+    /// Threads keep their workers until they end; the queues hold the device.
+    fn drop(&mut self) {
+        for w in self.all() {
+            *w.queue.lock() = None;
+        }
     }
 }
 
@@ -265,6 +276,10 @@ impl Worker {
 
     /// Ends a view that was announced at `csn`.
     pub(crate) fn remove_view(&self, csn: Csn) {
+        if !self.home.is_here() {
+            // In a forked child the lock may be held for ever.
+            return;
+        }
         let mut views = self.views.lock();
         let at = views
             .iter()

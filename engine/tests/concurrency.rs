@@ -809,7 +809,7 @@ fn a_scan_ends_with_its_store() {
 }
 
 /// The evictor ended with its first failed write, and every reader that needed a
-/// frame waited for ever. After a fail-stop reads go on while they can.
+/// frame waited for ever. After a fail-stop reads go on.
 #[test]
 fn readers_do_not_hang_after_a_failed_write() {
     let seed = seed();
@@ -841,24 +841,16 @@ fn readers_do_not_hang_after_a_failed_write() {
                     });
                 }
             });
-            // With nearly all frames dirty for good reads are slow, but go on.
-            let (mut good, mut bad) = (0, 0);
-            let end = Instant::now() + Duration::from_secs(3);
-            for i in (0..6000u64).take_while(|_| Instant::now() < end) {
-                match tree.get(&i.to_be_bytes()) {
-                    Ok(v) => {
-                        assert!(v.is_some());
-                        good += 1;
-                    }
-                    Err(Error::Stopped(_)) => {
-                        bad += 1;
-                        break;
-                    }
-                    Err(e) => panic!("{e}"),
-                }
+            // Nearly all frames are dirty for good; what they leave no room for is read
+            // aside, point by point and in scans.
+            for i in 0..6000u64 {
+                assert!(tree.get(&i.to_be_bytes()).unwrap().is_some(), "key {i}");
             }
-            println!("{good} reads went on, {bad} failed");
-            assert!(bad > 0 || good > 20, "reads neither go on nor are told");
+            for _ in 0..3 {
+                let forward = tree.iter().unwrap().map(|r| r.unwrap().0);
+                assert!(forward.eq((0..6000u64).map(|i| i.to_be_bytes().to_vec())));
+            }
+            assert_eq!(tree.iter().unwrap().rev().flatten().count(), 6000);
             assert!(store.close().is_err());
         });
     }

@@ -219,6 +219,11 @@ pub trait Device: Send + Sync + Debug {
     /// `durable` writes durable by `method`.
     fn with_durable_method(&self, method: DurableMethod) -> Arc<dyn Device>;
 
+    /// What has become otherwise than asked since the device was opened, in words.
+    fn notes(&self) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What this handle was asked to do so far.
     fn counters(&self) -> OpCounts;
 }

@@ -126,6 +126,10 @@ impl Device for Delayed {
         })
     }
 
+    fn notes(&self) -> Vec<String> {
+        self.device.notes()
+    }
+
     fn counters(&self) -> OpCounts {
         self.device.counters()
     }

@@ -23,6 +23,8 @@ pub enum IoErrorKind {
     NotFound,
     /// The queue or ring is broken.
     Queue,
+    /// The calling process is a forked child of the one that opened the device.
+    Forked,
 }
 
 /// A failed I/O operation: what, where and why.
@@ -60,6 +62,18 @@ impl IoError {
             os: None,
             detail: detail.into(),
         }
+    }
+
+    /// The refusal in a forked child.
+    pub(crate) fn forked(what: &'static str, offset: u64, len: u64) -> Self {
+        Self::new(
+            IoErrorKind::Forked,
+            what,
+            offset,
+            len,
+            "the device was opened by the parent of this process, to which it belongs; \
+             open it anew",
+        )
     }
 
     /// An error number from a transfer, a flush or a discard on an open device.

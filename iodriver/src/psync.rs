@@ -14,7 +14,7 @@ use crate::counters::{Counters, OpCounts};
 use crate::durable::DurableMethod;
 use crate::error::{IoError, IoErrorKind};
 use crate::sync::channel::{Receiver, Sender, unbounded};
-use crate::sync::{Mutex, latch, thread, time};
+use crate::sync::{Home, Mutex, latch, thread, time};
 use crate::target::Target;
 
 /// Threads of one device at most. More would only wait for each other in the
@@ -51,22 +51,8 @@ impl Device for PsyncDevice {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>, IoError> {
-        let depth = depth.max(1) as usize;
-        self.pool.ensure(depth.min(MAX_THREADS))?;
-        let (reply, done) = unbounded();
-        Ok(Box::new(PsyncQueue {
-            target: self.target.clone(),
-            pool: self.pool.clone(),
-            method: self.method,
-            counters: self.counters.clone(),
-            bell: Arc::default(),
-            reply,
-            done,
-            backlog: VecDeque::new(),
-            refused: Vec::new(),
-            depth,
-            running: 0,
-        }))
+        let (target, counters) = (self.target.clone(), self.counters.clone());
+        PsyncQueue::boxed(target, self.pool.clone(), counters, self.method, depth)
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
@@ -152,7 +138,8 @@ impl Job {
 
 /// The threads of a device.
 #[derive(Debug)]
-struct Pool {
+pub(crate) struct Pool {
+    home: Home,
     /// Taken on drop, which ends the threads.
     jobs: Option<Sender<Job>>,
     incoming: Receiver<Job>,
@@ -166,9 +153,10 @@ impl std::fmt::Debug for Job {
 }
 
 impl Pool {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let (jobs, incoming) = unbounded();
         Self {
+            home: Home::here(),
             jobs: Some(jobs),
             incoming,
             threads: Mutex::new(Vec::new()),
@@ -213,6 +201,13 @@ impl Pool {
 
 impl Drop for Pool {
     fn drop(&mut self) {
+        if !self.home.is_here() {
+            // A forked child has none of these threads. Their halves of the channel stay.
+            std::mem::forget(self.jobs.take());
+            let threads = self.threads.get_mut().drain(..);
+            threads.for_each(thread::JoinHandle::forget);
+            return;
+        }
         self.jobs = None;
         for handle in self.threads.get_mut().drain(..) {
             let _ = handle.join();
@@ -222,7 +217,7 @@ impl Drop for Pool {
 
 /// A queue of the psync driver.
 #[derive(Debug)]
-struct PsyncQueue {
+pub(crate) struct PsyncQueue {
     target: Arc<Target>,
     pool: Arc<Pool>,
     method: DurableMethod,
@@ -240,6 +235,32 @@ struct PsyncQueue {
 }
 
 impl PsyncQueue {
+    pub(crate) fn boxed(
+        target: Arc<Target>,
+        pool: Arc<Pool>,
+        counters: Arc<Counters>,
+        method: DurableMethod,
+        depth: u32,
+    ) -> Result<Box<dyn Queue>, IoError> {
+        target.check_home("queue", 0, 0)?;
+        let depth = depth.max(1) as usize;
+        pool.ensure(depth.min(MAX_THREADS))?;
+        let (reply, done) = unbounded();
+        Ok(Box::new(Self {
+            target,
+            pool,
+            method,
+            counters,
+            bell: Arc::default(),
+            reply,
+            done,
+            backlog: VecDeque::new(),
+            refused: Vec::new(),
+            depth,
+            running: 0,
+        }))
+    }
+
     fn start(&mut self) {
         while self.running < self.depth {
             let Some(request) = self.backlog.pop_front() else {
@@ -268,6 +289,7 @@ impl PsyncQueue {
 
 impl Queue for PsyncQueue {
     fn submit(&mut self, requests: &mut Vec<Request>) -> Result<(), IoError> {
+        self.target.check_home("queue", 0, 0)?;
         for request in requests.drain(..) {
             match self.target.check(&request.op) {
                 Ok(()) => {
@@ -287,6 +309,7 @@ impl Queue for PsyncQueue {
         timeout: Option<Duration>,
         out: &mut Vec<Completion>,
     ) -> Result<usize, IoError> {
+        self.target.check_home("queue", 0, 0)?;
         let before = out.len();
         if at_least == 0 {
             self.take(out);
@@ -322,6 +345,11 @@ impl Queue for PsyncQueue {
 
 impl Drop for PsyncQueue {
     fn drop(&mut self) {
+        if !self.target.is_home() {
+            // Nobody is there to answer, and who was about to holds a part of the channel.
+            std::mem::forget(std::mem::replace(&mut self.done, unbounded().1));
+            return;
+        }
         self.backlog.clear();
         while self.running > 0 {
             if self.done.recv().is_err() {

@@ -11,13 +11,15 @@ use crate::check;
 use crate::contract::{Geometry, Op};
 use crate::error::{IoError, IoErrorKind};
 use crate::probe;
-use crate::sync::{Mutex, latch, thread};
+use crate::sync::{Home, Mutex, latch, thread};
 use crate::transfer::{Step, Transfer};
 
 /// What the queues and handles of one open device share.
 #[derive(Debug)]
 pub(crate) struct Target {
     file: File,
+    /// The process whose file it is.
+    home: Home,
     path: PathBuf,
     read_only: bool,
     /// All but the capacity, which may grow.
@@ -42,11 +44,31 @@ impl Target {
     pub(crate) fn new(file: File, path: PathBuf, read_only: bool, geometry: Geometry) -> Self {
         Self {
             file,
+            home: Home::here(),
             path,
             read_only,
             capacity: AtomicU64::new(geometry.capacity),
             fixed: geometry,
             growing: Mutex::new(()),
+        }
+    }
+
+    /// Whether the calling process is the one that opened it, not a forked child.
+    pub(crate) fn is_home(&self) -> bool {
+        self.home.is_here()
+    }
+
+    /// Refuses in a forked child.
+    pub(crate) fn check_home(
+        &self,
+        what: &'static str,
+        offset: u64,
+        len: u64,
+    ) -> Result<(), IoError> {
+        if self.is_home() {
+            Ok(())
+        } else {
+            Err(IoError::forked(what, offset, len))
         }
     }
 
@@ -71,12 +93,14 @@ impl Target {
 
     pub(crate) fn check_read(&self, offset: u64, buf: &[u8]) -> Result<(), IoError> {
         let geometry = self.geometry();
+        self.check_home("read", offset, buf.len() as u64)?;
         check::range(&geometry, "read", offset, buf.len() as u64)?;
         check::memory(&geometry, "read", offset, buf)
     }
 
     pub(crate) fn check_write(&self, offset: u64, buf: &[u8]) -> Result<(), IoError> {
         let geometry = self.geometry();
+        self.check_home("write", offset, buf.len() as u64)?;
         check::writable(self.read_only, "write", offset, buf.len() as u64)?;
         check::range(&geometry, "write", offset, buf.len() as u64)?;
         check::memory(&geometry, "write", offset, buf)
@@ -118,6 +142,7 @@ impl Target {
     /// Makes completed writes durable.
     pub(crate) fn flush(&self) -> Result<(), IoError> {
         latch::assert_may_block("a device flush");
+        self.check_home("flush", 0, 0)?;
         loop {
             // SAFETY: a call on an open descriptor without memory.
             if unsafe { libc::fdatasync(self.fd()) } == 0 {
@@ -179,6 +204,7 @@ impl Target {
     ) -> Result<Geometry, IoError> {
         let fail = |kind, detail: &str| Err(IoError::new(kind, "grow", capacity, 0, detail));
         latch::assert_may_block("growing a file");
+        self.check_home("grow", capacity, 0)?;
         let _one = self.growing.lock();
         let now = self.refresh()?;
         if now.capacity >= capacity && (self.fixed.is_block_device || allocated_from.is_none()) {
@@ -216,6 +242,17 @@ impl Target {
             )
         })?;
         self.refresh()
+    }
+}
+
+impl Drop for Target {
+    /// A forked child that has not ended holds the same open file, and with it the lock,
+    /// so the lock is given back by name. In the child itself that would take it from the
+    /// parent.
+    fn drop(&mut self) {
+        if self.is_home() {
+            let _ = self.file.unlock();
+        }
     }
 }
 

@@ -7,9 +7,12 @@
 //! - With `DEFER_TASKRUN` nothing completes unless its owner enters the ring.
 //! - A buffer stays in its slot until the completion of the last kernel request
 //!   on it was seen.
+//! - A forked child touches no ring: its memory is not mapped there (`DONTFORK`), and
+//!   by its descriptor the child would enter its parent's.
 //! - Every slot has at most one kernel request outstanding, so neither ring of
 //!   the pair can overflow.
 
+mod fallback;
 mod helper;
 mod kick;
 mod queue;
@@ -21,8 +24,10 @@ use crate::contract::{Device, Geometry, Queue};
 use crate::counters::{Counters, OpCounts};
 use crate::durable::DurableMethod;
 use crate::error::IoError;
+use crate::psync::PsyncQueue;
 use crate::target::Target;
 
+use fallback::Fallback;
 use helper::Helper;
 pub(crate) use setup::{RingKind, probe};
 
@@ -32,16 +37,25 @@ pub(crate) struct UringDevice {
     target: Arc<Target>,
     kind: RingKind,
     helper: Arc<Helper>,
+    /// Unless io_uring and nothing else was asked for.
+    fallback: Option<Arc<Fallback>>,
     method: DurableMethod,
     counters: Arc<Counters>,
 }
 
 impl UringDevice {
-    pub(crate) fn new(target: Arc<Target>, kind: RingKind, method: DurableMethod) -> Self {
+    /// `strict`: a queue that gets no ring is an error.
+    pub(crate) fn new(
+        target: Arc<Target>,
+        kind: RingKind,
+        method: DurableMethod,
+        strict: bool,
+    ) -> Self {
         Self {
             target,
             kind,
             helper: Arc::default(),
+            fallback: (!strict).then(Arc::default),
             method,
             counters: Arc::default(),
         }
@@ -58,14 +72,24 @@ impl Device for UringDevice {
     }
 
     fn queue(&self, depth: u32) -> Result<Box<dyn Queue>, IoError> {
-        Ok(Box::new(queue::UringQueue::new(
+        self.target.check_home("queue", 0, 0)?;
+        let made = queue::UringQueue::new(
             self.target.clone(),
             self.helper.clone(),
             self.counters.clone(),
             self.kind,
             self.method,
             depth,
-        )?))
+        );
+        match (made, &self.fallback) {
+            (Ok(queue), _) => Ok(Box::new(queue)),
+            (Err(e), Some(fallback)) if setup::is_refusal(&e) => {
+                let pool = fallback.pool(&e);
+                let (target, counters) = (self.target.clone(), self.counters.clone());
+                PsyncQueue::boxed(target, pool, counters, self.method, depth)
+            }
+            (Err(e), _) => Err(e),
+        }
     }
 
     fn read_at(&self, offset: u64, buf: &mut [u8]) -> Result<(), IoError> {
@@ -102,9 +126,15 @@ impl Device for UringDevice {
             target: self.target.clone(),
             kind: self.kind,
             helper: self.helper.clone(),
+            fallback: self.fallback.clone(),
             method,
             counters: Arc::default(),
         })
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let note = self.fallback.as_ref().and_then(|f| f.note());
+        note.into_iter().collect()
     }
 
     fn counters(&self) -> OpCounts {

@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) nudged: AtomicBool,
     /// Blocks in the channel.
     pub(super) channel_blocks: AtomicU64,
+    /// Why the thread ended, if it was not told to.
+    pub(super) fallen: OnceLock<String>,
     /// Something was handed out, so it is too late to mark.
     pub(super) opened: AtomicBool,
     /// Who is told when fewer blocks than this are free; 0: nobody.
@@ -365,6 +367,11 @@ impl Allocator {
     pub fn free_blocks(&self) -> u64 {
         let stats = self.stats();
         stats.free + stats.channel
+    }
+
+    /// Why the thread ended without being told to: its queue broke, or it panicked.
+    pub fn fallen(&self) -> Option<&str> {
+        self.mailbox.shared.fallen.get().map(String::as_str)
     }
 
     /// Ends the threads and waits for them. Who waits for an answer gets

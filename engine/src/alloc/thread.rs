@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use gaur_iodriver::sync::channel::{Receiver, Sender};
+use gaur_iodriver::sync::thread;
 use gaur_iodriver::{Completion, IoBuf, IoError, Op, Queue, Request as IoRequest};
 
 use crate::error::{Damage, Result};
@@ -78,6 +79,17 @@ pub(super) enum Msg {
 pub(super) struct Marking {
     todo: BTreeMap<u64, Vec<Run>>,
     reply: Sender<Result<()>>,
+}
+
+/// Says so if the thread panics.
+struct Fallen(Arc<Shared>);
+
+impl Drop for Fallen {
+    fn drop(&mut self) {
+        if thread::is_panicking() {
+            let _ = self.0.fallen.set("the allocator panicked".into());
+        }
+    }
 }
 
 /// The allocator thread.
@@ -156,7 +168,11 @@ impl Worker {
 
     /// Runs until told to stop, or the queue breaks.
     pub(super) fn run(mut self) {
+        let _fallen = Fallen(Arc::clone(&self.shared));
         let result = self.turns();
+        if let Err(e) = &result {
+            let _ = self.shared.fallen.set(e.to_string());
+        }
         for w in self.waiting.drain(..) {
             let _ = w.reply.try_send(Err(SpaceError::Stopped));
         }

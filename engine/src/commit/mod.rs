@@ -94,7 +94,7 @@ impl Core {
         if self.versions.is_over() {
             collect_versions(self);
         }
-        done
+        done.map_err(|e| self.spread(e))
     }
 
     fn make_with(&self, op: &mut Op<'_>, changes: &[Change<'_>], stamp: Stamp<'_>) -> Result<Csn> {

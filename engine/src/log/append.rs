@@ -343,6 +343,11 @@ impl Log {
         }
     }
 
+    /// Whether the log has stopped, without a lock.
+    pub fn has_stopped(&self) -> bool {
+        self.shared.stopped.load(Ordering::Acquire)
+    }
+
     /// The largest record, in bytes of operations.
     pub fn max_record(&self) -> usize {
         self.shared.config.max_record

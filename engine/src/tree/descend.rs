@@ -4,6 +4,7 @@
 use super::{Forest, Parent, TreeState};
 use crate::cache::{FrameId, Version};
 use crate::format::{BlockPtr, Generation};
+use crate::node::Page;
 
 /// Where a descent ended.
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +41,18 @@ pub(crate) enum Toward<'k> {
     /// The node that covers the greatest key less than this; without: the
     /// greatest of all.
     Before(Option<&'k [u8]>),
+}
+
+impl Toward<'_> {
+    /// The slot of an inner node through which the way goes on.
+    #[inline]
+    pub(super) fn slot(self, page: Page<'_>) -> usize {
+        match self {
+            Self::Key(key) => page.child_slot(key),
+            Self::Before(Some(key)) => page.search(key).0.saturating_sub(1),
+            Self::Before(None) => page.slots().saturating_sub(1),
+        }
+    }
 }
 
 impl Forest {
@@ -111,11 +124,7 @@ impl Forest {
                     }
                     return Found::Node(at);
                 }
-                let slot = match toward {
-                    Toward::Key(key) => page.child_slot(key),
-                    Toward::Before(Some(key)) => page.search(key).0.saturating_sub(1),
-                    Toward::Before(None) => page.slots().saturating_sub(1),
-                };
+                let slot = toward.slot(page);
                 child = page.child(slot);
                 if !frame.latch.validate(version) {
                     continue 'restart;

@@ -24,6 +24,13 @@ pub(crate) struct Carry {
     turns: u32,
 }
 
+impl Carry {
+    /// How many nodes were brought in for this search.
+    pub(super) fn turns(&self) -> u32 {
+        self.turns
+    }
+}
+
 /// Waits for a frame, of about 2 ms each, after which it is in vain if the store
 /// has stopped, or is only read: then dirty nodes stay where they are.
 pub(super) const PATIENCE: u32 = 500;
@@ -117,7 +124,7 @@ impl Forest {
         Ok(())
     }
 
-    fn read_node(
+    pub(super) fn read_node(
         &self,
         worker: &Worker,
         tree: &TreeState,

@@ -12,6 +12,7 @@
 //! 4. *A change moves the version on* of every frame whose node changed or was
 //!    superseded, so no reader returns what it read beside a change.
 
+mod aside;
 mod cow;
 mod descend;
 mod load;

@@ -155,7 +155,8 @@ impl Forest {
         }
         let mut left = requests.len();
         worker.counters.misses.add(left as u64);
-        self.with_queue(worker, |queue| {
+        // Without a queue nothing is read ahead; the search reads what it needs.
+        let _ = self.with_queue(worker, |queue| {
             queue.submit(&mut requests)?;
             let mut done: Vec<Completion> = Vec::new();
             while left > 0 {
@@ -178,17 +179,21 @@ impl Forest {
         Ok(nodes)
     }
 
-    /// The worker's own queue, made when it is first needed.
+    /// The worker's own queue, made when it is first needed. `None`: there is none to
+    /// be had, for want of memory, descriptors or threads.
     fn with_queue<T>(
         &self,
         worker: &Worker,
         f: impl FnOnce(&mut dyn Queue) -> Result<T>,
-    ) -> Result<T> {
+    ) -> Result<Option<T>> {
         let me = thread::current_id();
         let mut slot = worker.queue.lock();
         // A queue stays with the thread that made it.
         if slot.as_ref().is_none_or(|(owner, _)| *owner != me) {
-            *slot = Some((me, self.device.queue(DEPTH as u32)?));
+            let Ok(queue) = self.device.queue(DEPTH as u32) else {
+                return Ok(None);
+            };
+            *slot = Some((me, queue));
         }
         let (_, queue) = slot.as_mut().expect("just made");
         let out = f(queue.as_mut());
@@ -196,6 +201,6 @@ impl Forest {
             // What is in flight there must not be taken for an answer later.
             *slot = None;
         }
-        out
+        out.map(Some)
     }
 }

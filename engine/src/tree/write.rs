@@ -293,7 +293,7 @@ impl<'a> Op<'a> {
                         .counters
                         .waiting(Wait::Reservation, || progress.wait_for_next())?;
                 }
-                Err(SpaceError::Full { .. }) if self.forest.more_space(seen)? => {}
+                Err(SpaceError::Full { .. }) if self.forest.more_space(self.worker, seen)? => {}
                 Err(e) => return Err(e.into()),
             }
         }

@@ -69,6 +69,11 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
     while !core.closing.load(Ordering::Acquire) {
         cache.wait_for_demand(Duration::from_millis(50));
         collect_versions(core);
+        if let Some(why) = core.forest.pool.allocator().fallen()
+            && core.progress().stopped().is_none()
+        {
+            core.fail(&Error::Stopped(why.to_owned()));
+        }
         let mut idle = 0;
         while cache.free_frames() < 2 * cache.low_watermark() && idle < 50 {
             if !core.read_only && core.progress().stopped().is_some() {

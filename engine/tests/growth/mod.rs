@@ -460,24 +460,25 @@ fn what_others_enlarged_is_taken_in() {
     // And rather than say that it is full, to small values and to large ones.
     let seldom = options(Duration::from_secs(3600));
     let store = Store::open_device(disk.device(), &seldom).unwrap();
-    for (large, capacity) in [(false, 150), (true, 250)] {
+    for (large, capacity) in [(false, 200), (true, 350)] {
         disk.set_capacity(capacity * MIB);
-        fill(&store, 90 * MIB, large).unwrap();
+        // Small values that come in order take twice their space.
+        fill(&store, if large { 120 } else { 60 } * MIB, large).unwrap();
         assert_eq!(store.capacity(), capacity * MIB);
     }
     store.close().unwrap();
     // Not if it is told not to.
-    disk.set_capacity(400 * MIB);
+    disk.set_capacity(600 * MIB);
     let never = OpenOptions {
         follow_size: false,
         ..seldom
     };
     let store = Store::open_device(disk.device(), &never).unwrap();
     assert!(matches!(
-        fill(&store, 400 * MIB, true),
+        fill(&store, 600 * MIB, true),
         Err(Error::Full { .. })
     ));
-    assert_eq!(store.capacity(), 250 * MIB);
+    assert_eq!(store.capacity(), 350 * MIB);
     store.close().unwrap();
     checked(&disk);
 }

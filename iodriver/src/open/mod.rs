@@ -158,7 +158,10 @@ pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Opened, IoE
         geometry.clone(),
     ));
     let device: Arc<dyn Device> = match kind {
-        Some(kind) => Arc::new(UringDevice::new(target, kind, options.durable)),
+        Some(kind) => {
+            let strict = options.driver == DriverChoice::Uring;
+            Arc::new(UringDevice::new(target, kind, options.durable, strict))
+        }
         None => Arc::new(PsyncDevice::new(target, options.durable)),
     };
     Ok(Opened {

@@ -18,7 +18,7 @@ use crate::bell::Bell;
 use crate::contract::{Geometry, Op};
 use crate::error::{IoError, IoErrorKind};
 use crate::sync::rng::{Rng, seeded};
-use crate::sync::{Mutex, time};
+use crate::sync::{Mutex, thread, time};
 use crate::transfer::{Step, Transfer};
 
 /// An operation's number and what that entails.
@@ -179,6 +179,10 @@ impl Core {
 
     /// Carries an operation out.
     pub(crate) fn carry_out(&self, ticket: &Ticket, op: &mut Op) -> Result<(), IoError> {
+        // A queue that a panic drops carries out what it has: once is enough.
+        if ticket.fault == Some(FaultKind::Panic) && !thread::is_panicking() {
+            panic!("injected panic in a {}", OpKind::of(op).name());
+        }
         let (result, cut) = self.with(|s| {
             let powered = s.powered;
             let result = s.carry_out(ticket, op);

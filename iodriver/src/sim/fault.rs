@@ -60,6 +60,8 @@ pub enum FaultKind {
     Misdirected(u64),
     /// A read that returns what was there at the last flush.
     Stale,
+    /// The thread that carries it out panics there, as by a bug of its own.
+    Panic,
     /// Does not end before [`SimDisk::release_stalls`](super::SimDisk::release_stalls).
     Stall,
 }

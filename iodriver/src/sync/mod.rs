@@ -17,6 +17,7 @@ pub mod channel;
 mod event;
 pub mod latch;
 mod lock;
+mod process;
 pub mod rng;
 pub mod thread;
 pub mod time;
@@ -25,3 +26,4 @@ pub use event::Event;
 pub use lock::{
     Condvar, Mutex, MutexGuard, RwLock, RwLockReadGuard, RwLockWriteGuard, ShortGuard, ShortMutex,
 };
+pub use process::Home;

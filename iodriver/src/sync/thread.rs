@@ -18,6 +18,11 @@ impl<T> JoinHandle<T> {
         self.0.join()
     }
 
+    /// Lets go of the thread without a system call: in a forked child it does not exist.
+    pub fn forget(self) {
+        std::mem::forget(self.0);
+    }
+
     /// Whether the thread has ended.
     pub fn is_finished(&self) -> bool {
         self.0.is_finished()

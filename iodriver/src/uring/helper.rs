@@ -9,7 +9,7 @@ use std::sync::Arc;
 use super::kick::Kick;
 use crate::error::{IoError, IoErrorKind};
 use crate::sync::channel::{Sender, unbounded};
-use crate::sync::{Mutex, thread};
+use crate::sync::{Home, Mutex, thread};
 use crate::target::Target;
 
 /// A discard and the way back to its queue.
@@ -26,6 +26,7 @@ pub(crate) struct DiscardJob {
 /// The thread, once there is one.
 #[derive(Debug, Default)]
 pub(crate) struct Helper {
+    home: Home,
     running: Mutex<Option<(Sender<DiscardJob>, thread::JoinHandle<()>)>>,
 }
 
@@ -73,6 +74,12 @@ fn run(job: DiscardJob) {
 impl Drop for Helper {
     fn drop(&mut self) {
         if let Some((jobs, handle)) = self.running.get_mut().take() {
+            if !self.home.is_here() {
+                // The thread is the parent's; a forked child has it not.
+                std::mem::forget(jobs);
+                handle.forget();
+                return;
+            }
             drop(jobs);
             let _ = handle.join();
         }

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -56,7 +58,7 @@ pub(crate) struct UringQueue {
     kind: RingKind,
     method: DurableMethod,
     depth: usize,
-    ring: IoUring,
+    ring: ManuallyDrop<IoUring>,
     /// The thread that started the ring.
     owner: Option<thread::ThreadId>,
     /// Whether the file is registered, as number 0.
@@ -114,7 +116,7 @@ impl UringQueue {
             Kick::new().map_err(|e| queue_error(e as i32, "no eventfd for the queue's waker"))?;
         let (discard_reply, discard_done) = unbounded();
         Ok(Self {
-            ring: Self::build(depth, kind)?,
+            ring: ManuallyDrop::new(Self::build(depth, kind)?),
             target,
             helper,
             counters,
@@ -140,11 +142,12 @@ impl UringQueue {
     fn build(depth: u32, kind: RingKind) -> Result<IoUring, IoError> {
         // One more for the poll on the eventfd.
         setup::build((depth + 1).next_power_of_two(), kind)
-            .map_err(|e| queue_error(os_error(&e), setup::refusal_of(&e)))
+            .map_err(|e| queue_error(os_error(&e), setup::hint(&e)))
     }
 
     /// Makes the calling thread the ring's owner.
     fn adopt(&mut self) -> Result<(), IoError> {
+        self.target.check_home("queue", 0, 0)?;
         let me = thread::current_id();
         match self.owner {
             Some(owner) if owner == me => return Ok(()),
@@ -160,7 +163,7 @@ impl UringQueue {
             }
             Some(_) => {
                 // Nothing in flight: a new ring for the new owner.
-                self.ring = Self::build(self.depth as u32, self.kind)?;
+                *self.ring = Self::build(self.depth as u32, self.kind)?;
                 self.listening = false;
                 self.registered = false;
             }
@@ -529,6 +532,15 @@ impl Queue for UringQueue {
 
 impl Drop for UringQueue {
     fn drop(&mut self) {
+        if !self.target.is_home() {
+            // The ring's memory is not mapped in a forked child, where something else may
+            // lie by now: only the descriptor is closed.
+            // SAFETY: this process's copy of the descriptor, which nobody uses after this:
+            // the ring is never dropped.
+            unsafe { libc::close(self.ring.as_raw_fd()) };
+            std::mem::forget(std::mem::replace(&mut self.discard_done, unbounded().1));
+            return;
+        }
         self.backlog.clear();
         if !self.drain() {
             // Another thread started the ring, and only that one can see its
@@ -547,5 +559,7 @@ impl Drop for UringQueue {
             // file must go with its last user.
             let _ = self.ring.submitter().unregister_files();
         }
+        // SAFETY: dropped once, here, and not used afterwards.
+        unsafe { ManuallyDrop::drop(&mut self.ring) };
     }
 }

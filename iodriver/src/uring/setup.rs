@@ -2,6 +2,8 @@
 
 use std::io;
 
+use crate::error::IoError;
+
 use io_uring::{IoUring, Probe, opcode};
 
 /// The most requests one ring takes (the kernel's own limit).
@@ -69,7 +71,12 @@ fn check(ring: &IoUring) -> Result<(), String> {
 }
 
 fn refusal(e: &io::Error) -> String {
-    let hint = match e.raw_os_error() {
+    format!("{}: {e}", hint(e))
+}
+
+/// The same words, without the error number's own, for a ring that a queue could not get.
+pub(crate) fn hint(e: &io::Error) -> &'static str {
+    match e.raw_os_error() {
         Some(libc::ENOSYS) => "the kernel has no io_uring",
         Some(libc::EPERM | libc::EACCES) => {
             "io_uring is forbidden (see the sysctl kernel.io_uring_disabled, or a seccomp filter)"
@@ -77,11 +84,15 @@ fn refusal(e: &io::Error) -> String {
         Some(libc::ENOMEM) => "no memory may be locked for io_uring (see RLIMIT_MEMLOCK)",
         Some(libc::EMFILE | libc::ENFILE) => "too many open files",
         _ => "io_uring cannot be set up",
-    };
-    format!("{hint}: {e}")
+    }
 }
 
-/// The same words for a ring that a queue could not get.
-pub(crate) fn refusal_of(e: &io::Error) -> String {
-    refusal(e)
+/// Whether the kernel makes no ring here and now, so that another way must do.
+pub(crate) fn is_refusal(e: &IoError) -> bool {
+    matches!(
+        e.os,
+        Some(
+            libc::ENOSYS | libc::EPERM | libc::EACCES | libc::ENOMEM | libc::EMFILE | libc::ENFILE
+        )
+    )
 }
