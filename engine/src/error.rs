@@ -1,6 +1,7 @@
 //! Errors by cause. Each says what happened, where, and what to do.
 
-use gaur_iodriver::{IoError, IoErrorKind};
+use gaur_iodriver::signature::in_words;
+use gaur_iodriver::{IoError, IoErrorKind, Signature};
 
 use crate::format::{BlockNo, Csn, TreeId};
 
@@ -13,7 +14,7 @@ pub type Result<T, E = Error> = std::result::Result<T, E>;
 pub enum Error {
     /// The device failed. After a failed read, that read alone; a failed write or
     /// flush also stops the store (see [`Error::Stopped`]).
-    #[error("input/output failed: {0}")]
+    #[error("{}{cause}", doing(.0), cause = .0)]
     Io(#[source] IoError),
 
     /// A block does not say what it must say.
@@ -80,12 +81,14 @@ pub enum Error {
     },
 
     /// There is no store here.
-    #[error("{path}: no gaur store here ({detail}); `gaur format` makes one")]
+    #[error("{}", not_a_store(path, detail, signatures))]
     NotAStore {
         /// The device or file.
         path: String,
         /// What was found.
         detail: String,
+        /// What is there instead, as far as it is known.
+        signatures: Vec<Signature>,
     },
 
     /// A store of a format version or with features this code does not know.
@@ -93,16 +96,25 @@ pub enum Error {
     UnknownFormat(String),
 
     /// Formatting would destroy what is there.
-    #[error("{path}: {detail}; nothing was written. Use force to format it all the same")]
+    #[error(
+        "{path}: {detail}; nothing was written. {} (--force) to format it all the same",
+        if signatures.is_empty() { "Use force" } else { "Erase that first (wipefs -a), or use force" }
+    )]
     Foreign {
         /// The device or file.
         path: String,
         /// What was found.
         detail: String,
+        /// All that was recognised; empty for a store of ours and for data of an
+        /// unknown kind.
+        signatures: Vec<Signature>,
     },
 
     /// The device is too small.
-    #[error("{have} bytes are too few for a store: at least {need} bytes")]
+    #[error(
+        "{have} bytes are too few for a store, which needs {need}; nothing was written. \
+         Use a larger device, or give a file a larger size"
+    )]
     TooSmall {
         /// Its size in bytes.
         have: u64,
@@ -172,6 +184,10 @@ pub enum Error {
         max: usize,
     },
 
+    /// The caller ended it early, as it may.
+    #[error("interrupted {0}")]
+    Interrupted(String),
+
     /// The store was closed.
     #[error("the store was closed")]
     Closed,
@@ -182,6 +198,22 @@ pub enum Error {
          open the store here when that one has closed it"
     )]
     Forked,
+}
+
+/// What an I/O error interrupted. An open that is refused is no failure of I/O.
+fn doing(e: &IoError) -> &'static str {
+    match e.what {
+        "open" => "",
+        _ => "input/output failed: ",
+    }
+}
+
+fn not_a_store(path: &str, detail: &str, signatures: &[Signature]) -> String {
+    if signatures.is_empty() {
+        return format!("{path}: no gaur store here ({detail}); `gaur format` makes one");
+    }
+    let what = in_words(signatures);
+    format!("{path}: holds {what}, no gaur store; nothing was written. Is it the right device?")
 }
 
 /// A block that is not what it must be.

@@ -3,16 +3,20 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use gaur_iodriver::{Device, DurabilityReport, DurableMethod, IoBuf, measure_durability};
+use gaur_iodriver::{
+    Device, DurabilityReport, DurableMethod, IoBuf, IoError, Op, Request, measure_durability,
+};
 
 use crate::alloc::MapRoot;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
-use crate::format::geometry::SECOND_SUPERBLOCK;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, FORMAT_VERSION, Superblock};
+use crate::format_discard::discard_all;
 use crate::log::LogConfig;
 use crate::options::FormatOptions;
-use crate::writeback::superblock::{read_pair, write_pair};
+pub(crate) use crate::refuse::refuse_foreign;
+use crate::refuse::wipe_signatures;
+use crate::writeback::superblock::write_pair;
 
 /// The smallest store, in bytes.
 pub const MIN_STORE: u64 = 16 << 20;
@@ -41,8 +45,12 @@ pub struct FormatReport {
     pub durability: Option<DurabilityReport>,
     /// The driver that was used.
     pub driver: &'static str,
+    /// Whether it is a sparse file, which gets its space when it is written.
+    pub sparse: bool,
     /// Whether I/O bypasses the page cache.
     pub direct: bool,
+    /// Bytes discarded first.
+    pub discarded: u64,
     /// What is not as it was asked for.
     pub notes: Vec<String>,
 }
@@ -67,9 +75,40 @@ pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<Format
             ..Default::default()
         },
     )?;
-    let mut report = format_device(opened.device, options, &path.display().to_string())?;
+    let mut report = format_device(opened.device.clone(), options, &opened.name)?;
+    report.notes.extend(placement(&opened, options.block_size));
     report.notes.extend(opened.notes);
     Ok(report)
+}
+
+/// What is to be said of where the device begins on its disk: blocks that lie
+/// across those of the disk are written slowly, and torn together.
+fn placement(opened: &gaur_iodriver::Opened, block_size: u32) -> Vec<String> {
+    let mut notes = Vec::new();
+    let start = opened.start;
+    if !start.is_multiple_of(u64::from(block_size)) {
+        notes.push(format!(
+            "it begins at byte {start} of what it lies on, no multiple of the store's block \
+             ({block_size}): each write touches two blocks there; let it begin at a multiple of \
+             1 MiB"
+        ));
+    }
+    if opened.alignment_offset != 0 {
+        notes.push(format!(
+            "its first block lies {} bytes beside a physical block of the disk: each write \
+             touches two; let it begin at a multiple of 1 MiB",
+            opened.alignment_offset
+        ));
+    }
+    let physical = opened.geometry.physical_block;
+    if opened.geometry.is_block_device && physical > block_size {
+        notes.push(format!(
+            "the device's physical block ({physical} bytes) is larger than the store's \
+             ({block_size}): a write rewrites its neighbours, and a power cut may tear them; \
+             larger blocks (--block-size) are better"
+        ));
+    }
+    notes
 }
 
 /// Makes a store on an open device; `name` is for messages.
@@ -95,9 +134,15 @@ pub(crate) fn format_device(
         return Err(Error::BadOption {
             name: "block_size",
             detail: format!(
-                "{block_size}: not a multiple of the device's logical block ({})",
-                device.geometry().logical_block
+                "{block_size}: not a multiple of the device's logical block ({unit}); nothing was \
+                 written. Use larger blocks (--block-size), at most 16384 bytes"
             ),
+        });
+    }
+    if options.sparse && device.geometry().is_block_device {
+        return Err(Error::BadOption {
+            name: "sparse",
+            detail: "only a file can be sparse; a device is used whole".into(),
         });
     }
     let log_size = options
@@ -123,13 +168,29 @@ pub(crate) fn format_device(
         refuse_foreign(device.as_ref(), &geometry, name)?;
     }
 
+    if !options.sparse {
+        device.preallocate()?;
+    }
     // An old store ends before anything of it is overwritten: cut off from here on,
     // there is none, and later its superblocks do not compete with the new ones.
     for copy in 0..2 {
         let at = geometry.byte(geometry.superblock(copy));
-        zero(device.as_ref(), at, SMALLEST_BLOCK)?;
+        zero(device.as_ref(), at, SMALLEST_BLOCK.max(u64::from(unit)))?;
         device.flush()?;
     }
+    let mut notes = match options.force {
+        true => wipe_signatures(device.as_ref())?,
+        false => Vec::new(),
+    };
+    let discarded = match options.discard {
+        true => discard_all(
+            device.as_ref(),
+            SMALLEST_BLOCK,
+            options.discard_progress.as_ref(),
+            &mut notes,
+        )?,
+        false => 0,
+    };
 
     let pieces = geometry.log_pieces();
     let (durable_method, durability) = match options.durable_method {
@@ -143,11 +204,11 @@ pub(crate) fn format_device(
         }
     };
     for piece in &pieces {
-        zero(
-            device.as_ref(),
-            geometry.byte(piece.start),
-            geometry.byte(u64::from(piece.len)),
-        )?;
+        let start = geometry.byte(piece.start);
+        let len = geometry.byte(u64::from(piece.len));
+        if !(options.sparse && punch(device.as_ref(), start, len)) {
+            zero(device.as_ref(), start, len)?;
+        }
     }
     device.flush()?;
 
@@ -175,8 +236,10 @@ pub(crate) fn format_device(
         durable_method,
         durability,
         driver: device.driver(),
+        sparse: options.sparse,
         direct: device.geometry().direct,
-        notes: Vec::new(),
+        discarded,
+        notes,
     })
 }
 
@@ -185,42 +248,22 @@ fn fresh_id() -> u128 {
     (u128::from(fresh_seed()) << 64) | u128::from(fresh_seed().max(1))
 }
 
-/// Refuses to format over anything: a store, or bytes that are not zero where our
-/// structures go.
-fn refuse_foreign(device: &dyn Device, geometry: &Geometry, name: &str) -> Result<()> {
-    let foreign = |detail: String| {
-        Err(Error::Foreign {
-            path: name.to_owned(),
-            detail,
-        })
+/// Makes a hole, which reads as zeros and takes no space; whether that worked.
+fn punch(device: &dyn Device, offset: u64, len: u64) -> bool {
+    if device.geometry().discard_granularity == 0 || !device.geometry().discard_zeroes {
+        return false;
+    }
+    let discard = || -> std::result::Result<bool, IoError> {
+        let mut queue = device.queue(1)?;
+        let mut done = Vec::new();
+        let op = Op::Discard { offset, len };
+        queue.submit(&mut vec![Request { token: 0, op }])?;
+        while done.is_empty() {
+            queue.wait(1, None, &mut done)?;
+        }
+        Ok(done.iter().all(|c| c.result.is_ok()))
     };
-    match read_pair(device, name, false) {
-        Ok(pair) => {
-            return foreign(format!(
-                "a gaur store is there (id {:032x})",
-                pair.newest.store_id
-            ));
-        }
-        Err(Error::NotAStore { .. }) => {}
-        Err(Error::Io(e)) => return Err(Error::Io(e)),
-        Err(other) => return foreign(format!("a gaur store is there: {other}")),
-    }
-    let mut places = vec![(0, SECOND_SUPERBLOCK + u64::from(geometry.block_size))];
-    for group in 1..geometry.groups() {
-        let start = geometry.byte(geometry.group_start(group));
-        places.push((start, geometry.byte(geometry.metadata_blocks(group))));
-        if group > 64 {
-            break;
-        }
-    }
-    for (start, len) in places {
-        let mut buf = IoBuf::zeroed(len as usize);
-        device.read_at(start, &mut buf)?;
-        if let Some(at) = buf.iter().position(|&b| b != 0) {
-            return foreign(format!("data at byte {}", start + at as u64));
-        }
-    }
-    Ok(())
+    discard().unwrap_or(false)
 }
 
 fn zero(device: &dyn Device, start: u64, len: u64) -> Result<()> {
@@ -232,4 +275,33 @@ fn zero(device: &dyn Device, start: u64, len: u64) -> Result<()> {
         at += n;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_across_those_of_the_disk_are_told_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = gaur_iodriver::OpenOptions {
+            create: Some(MIN_STORE),
+            ..Default::default()
+        };
+        let mut opened = gaur_iodriver::open(dir.path().join("store"), &options).unwrap();
+        assert_eq!(placement(&opened, 4096), Vec::<String>::new());
+        opened.start = (1 << 20) + 512;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("begins at byte 1049088"), "{notes:?}");
+        opened.start = 1 << 20;
+        opened.alignment_offset = 3584;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("3584 bytes beside"), "{notes:?}");
+        opened.alignment_offset = 0;
+        opened.geometry.is_block_device = true;
+        opened.geometry.physical_block = 16384;
+        let notes = placement(&opened, 4096);
+        assert!(notes[0].contains("16384 bytes"), "{notes:?}");
+        assert_eq!(placement(&opened, 16384), Vec::<String>::new());
+    }
 }

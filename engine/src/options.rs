@@ -3,7 +3,9 @@
 use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::{DriverChoice, DurableMethod};
 
+use crate::alloc::DiscardRate;
 use crate::error::{Error, Result};
+use crate::format_discard::DiscardProgress;
 
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,8 +30,15 @@ pub struct FormatOptions {
     pub force: bool,
     /// Make a file of this many bytes.
     pub create_size: Option<u64>,
-    /// The file gets its space when it is written, and may be punched again.
+    /// The file gets its space when it is written, and may be punched again; the store
+    /// remembers it. If its file system is full, a write fails and the store stops.
+    /// Otherwise a file gets all its space now.
     pub sparse: bool,
+    /// Tell the device first that nothing on it is needed; a sparse file gives up its
+    /// space. Where that cannot be, the report's notes say so.
+    pub discard: bool,
+    /// Is told how far that is.
+    pub discard_progress: Option<DiscardProgress>,
     /// Which driver to use.
     pub driver: DriverChoice,
     /// How to make writes durable; `None`: measure, and take the faster way.
@@ -44,6 +53,8 @@ impl Default for FormatOptions {
             force: false,
             create_size: None,
             sparse: false,
+            discard: false,
+            discard_progress: None,
             driver: DriverChoice::Auto,
             durable_method: None,
         }
@@ -53,8 +64,15 @@ impl Default for FormatOptions {
 /// How to open a store. `Default` suits most.
 #[derive(Clone, Debug)]
 pub struct OpenOptions {
-    /// Memory for nodes, in bytes; at least 1 MiB.
+    /// Memory for nodes, in bytes; at least 1 MiB. May be changed while the store is
+    /// open: [`Store::set_cache_bytes`](crate::Store::set_cache_bytes).
     pub cache_bytes: u64,
+    /// The most that the cache can be enlarged to while the store is open, in bytes;
+    /// at least `cache_bytes`. It takes address space, not memory. `None`: four times
+    /// `cache_bytes`. Where the system does not give that much address space, the
+    /// cache stays at `cache_bytes`. A read-only open whose replay does not fit into
+    /// `cache_bytes` takes more by itself, if the most is given here.
+    pub max_cache_bytes: Option<u64>,
     /// Look only; the device is not written to at all. What recovery would replay
     /// is replayed in memory.
     pub read_only: bool,
@@ -66,7 +84,10 @@ pub struct OpenOptions {
     pub checkpoint_interval: Duration,
     /// Buffered commits are durable at most this late.
     pub buffered_interval: Duration,
-    /// Tell the device what is free again. Has no effect where it cannot discard.
+    /// Tell the device what is free again, in the background. Blocks are free when
+    /// their discard has ended, or at once if space is short. Has no effect where the
+    /// device cannot discard, nor on a file that was not formatted as sparse;
+    /// [`Store::notes`](crate::Store::notes) says so.
     pub discard: bool,
     /// Let a file grow by itself up to this many bytes, in steps of an eighth, at
     /// least 64 MiB, before it is full. Where the file system has no more, the
@@ -79,18 +100,26 @@ pub struct OpenOptions {
     /// looked for every [`OpenOptions::checkpoint_interval`], and before a commit
     /// is refused as full.
     pub follow_size: bool,
-    /// Memory for blocks of the space map, in bytes.
+    /// How fast; by default 1 GiB and 1000 discards a second.
+    pub discard_rate: DiscardRate,
+    /// Memory for blocks of the space map, in bytes. What was handed out since the
+    /// last checkpoint is kept in memory even above this. Beside it the index of the
+    /// map takes about 60 bytes for each group (126 MiB with blocks of 4 KiB).
     pub map_memory: usize,
     /// Memory for before-images that open scans need, in bytes.
     pub version_memory: usize,
     /// For experiments: each I/O of the allocator takes this much longer.
     pub allocator_delay: Option<Duration>,
+    /// For experiments: each large value goes to another group of the store, so that
+    /// the map is used as in a store whose groups are nearly full.
+    pub allocator_spread: bool,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
         Self {
             cache_bytes: 256 << 20,
+            max_cache_bytes: None,
             read_only: false,
             driver: DriverChoice::Auto,
             durable_method: None,
@@ -99,9 +128,11 @@ impl Default for OpenOptions {
             discard: false,
             grow_to: None,
             follow_size: true,
+            discard_rate: DiscardRate::default(),
             map_memory: 16 << 20,
             version_memory: 16 << 20,
             allocator_delay: None,
+            allocator_spread: false,
         }
     }
 }
@@ -109,15 +140,32 @@ impl Default for OpenOptions {
 /// The smallest cache, in bytes.
 const MIN_CACHE: u64 = 1 << 20;
 
+/// Refuses a cache that is too small.
+pub(crate) fn check_cache(bytes: u64) -> Result<()> {
+    if bytes < MIN_CACHE {
+        return Err(Error::BadOption {
+            name: "cache_bytes",
+            detail: format!("{bytes} bytes; at least {MIN_CACHE}"),
+        });
+    }
+    Ok(())
+}
+
 impl OpenOptions {
     pub(crate) fn check(&self) -> Result<()> {
-        if self.cache_bytes < MIN_CACHE {
-            return Err(Error::BadOption {
-                name: "cache_bytes",
-                detail: format!("{} bytes; at least {MIN_CACHE}", self.cache_bytes),
-            });
+        check_cache(self.cache_bytes)?;
+        match self.max_cache_bytes {
+            Some(most) if most < self.cache_bytes => Err(Error::BadOption {
+                name: "max_cache_bytes",
+                detail: format!("{most} bytes; at least cache_bytes ({})", self.cache_bytes),
+            }),
+            _ => Ok(()),
         }
-        Ok(())
+    }
+
+    pub(crate) fn most_cache_bytes(&self) -> u64 {
+        self.max_cache_bytes
+            .unwrap_or(self.cache_bytes.saturating_mul(4))
     }
 }
 

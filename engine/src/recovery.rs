@@ -76,7 +76,11 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
 
     let mut alloc_config = AllocConfig::new(geometry, sb.store_id);
     alloc_config.discard = o.discard && !o.read_only;
+    alloc_config.discard_rate = o.discard_rate;
+    // A preallocated file keeps its space.
+    alloc_config.may_discard = device.geometry().is_block_device || sb.flags & FLAG_SPARSE != 0;
     alloc_config.map_memory = o.map_memory;
+    alloc_config.spread = o.allocator_spread;
     let alloc_device = match o.allocator_delay {
         Some(delay) => Delayed::new(device.clone(), delay),
         None => device.clone(),
@@ -86,8 +90,9 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         MapRoot::of(&sb),
         alloc_config,
     )?);
-    let frames = (o.cache_bytes / u64::from(sb.block_size)) as usize;
-    let cache = Cache::new(frames, sb.block_size as usize)?;
+    let frames = |bytes: u64| (bytes / u64::from(sb.block_size)) as usize;
+    let most = frames(o.most_cache_bytes());
+    let cache = Cache::new(frames(o.cache_bytes), most, sb.block_size as usize)?;
     let mut forest = Forest::new(
         device,
         geometry,
@@ -263,7 +268,11 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     let mut replayed = 0;
     let mut reader = open_reader()?;
     while let Some(record) = reader.next_record()? {
-        replay_record(core, &worker, record.csn, record.ops)?;
+        replay_record(core, &worker, record.csn, record.ops).map_err(|e| match e {
+            // What is replayed by who only reads stays in memory, all of it.
+            Error::Stopped(_) if core.read_only => too_little_to_replay(core, replayed),
+            e => e,
+        })?;
         replayed += 1;
     }
     let tail = reader.tail().expect("the log was read to its end");
@@ -271,6 +280,18 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     opening.report.last_csn = tail.last_csn;
     opening.report.replay_nanos = begun.elapsed().as_nanos() as u64;
     Ok(tail)
+}
+
+fn too_little_to_replay(core: &Core, replayed: u64) -> Error {
+    let cache = &core.forest.cache;
+    Error::BadOption {
+        name: "cache_bytes",
+        detail: format!(
+            "{} bytes are too few to replay the log in memory, of which {replayed} commits fit; \
+             open with more, or with max_cache_bytes, or once for writing",
+            cache.frames() * cache.page_bytes()
+        ),
+    }
 }
 
 fn bad_record(csn: Csn, why: &str) -> Error {

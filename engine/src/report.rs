@@ -132,10 +132,18 @@ impl Stats {
         s.add(
             "cache",
             "bytes",
+            cache.present() as u64 * block,
+            Unit::Bytes,
+            true,
+        );
+        s.add(
+            "cache",
+            "wanted_bytes",
             cache.frames() as u64 * block,
             Unit::Bytes,
             true,
         );
+        s.add("cache", "frame_bytes", block, Unit::Bytes, true);
         s.add(
             "cache",
             "free_frames",
@@ -162,6 +170,13 @@ impl Stats {
             "cache",
             "written_early",
             load(&core.evicting.written_early),
+            Unit::Count,
+            false,
+        );
+        s.add(
+            "cache",
+            "moved",
+            load(&core.evicting.moved),
             Unit::Count,
             false,
         );
@@ -206,10 +221,15 @@ impl Stats {
         );
         s.add("checkpoints", "bytes", load(&c.bytes), Unit::Bytes, false);
 
-        for (name, value) in core.forest.pool.allocator().counts().named() {
-            s.add("allocator", name, value, Unit::Count, false);
+        let allocator = core.forest.pool.allocator();
+        for (name, value) in allocator.counts().named() {
+            match name.strip_prefix("discard_") {
+                Some(name) => s.add("discard", name, value, Unit::Count, false),
+                None => s.add("allocator", name, value, Unit::Count, false),
+            }
         }
-        let free = core.forest.pool.allocator().free_blocks();
+        let places = allocator.stats();
+        let free = allocator.free_blocks();
         s.add("allocator", "free_blocks", free, Unit::Count, true);
         let growth = &core.forest.growth;
         s.add("growth", "capacity", core.forest.bytes(), Unit::Bytes, true);
@@ -227,8 +247,29 @@ impl Stats {
             Unit::Count,
             false,
         );
-        let damaged = core.forest.pool.allocator().stats().damaged_groups;
-        s.add("allocator", "damaged_groups", damaged, Unit::Count, true);
+        for (name, value, unit) in [
+            ("damaged_groups", places.damaged_groups, Unit::Count),
+            ("loaded_groups", places.loaded_groups, Unit::Count),
+            ("map_bytes", places.map_bytes, Unit::Bytes),
+            ("map_bytes_most", places.map_bytes_most, Unit::Bytes),
+        ] {
+            s.add("allocator", name, value, unit, true);
+        }
+        let waiting = places.discard_waiting;
+        s.add("discard", "waiting_blocks", waiting, Unit::Count, true);
+        let in_flight = places.discarding.saturating_sub(waiting);
+        s.add("discard", "in_flight_blocks", in_flight, Unit::Count, true);
+        let rate = allocator.discard_rate();
+        s.add(
+            "discard",
+            "on",
+            u64::from(rate.is_some()),
+            Unit::Count,
+            true,
+        );
+        // A second; 0: no limit.
+        let limit = rate.map_or(0, |r| r.bytes_per_second);
+        s.add("discard", "limit_bytes", limit, Unit::Bytes, true);
         if let Some(log) = core.log_if_started() {
             for (name, value) in log.stats().named() {
                 let unit = if name.ends_with("nanos") {
@@ -262,6 +303,8 @@ impl Stats {
             Unit::Bytes,
             false,
         );
+        let bytes = d.discarded_bytes;
+        s.add("device", "discarded_bytes", bytes, Unit::Bytes, false);
         s
     }
 

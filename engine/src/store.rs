@@ -1,12 +1,13 @@
 //! The public face: stores and trees.
 
-use std::ops::{Bound, RangeBounds};
+use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::path::Path;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Weak};
 
 use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::thread::{self, JoinHandle};
+use gaur_iodriver::sync::time::{Duration, now};
 use gaur_iodriver::{Device, DurableMethod};
 
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
@@ -14,21 +15,38 @@ use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::growth::GrowReport;
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
 use crate::node::max_inline;
-use crate::options::{Durability, FormatOptions, OpenOptions};
+use crate::options::{Durability, FormatOptions, OpenOptions, check_cache};
 use crate::recovery::{self, RecoveryReport};
 use crate::report::Stats;
 use crate::scan::Scan;
 use crate::stats::Wait;
 use crate::tree::{Anchor, TreeState};
+use crate::trim::{TrimOptions, TrimReport, trim};
 use crate::worker::Worker;
 use crate::writeback::catalog::MAX_NAME;
 use crate::writeback::checkpoint::{self, Checkpointer};
 use crate::writeback::evict;
+use crate::writeback::superblock::read_pair;
+
+/// How long [`Store::set_cache_bytes`] waits for a smaller cache to be reached.
+const SHRINK_PATIENCE: Duration = Duration::from_secs(10);
+
+/// The memory for nodes of an open store, in bytes of whole blocks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CacheBudget {
+    /// What nodes may lie in now. Above `wanted` while a smaller cache is not reached.
+    pub bytes: u64,
+    /// What was asked for last.
+    pub wanted: u64,
+    /// The most that can be asked for.
+    pub most: u64,
+}
 
 /// An open store. Cheap to clone; all clones and trees share it. May be used from
 /// any number of threads.
@@ -56,6 +74,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     core: Arc<Core>,
+    sparse: bool,
     notes: Vec<String>,
     recovery: RecoveryReport,
     checkpointer: Mutex<Option<JoinHandle<Checkpointer>>>,
@@ -99,7 +118,7 @@ impl Store {
                 ..Default::default()
             },
         )?;
-        let mut store = Self::open_named(opened.device, options, &path.display().to_string())?;
+        let mut store = Self::open_named(opened.device, options, &opened.name)?;
         if let Some(inner) = Arc::get_mut(&mut store.inner) {
             inner.notes.extend(opened.notes);
         }
@@ -115,12 +134,14 @@ impl Store {
     }
 
     fn open_named(device: Arc<dyn Device>, options: &OpenOptions, name: &str) -> Result<Self> {
-        let stored =
-            crate::writeback::superblock::read_pair(device.as_ref(), name, !options.read_only)?;
+        let stored = read_pair(device.as_ref(), name, !options.read_only)?;
         let method = options
             .durable_method
             .or_else(|| DurableMethod::from_code(stored.newest.durable_method as u8))
             .unwrap_or_default();
+        if stored.newest.flags & FLAG_SPARSE != 0 {
+            device.treat_as_sparse();
+        }
         let device = device.with_durable_method(method);
         let mut opening = recovery::begin(device.clone(), name, options)?;
         let core = opening.core.clone();
@@ -128,10 +149,13 @@ impl Store {
         let evictor = {
             let core = core.clone();
             let queue = device.queue(64)?;
-            thread::spawn("gaur-evict", move || evict::run(&core, queue)).map_err(no_thread)?
+            let grows = options.read_only && options.max_cache_bytes.is_some();
+            thread::spawn("gaur-evict", move || evict::run(&core, queue, grows))
+                .map_err(no_thread)?
         };
         let mut inner = Inner {
             core: core.clone(),
+            sparse: stored.newest.flags & FLAG_SPARSE != 0,
             notes: Vec::new(),
             recovery: RecoveryReport::default(),
             checkpointer: Mutex::new(None),
@@ -183,8 +207,14 @@ impl Store {
         &self.inner.recovery
     }
 
-    /// What is not as it was asked for (another driver, no `O_DIRECT`), what of the
-    /// space map was damaged and was rebuilt, or cannot be, and why the store could
+    /// Whether the store lies in a sparse file, which gets its space when it is
+    /// written: then a full file system stops the store.
+    pub fn is_sparse(&self) -> bool {
+        self.inner.sparse
+    }
+
+    /// What is not as it was asked for (another driver, no `O_DIRECT`, no discard), what of
+    /// the space map was damaged and was rebuilt, or cannot be, and why the store could
     /// not grow when it last tried.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.inner.notes.clone();
@@ -194,6 +224,7 @@ impl Store {
         notes.extend(self.core().forest.device.notes());
         notes.extend(self.core().forest.mend.notes());
         notes.extend(self.core().forest.growth.note());
+        notes.extend(self.core().forest.pool.allocator().discard_notes());
         notes
     }
 
@@ -397,6 +428,116 @@ impl Store {
     /// Bytes the store uses of its device or file, all told.
     pub fn capacity(&self) -> u64 {
         self.core().forest.bytes()
+    }
+
+    /// Discards all free space, as `fstrim` does, while others use the store. Begins
+    /// with a checkpoint, so that what was deleted is free. `progress` is called now
+    /// and then and may end it early.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("trim.store");
+    /// use std::ops::ControlFlow;
+    /// use gaur::{FormatOptions, OpenOptions, Store, TrimOptions};
+    ///
+    /// let options = FormatOptions {
+    ///     create_size: Some(64 << 20),
+    ///     sparse: true,
+    ///     ..Default::default()
+    /// };
+    /// Store::format(&path, &options)?;
+    /// let store = Store::open(&path, &OpenOptions::default())?;
+    /// let report = store.trim(&TrimOptions::default(), |so_far| {
+    ///     println!("{} of {} bytes", so_far.looked_at, so_far.size);
+    ///     ControlFlow::Continue(())
+    /// })?;
+    /// assert!(report.discarded > 0 && report.discarded <= report.free);
+    /// # Ok::<(), gaur::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Io`] with `Unsupported` if the device cannot discard, or the store is
+    /// in a file that was not formatted as sparse; [`Error::ReadOnly`] unless it is a
+    /// dry run; [`Error::Stopped`], [`Error::Closed`].
+    pub fn trim(
+        &self,
+        options: &TrimOptions,
+        progress: impl FnMut(&TrimReport) -> ControlFlow<()>,
+    ) -> Result<TrimReport> {
+        trim(self.core(), options, progress)
+    }
+
+    /// Changes the memory for nodes to `bytes`, while everything runs. More is there at
+    /// once. Less is reached by eviction: waits up to ten seconds for it, and then it
+    /// goes on by itself; the answer says how far it is. Writers and readers only become
+    /// slower. A batch that is too wide for the smaller cache is refused, as with one
+    /// that was small from the beginning. After a failed write, nodes that were on their
+    /// way to the device stay where they are.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("cache.store");
+    /// # let format = gaur::FormatOptions { create_size: Some(64 << 20), ..Default::default() };
+    /// # gaur::Store::format(&path, &format).unwrap();
+    /// let options = gaur::OpenOptions {
+    ///     cache_bytes: 8 << 20,
+    ///     max_cache_bytes: Some(64 << 20),
+    ///     ..Default::default()
+    /// };
+    /// let store = gaur::Store::open(&path, &options)?;
+    /// store.set_cache_bytes(64 << 20)?;
+    /// let budget = store.set_cache_bytes(4 << 20)?;
+    /// assert_eq!(budget.wanted, 4 << 20);
+    /// assert_eq!(budget.bytes, 4 << 20);
+    /// # Ok::<(), gaur::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::BadOption`] if it is less than 1 MiB or more than
+    /// [`CacheBudget::most`], or if the system does not give the memory;
+    /// [`Error::Closed`], [`Error::Forked`]. Nothing is changed then.
+    pub fn set_cache_bytes(&self, bytes: u64) -> Result<CacheBudget> {
+        let core = self.core();
+        core.check_open()?;
+        check_cache(bytes)?;
+        let cache = &core.forest.cache;
+        let frames = bytes / u64::from(core.forest.geometry.block_size);
+        if frames > cache.most() as u64 {
+            return Err(Error::BadOption {
+                name: "cache_bytes",
+                detail: format!(
+                    "{bytes} bytes; at most {}, the max_cache_bytes the store was opened with",
+                    self.cache_budget().most
+                ),
+            });
+        }
+        let frames = frames as usize;
+        cache.resize(frames)?;
+        let begun = now();
+        // Somebody else may want something else meanwhile, and wait for it himself.
+        while cache.is_shrinking() && cache.frames() == frames && !cache.has_ended() {
+            // After a fail-stop what is dirty stays, and only what is clean goes.
+            let patience = match core.progress().stopped() {
+                Some(_) => SHRINK_PATIENCE / 10,
+                None => SHRINK_PATIENCE,
+            };
+            if begun.elapsed() >= patience {
+                break;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+        Ok(self.cache_budget())
+    }
+
+    /// The memory for nodes: what is in use, wanted and possible.
+    pub fn cache_budget(&self) -> CacheBudget {
+        let cache = &self.core().forest.cache;
+        let bytes = |frames: usize| (frames * cache.page_bytes()) as u64;
+        CacheBudget {
+            bytes: bytes(cache.present()),
+            wanted: bytes(cache.frames()),
+            most: bytes(cache.most()),
+        }
     }
 
     /// What the store counted since it was opened; nothing in a forked child.

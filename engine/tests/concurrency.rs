@@ -89,6 +89,8 @@ fn check_account(store: &Store) {
     assert_eq!(stats.get("waits", "under_latch"), Some(0));
 }
 
+mod memory;
+
 type Records = Vec<(Vec<u8>, Vec<u8>)>;
 
 /// All records of a walk, checked to be in strict order.

@@ -3,14 +3,17 @@
 
 mod campaign;
 
+use std::ops::ControlFlow;
 use std::time::Duration;
 
 use campaign::Watchdog;
 use campaign::history::{Change, Commit, Done, Known};
 use gaur::{
-    CheckOptions, Durability, DurableMethod, Error, FormatOptions, OpenOptions, Store, check_device,
+    CheckOptions, DiscardProgress, Durability, DurableMethod, Error, FormatOptions, OpenOptions,
+    Store, check_device,
 };
-use gaur_iodriver::sim::{CrashMode, SimDisk, SimOptions};
+use gaur_iodriver::IoErrorKind;
+use gaur_iodriver::sim::{CrashMode, DiscardFill, FaultKind, OpKind, SimDisk, SimOptions};
 
 fn format(force: bool, block_size: u32) -> FormatOptions {
     FormatOptions {
@@ -97,7 +100,11 @@ fn a_format_that_was_cut_off_leaves_the_old_store_whole_or_none() {
         watchdog.feed(format!("format cut off at {cut}"));
         let disk = base.snapshot();
         disk.crash_after(cut);
-        let formatted = Store::format_device(disk.device(), &format(true, 8192));
+        let options = FormatOptions {
+            discard: cut % 2 == 0,
+            ..format(true, 8192)
+        };
+        let formatted = Store::format_device(disk.device(), &options);
         let ended = formatted.is_ok();
         for seed in 0..4 {
             let disk = disk.crash(seed + 100 * cut);
@@ -119,6 +126,67 @@ fn a_format_that_was_cut_off_leaves_the_old_store_whole_or_none() {
         }
     }
     assert!(old > 0 && none > 0 && new > 0, "{old} {none} {new}");
+}
+
+#[test]
+fn a_format_discards_all_but_the_superblocks_and_only_when_nothing_forbids_it() {
+    let disk = SimDisk::new(SimOptions {
+        discard_fill: DiscardFill::Garbage,
+        ..SimOptions::default()
+    });
+    let options = |force| FormatOptions {
+        discard: true,
+        ..format(force, 4096)
+    };
+    Store::format_device(disk.device(), &format(false, 4096)).unwrap();
+    let store = open(&disk).unwrap();
+    fill(&store, "old", 500);
+    store.close().unwrap();
+    // Refused: nothing was touched.
+    let image = disk.image_hash();
+    let refused = Store::format_device(disk.device(), &options(false));
+    assert!(matches!(refused, Err(Error::Foreign { .. })), "{refused:?}");
+    assert_eq!((disk.stats().discards, disk.image_hash()), (0, image));
+
+    let made = Store::format_device(disk.device(), &options(true)).unwrap();
+    let all = disk.device().geometry().capacity;
+    assert_eq!(made.discarded, all - 2 * 4096);
+    assert!(made.notes.is_empty(), "{:?}", made.notes);
+    let store = open(&disk).unwrap();
+    assert!(store.tree_names().is_empty());
+    fill(&store, "new", 700);
+    store.close().unwrap();
+    let report = check_device(disk.device(), &CheckOptions::default()).unwrap();
+    assert!(report.clean, "{:?}", report.problems);
+
+    // Ended early: there is no store, and what stood there does not come back.
+    let mut ended = options(true);
+    ended.discard_progress = Some(DiscardProgress::new(|done, of| {
+        assert!(done > 0 && done <= of);
+        ControlFlow::Break(())
+    }));
+    let said = Store::format_device(disk.device(), &ended).unwrap_err();
+    assert!(matches!(said, Error::Interrupted(_)), "{said}");
+    assert!(said.to_string().contains("no store"), "{said}");
+    for seed in 0..4 {
+        let none = open(&disk.crash(seed));
+        assert!(matches!(none, Err(Error::NotAStore { .. })), "{none:?}");
+    }
+
+    // A device that cannot: a note, and a store.
+    for (granularity, fault) in [(0, None), (4096, Some(IoErrorKind::Unsupported))] {
+        let disk = SimDisk::new(SimOptions {
+            discard_granularity: granularity,
+            ..SimOptions::default()
+        });
+        if let Some(kind) = fault {
+            disk.inject_next(OpKind::Discard, FaultKind::Fail(kind));
+        }
+        let made = Store::format_device(disk.device(), &options(false)).unwrap();
+        assert_eq!((made.discarded, made.notes.len()), (0, 1), "{made:?}");
+        assert_eq!(disk.stats().discards, u64::from(fault.is_some()));
+        open(&disk).unwrap().close().unwrap();
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Ctrl-C: the first ends the work in good order, the second at once.
 
+use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -20,4 +21,12 @@ pub(crate) fn catch() {
 /// Whether Ctrl-C came.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)
+}
+
+/// The same, for what asks between two steps whether to go on.
+pub(crate) fn flow() -> ControlFlow<()> {
+    match requested() {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    }
 }

@@ -13,6 +13,14 @@ pub(crate) fn peak() -> Option<u64> {
     )
 }
 
+/// Resident memory now, in bytes; none if the kernel does not tell.
+pub(crate) fn resident() -> Option<u64> {
+    field(
+        &std::fs::read_to_string("/proc/self/status").ok()?,
+        "VmRSS:",
+    )
+}
+
 /// The bound for a cache of this size.
 pub(crate) fn bound(cache: u64) -> u64 {
     cache + cache / SHARE + FIXED

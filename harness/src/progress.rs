@@ -33,6 +33,11 @@ impl Progress {
         Self::new(what, time.as_millis() as u64, Measure::Time)
     }
 
+    /// A bar for bytes; how many, [`Progress::show_bytes`] says.
+    pub(crate) fn of_bytes(what: &str) -> Self {
+        Self::new(what, 0, Measure::Work)
+    }
+
     /// None to be seen.
     #[cfg(test)]
     pub(crate) fn hidden() -> Self {
@@ -70,6 +75,18 @@ impl Progress {
         let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
         self.bar
             .set_message(format!("{} · {}/s", units::count(done), units::rate(rate)));
+    }
+
+    /// Shows that `done` bytes of `all` are done after `elapsed`.
+    pub(crate) fn show_bytes(&self, done: u64, all: u64, elapsed: Duration) {
+        if self.bar.is_hidden() {
+            return;
+        }
+        self.bar.set_length(all);
+        self.bar.set_position(done);
+        let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
+        let (done, rate) = (units::bytes(done), units::bytes(rate as u64));
+        self.bar.set_message(format!("{done} · {rate}/s"));
     }
 
     /// Sets how much work there is.

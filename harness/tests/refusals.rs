@@ -1,6 +1,8 @@
 //! What is refused, with what exit code and words, and that nothing was harmed.
 
 mod common;
+#[path = "refusals/matrix.rs"]
+mod matrix;
 
 use std::fs;
 
@@ -34,7 +36,7 @@ fn help_and_version_end_with_0_and_show_examples() {
     assert!(place.ok("--help").contains("Exit codes"));
     for verb in [
         "format", "grow", "run", "stat", "check", "inspect", "get", "put", "delete", "scan",
-        "device", "crash",
+        "device", "crash", "trim",
     ] {
         let help = place.ok(&format!("{verb} --help"));
         assert!(help.contains("Examples:"), "{verb}: {help}");

@@ -1,6 +1,9 @@
 //! Every verb that makes, reads or writes a store, on a file and on loop devices.
 
 mod common;
+#[path = "verbs/discard.rs"]
+mod discard;
+mod huge;
 
 use common::{LoopDevice, Place};
 

@@ -42,6 +42,13 @@ pub struct Geometry {
     pub volatile_cache: bool,
     /// Unit of discard; 0 if the device cannot discard.
     pub discard_granularity: u32,
+    /// Where the first unit of discard begins; less than the unit.
+    pub discard_alignment: u32,
+    /// The largest discard the device takes at once; 0: any. A larger one is split
+    /// by the kernel.
+    pub max_discard: u64,
+    /// Whether what was discarded reads as zeros until it is written.
+    pub discard_zeroes: bool,
     /// Whether this is a block device (a file otherwise).
     pub is_block_device: bool,
     /// Whether I/O bypasses the page cache (`O_DIRECT`).
@@ -211,6 +218,33 @@ pub trait Device: Send + Sync + Debug {
     /// the file system is full. The size and what was there before are unharmed
     /// either way.
     fn grow(&self, capacity: u64, allocated_from: Option<u64>) -> Result<Geometry, IoError>;
+
+    /// Has a file that was opened without [`OpenOptions::sparse`] treated as sparse
+    /// from now on, by all handles: only who reads what is in the file knows. Does
+    /// nothing for a block device.
+    ///
+    /// [`OpenOptions::sparse`]: crate::OpenOptions::sparse
+    fn treat_as_sparse(&self) {}
+
+    /// Gives every part of a file space that has none yet, so that no later write
+    /// fails for want of it; what is there stays. Does nothing for a block device or
+    /// a file opened as sparse. Waits for I/O.
+    ///
+    /// # Errors
+    /// `NoSpace` if the file system is full, `Unsupported` if it cannot.
+    fn preallocate(&self) -> Result<(), IoError> {
+        Ok(())
+    }
+
+    /// The first byte at or behind `offset` that may hold something: all between
+    /// reads as zeros, and there is no need to. `None`: so does all to the end.
+    /// `offset` itself where nothing is known, as on block devices.
+    ///
+    /// # Errors
+    /// If the file system cannot be asked.
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        Ok(Some(offset))
+    }
 
     /// How this handle makes `durable` writes durable.
     fn durable_method(&self) -> DurableMethod;

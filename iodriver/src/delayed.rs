@@ -114,6 +114,18 @@ impl Device for Delayed {
         })
     }
 
+    fn treat_as_sparse(&self) {
+        self.device.treat_as_sparse();
+    }
+
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.at_least(self.profile.flush, || self.device.preallocate())
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.device.next_data(offset)
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.device.durable_method()
     }

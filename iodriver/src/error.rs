@@ -29,7 +29,7 @@ pub enum IoErrorKind {
 
 /// A failed I/O operation: what, where and why.
 #[derive(Clone, Debug, thiserror::Error)]
-#[error("{what} at byte {offset}, {len} bytes: {detail}")]
+#[error("{}{detail}", self.place())]
 pub struct IoError {
     /// The cause, to match on.
     pub kind: IoErrorKind,
@@ -46,6 +46,15 @@ pub struct IoError {
 }
 
 impl IoError {
+    /// Where it happened, in words. An open has no place on the device; its detail
+    /// begins with the path.
+    fn place(&self) -> String {
+        match self.what {
+            "open" => String::new(),
+            what => format!("{what} at byte {}, {} bytes: ", self.offset, self.len),
+        }
+    }
+
     /// An error that the operating system had no part in.
     pub fn new(
         kind: IoErrorKind,
@@ -88,7 +97,14 @@ impl IoError {
             libc::EINVAL => IoErrorKind::Misaligned,
             _ => IoErrorKind::Failed,
         };
-        Self::with_errno(kind, what, offset, len, errno, String::new())
+        let context = match kind {
+            IoErrorKind::NoSpace => {
+                "there is no space below the file or device: a sparse file's file system or a \
+                 thin device is full; make room there, then open it again"
+            }
+            _ => "",
+        };
+        Self::with_errno(kind, what, offset, len, errno, context)
     }
 
     /// As [`IoError::new`], with the error number it came from.

@@ -3,6 +3,7 @@
 //!
 //! - [`open()`] opens a block device or a file, on the `uring` driver or, where
 //!   that is not to be had, on `psync`.
+//! - [`signatures`] tells what is on a device.
 //! - [`SimDisk`] is a disk in memory that loses, tears and spoils what a real one
 //!   may, when a test says so.
 
@@ -19,6 +20,7 @@ pub mod latency;
 pub mod open;
 mod probe;
 mod psync;
+pub mod signature;
 pub mod sim;
 pub mod sync;
 mod sysfs;
@@ -35,4 +37,5 @@ pub use durable::{DurabilityReport, DurableMethod, MethodTimes, measure_durabili
 pub use error::{IoError, IoErrorKind};
 pub use latency::{Latency, LatencyProfile};
 pub use open::{DriverChoice, OpenOptions, Opened, open};
+pub use signature::{Kind, Signature, signatures};
 pub use sim::{CrashMode, DiscardFill, Fault, FaultKind, OpKind, SimDisk, SimOptions, SimStats};

@@ -22,16 +22,12 @@ const BLKGETSIZE64: libc::Ioctl = nix::request_code_read!(0x12, 114, size_of::<u
 const BLKROGET: libc::Ioctl = nix::request_code_none!(0x12, 94);
 
 /// The geometry of an open file, and notes on what is not as it should be.
-pub(crate) fn geometry(
-    file: &File,
-    sparse: bool,
-    notes: &mut Vec<String>,
-) -> Result<Geometry, IoError> {
+pub(crate) fn geometry(file: &File, notes: &mut Vec<String>) -> Result<Geometry, IoError> {
     let metadata = file.metadata().map_err(|e| probe_error(&e))?;
     if metadata.file_type().is_block_device() {
         block_geometry(file, metadata.rdev())
     } else {
-        file_geometry(file, &metadata, sparse, notes)
+        file_geometry(file, &metadata, notes)
     }
 }
 
@@ -65,6 +61,13 @@ fn block_geometry(file: &File, rdev: u64) -> Result<Geometry, IoError> {
             .and_then(|n| u32::try_from(n).ok())
             .map_or(0, |n| if n == 0 { 0 } else { n.max(logical) }),
     };
+    // Of the partition itself, if it is one: relative to where it begins.
+    let discard_alignment = sys
+        .as_ref()
+        .and_then(|s| s.own("discard_alignment")?.parse::<u32>().ok())
+        .filter(|n| n.is_multiple_of(logical))
+        .and_then(|n| n.checked_rem(discard_granularity))
+        .unwrap_or(0);
     let mut geometry = Geometry {
         capacity: 0,
         logical_block: logical,
@@ -77,6 +80,9 @@ fn block_geometry(file: &File, rdev: u64) -> Result<Geometry, IoError> {
         },
         volatile_cache,
         discard_granularity,
+        discard_alignment,
+        max_discard: number("discard_max_bytes").unwrap_or(0),
+        discard_zeroes: false,
         is_block_device: true,
         direct,
     };
@@ -87,7 +93,6 @@ fn block_geometry(file: &File, rdev: u64) -> Result<Geometry, IoError> {
 fn file_geometry(
     file: &File,
     metadata: &std::fs::Metadata,
-    sparse: bool,
     notes: &mut Vec<String>,
 ) -> Result<Geometry, IoError> {
     let fs_block = u32::try_from(metadata.blksize())
@@ -117,12 +122,22 @@ fn file_geometry(
         // Even on a device without a cache the file system's own journal needs
         // the flush.
         volatile_cache: true,
-        discard_granularity: if sparse { fs_block } else { 0 },
+        // A sparse one's are told by its `Target`.
+        discard_granularity: 0,
+        discard_alignment: 0,
+        max_discard: 0,
+        discard_zeroes: false,
         is_block_device: false,
         direct,
     };
     geometry.capacity = capacity(file, &geometry)?;
     Ok(geometry)
+}
+
+/// The unit in which a sparse file's space is punched out: a block of the file
+/// system, which is what a file has as its physical block.
+pub(crate) fn punch_granularity(file: &Geometry) -> u32 {
+    file.physical_block
 }
 
 /// How many bytes there are now, in whole blocks.
@@ -183,12 +198,35 @@ pub(crate) fn size_file(
     let Some(from) = allocate_from else {
         return file.set_len(to).map_err(|e| {
             let errno = e.raw_os_error().unwrap_or(libc::EIO);
-            fail(sizing_kind(errno), errno, "cannot set the file's size")
+            let context = if errno == libc::EFBIG {
+                format!(
+                    "the file system cannot hold a file of {to} bytes; make it smaller, or use \
+                     another file system (ext4 holds 16 TiB, XFS more)"
+                )
+            } else {
+                "cannot set the file's size".to_owned()
+            };
+            fail(sizing_kind(errno), errno, &context)
         });
     };
     if from >= to {
         return Ok(());
     }
+    allocate(file, from, to).inspect_err(|_| {
+        // A failed preallocation may leave the file longer, with part of it
+        // allocated; nobody has used that yet.
+        if to > before {
+            let _ = file.set_len(before);
+        }
+    })
+}
+
+/// Gives every hole of a file of this size space.
+pub(crate) fn fill_file(file: &File, size: u64) -> Result<(), IoError> {
+    allocate(file, 0, size)
+}
+
+fn allocate(file: &File, from: u64, to: u64) -> Result<(), IoError> {
     loop {
         // SAFETY: a call on an open descriptor without memory.
         let returned =
@@ -197,19 +235,16 @@ pub(crate) fn size_file(
             return Ok(());
         }
         let errno = last_errno();
-        if errno == libc::EINTR {
-            continue;
+        if errno != libc::EINTR {
+            return Err(IoError::with_errno(
+                sizing_kind(errno),
+                "size file",
+                from,
+                to - from,
+                errno,
+                "cannot preallocate the file (a sparse one needs no preallocation)",
+            ));
         }
-        // A failed preallocation may leave the file longer, with part of it
-        // allocated; nobody has used that yet.
-        if to > before {
-            let _ = file.set_len(before);
-        }
-        return Err(fail(
-            sizing_kind(errno),
-            errno,
-            "cannot preallocate the file (a sparse one needs no preallocation)",
-        ));
     }
 }
 

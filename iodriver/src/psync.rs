@@ -80,6 +80,18 @@ impl Device for PsyncDevice {
         self.target.grow(capacity, allocated_from)
     }
 
+    fn treat_as_sparse(&self) {
+        self.target.treat_as_sparse();
+    }
+
+    fn preallocate(&self) -> Result<(), IoError> {
+        self.target.preallocate()
+    }
+
+    fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        self.target.next_data(offset)
+    }
+
     fn durable_method(&self) -> DurableMethod {
         self.method
     }

@@ -67,6 +67,27 @@ impl BlockDir {
         line(self.disk.join(name))
     }
 
+    /// The kernel's name of the device itself.
+    pub(crate) fn name(&self) -> Option<String> {
+        Some(self.own.file_name()?.to_string_lossy().into_owned())
+    }
+
+    /// Where the device begins on what is below it, in bytes: of a partition on its
+    /// disk, of a loop device in its file.
+    pub(crate) fn start(&self) -> u64 {
+        // Sysfs counts in 512 bytes whatever the sector is.
+        let sectors: u64 = self.own("start").and_then(|s| s.parse().ok()).unwrap_or(0);
+        let offset = self.own("loop/offset").and_then(|s| s.parse().ok());
+        sectors.saturating_mul(512) + offset.unwrap_or(0u64)
+    }
+
+    /// Bytes by which the device's first block misses a physical block; 0 if the
+    /// kernel does not know.
+    pub(crate) fn alignment_offset(&self) -> u64 {
+        let bytes = self.own("alignment_offset").and_then(|s| s.parse().ok());
+        bytes.unwrap_or(0)
+    }
+
     /// The devices built on top (device mapper, RAID), by name.
     pub(crate) fn holders(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.own.join("holders")) else {

@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileTypeExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crate::check;
 use crate::contract::{Geometry, Op};
@@ -22,7 +22,9 @@ pub(crate) struct Target {
     home: Home,
     path: PathBuf,
     read_only: bool,
-    /// All but the capacity, which may grow.
+    /// For a file: it may be punched, and grows without preallocation.
+    sparse: AtomicBool,
+    /// All but the capacity, which may grow, and the discards of a sparse file.
     fixed: Geometry,
     capacity: AtomicU64,
     /// Two threads must not size the file at once.
@@ -41,12 +43,19 @@ pub(crate) fn last_errno() -> i32 {
 }
 
 impl Target {
-    pub(crate) fn new(file: File, path: PathBuf, read_only: bool, geometry: Geometry) -> Self {
+    pub(crate) fn new(
+        file: File,
+        path: PathBuf,
+        read_only: bool,
+        sparse: bool,
+        geometry: Geometry,
+    ) -> Self {
         Self {
             file,
             home: Home::here(),
             path,
             read_only,
+            sparse: AtomicBool::new(sparse),
             capacity: AtomicU64::new(geometry.capacity),
             fixed: geometry,
             growing: Mutex::new(()),
@@ -81,10 +90,26 @@ impl Target {
     }
 
     pub(crate) fn geometry(&self) -> Geometry {
-        Geometry {
+        let mut geometry = Geometry {
             capacity: self.capacity.load(Ordering::Acquire),
             ..self.fixed.clone()
+        };
+        if self.is_sparse() {
+            geometry.discard_granularity = probe::punch_granularity(&geometry);
+            // A hole reads as zeros.
+            geometry.discard_zeroes = true;
         }
+        geometry
+    }
+
+    /// Whether this is a file that may be punched.
+    fn is_sparse(&self) -> bool {
+        !self.fixed.is_block_device && self.sparse.load(Ordering::Acquire)
+    }
+
+    /// See [`crate::Device::treat_as_sparse`].
+    pub(crate) fn treat_as_sparse(&self) {
+        self.sparse.store(true, Ordering::Release);
     }
 
     pub(crate) fn check(&self, op: &Op) -> Result<(), IoError> {
@@ -139,6 +164,26 @@ impl Target {
         })
     }
 
+    /// The first byte at or behind `offset` that is in no hole of the file.
+    pub(crate) fn next_data(&self, offset: u64) -> Result<Option<u64>, IoError> {
+        if self.fixed.is_block_device {
+            return Ok(Some(offset));
+        }
+        latch::assert_may_block("a search for data");
+        // SAFETY: a call on an open descriptor without memory. It moves the file's
+        // position, which nothing here goes by.
+        let found = unsafe { libc::lseek64(self.fd(), offset as i64, libc::SEEK_DATA) };
+        match u64::try_from(found) {
+            Ok(found) => Ok(Some(found)),
+            Err(_) => match last_errno() {
+                libc::ENXIO => Ok(None),
+                // A file system that knows no holes.
+                libc::EINVAL | libc::EOPNOTSUPP => Ok(Some(offset)),
+                errno => Err(IoError::from_errno("find data", offset, 0, errno)),
+            },
+        }
+    }
+
     /// Makes completed writes durable.
     pub(crate) fn flush(&self) -> Result<(), IoError> {
         latch::assert_may_block("a device flush");
@@ -187,6 +232,16 @@ impl Target {
         }
     }
 
+    /// Gives what has no space in a file its space.
+    pub(crate) fn preallocate(&self) -> Result<(), IoError> {
+        latch::assert_may_block("preallocating a file");
+        if self.is_sparse() || self.fixed.is_block_device {
+            return Ok(());
+        }
+        let _one = self.growing.lock();
+        probe::fill_file(&self.file, self.refresh()?.capacity)
+    }
+
     /// Asks for the size again.
     pub(crate) fn refresh(&self) -> Result<Geometry, IoError> {
         let capacity = probe::capacity(&self.file, &self.fixed)?;
@@ -226,7 +281,9 @@ impl Target {
             );
         }
         let before = now.capacity;
-        let from = allocated_from.map(|from| from.min(before));
+        let from = allocated_from
+            .filter(|_| !self.is_sparse())
+            .map(|from| from.min(before));
         probe::size_file(&self.file, before, capacity, from)?;
         self.file.sync_all().map_err(|e| {
             IoError::with_errno(

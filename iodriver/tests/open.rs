@@ -11,8 +11,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gaur_iodriver::{
-    Completion, Description, Device, DeviceKind, DriverChoice, IoBuf, IoError, IoErrorKind, Op,
-    OpenOptions, Opened, Request, describe, open,
+    Completion, Description, Device, DeviceKind, DriverChoice, DurableMethod, IoBuf, IoError,
+    IoErrorKind, Op, OpenOptions, Opened, Request, describe, open,
 };
 use loopdev::LoopDevice;
 use tempfile::TempDir;
@@ -136,6 +136,70 @@ fn creates_preallocated_and_sparse_files() {
         .expect("discard");
     assert!(blocks() < 4 * MIB);
     assert_eq!(fs::metadata(&sparse).expect("there").len(), 8 * MIB);
+    drop(opened);
+
+    // That it is sparse must be said again, then or later.
+    let opened = open(&sparse, &options()).expect("opened");
+    assert_eq!(opened.geometry.discard_granularity, 0);
+    opened.device.write_at(0, &buf).expect("write");
+    opened.device.flush().expect("flush");
+    let discard = || Op::Discard {
+        offset: 0,
+        len: 4 * MIB,
+    };
+    let e = one(opened.device.as_ref(), discard()).result;
+    assert_eq!(e.expect_err("not sparse").kind, IoErrorKind::Unsupported);
+    assert!(blocks() >= 4 * MIB);
+    opened.device.treat_as_sparse();
+    assert!(opened.device.geometry().discard_granularity > 0);
+    let other = opened.device.with_durable_method(DurableMethod::Dsync);
+    one(other.as_ref(), discard()).result.expect("discard");
+    assert!(blocks() < 4 * MIB);
+    opened.device.grow(16 * MIB, Some(0)).expect("grow");
+    assert!(blocks() < 4 * MIB, "it grows without taking space");
+}
+
+#[test]
+fn a_file_with_holes_gets_its_space_unless_it_is_sparse() {
+    let dir = dir();
+    let path = dir.path().join("holes");
+    let blocks = || fs::metadata(&path).expect("there").blocks() * 512;
+    fs::File::create(&path)
+        .and_then(|f| f.set_len(8 * MIB))
+        .expect("a file");
+    for sparse in [true, false] {
+        let opened = open(
+            &path,
+            &OpenOptions {
+                sparse,
+                ..options()
+            },
+        )
+        .expect("opened");
+        assert_eq!(opened.geometry.discard_zeroes, sparse);
+        let mut buf = IoBuf::zeroed(4096);
+        buf.fill(7);
+        opened.device.write_at(MIB, &buf).expect("write");
+        opened.device.preallocate().expect("preallocated");
+        assert_eq!(blocks() >= 8 * MIB, !sparse);
+        let mut back = IoBuf::zeroed(4096);
+        opened.device.read_at(MIB, &mut back).expect("read");
+        assert_eq!(back[..], buf[..], "what is there stays");
+    }
+}
+
+#[test]
+fn a_size_that_no_file_has_is_refused() {
+    let dir = dir();
+    let path = dir.path().join("huge");
+    let huge = OpenOptions {
+        sparse: true,
+        ..creating(1 << 62)
+    };
+    let e = refusal(&path, &huge);
+    assert_eq!(e.kind, IoErrorKind::Unsupported);
+    assert!(e.to_string().contains("cannot hold a file"), "{e}");
+    assert!(!path.exists());
 }
 
 #[test]
@@ -186,7 +250,7 @@ fn one_writer_or_many_readers() {
     for options in [options(), reading()] {
         let e = refusal(&path, &options);
         assert_eq!(e.kind, IoErrorKind::Busy);
-        assert!(e.detail.contains("close that one first"), "{e}");
+        assert!(e.detail.contains("Close that one first"), "{e}");
     }
     let looking = OpenOptions {
         exclusive: false,
@@ -483,7 +547,9 @@ fn files_grow() {
         assert_eq!(device.refresh().expect("refresh").capacity, 6 * MIB);
         device.grow(6 * MIB, Some(4 * MIB)).expect("space");
         let now = fs::metadata(&path).expect("there");
-        assert!(now.len() == 6 * MIB && now.blocks() * 512 >= 2 * MIB + allocated);
+        assert_eq!(now.len(), 6 * MIB);
+        let more = now.blocks() * 512 - allocated;
+        assert_eq!(more >= 2 * MIB, !sparse, "{more}");
         let mut buf = IoBuf::zeroed(4096);
         device.read_at(0, &mut buf).expect("read");
         assert!(buf.iter().all(|&b| b == 7));
@@ -603,7 +669,11 @@ fn a_mounted_device_is_refused_always() {
         };
         let e = refusal(device.path(), &options);
         assert_eq!(e.kind, IoErrorKind::Busy);
-        assert!(e.detail.contains("a place; unmount it first"), "{e}");
+        assert!(
+            e.detail
+                .contains("a place; nothing was written. Unmount it first"),
+            "{e}"
+        );
     }
     let facts = describe(device.path()).expect("described");
     assert_eq!(facts.mounted_at, Some(place));
@@ -650,9 +720,124 @@ fn a_disk_with_a_mounted_partition_is_refused() {
         for path in [&path, &part] {
             let e = refusal(Path::new(path), &options);
             assert_eq!(e.kind, IoErrorKind::Busy);
-            assert!(e.detail.contains("unmount it first"), "{e}");
+            assert!(e.detail.contains("Unmount it first"), "{e}");
         }
+        let e = refusal(device.path(), &options);
+        assert!(e.detail.contains(&format!("the partition {part}")), "{e}");
     }
+}
+
+#[test]
+fn a_partition_of_a_mounted_disk_is_refused() {
+    let dir = dir();
+    let Some(device) = loop_device(&dir, &["--partscan"]) else {
+        return;
+    };
+    let path = device.path().to_string_lossy().into_owned();
+    let part = format!("{path}p1");
+    let place = dir.path().join("place");
+    fs::create_dir(&place).expect("a directory");
+    let place = place.to_string_lossy().into_owned();
+    if !run("addpart", &[&path, "1", "2049", "20480"])
+        || !Path::new(&part).exists()
+        || !run("mkfs.ext4", &["-q", "-F", &path])
+    {
+        println!("skipped: no partitions or file systems can be made here");
+        return;
+    }
+    let opened = open(&part, &options()).expect("a free partition");
+    assert_eq!(opened.start, 2049 * 512);
+    drop(opened);
+    if !run("mount", &[&path, &place]) {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let _mount = Mount(place.clone());
+    let e = refusal(Path::new(&part), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    let named = format!("is a part of {path}, which is mounted at {place}");
+    assert!(e.detail.contains(&named), "{e}");
+}
+
+#[test]
+fn what_a_loop_device_shows_is_refused_and_its_use_is_seen() {
+    let dir = dir();
+    let Some(device) = loop_device(&dir, &[]) else {
+        return;
+    };
+    // The file, while the device is there.
+    let e = refusal(&dir.path().join("image"), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    let path = device.path().to_string_lossy().into_owned();
+    assert!(e.detail.contains(&path), "{e}");
+    open(dir.path().join("image"), &reading()).expect("may be looked at");
+    // A device that shows a device that is mounted.
+    let place = dir.path().join("place");
+    fs::create_dir(&place).expect("a directory");
+    let place = place.to_string_lossy().into_owned();
+    let Ok(upper) = LoopDevice::attach(device.path(), 512, &[]) else {
+        println!("skipped: no loop device on a loop device here");
+        return;
+    };
+    open(upper.path(), &options()).expect("free");
+    if !run("mkfs.ext4", &["-q", &path]) || !run("mount", &[&path, &place]) {
+        println!("skipped: no file system can be mounted here");
+        return;
+    }
+    let _mount = Mount(place.clone());
+    let e = refusal(upper.path(), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    let named = format!("shows {path}, which is mounted at {place}");
+    assert!(e.detail.contains(&named), "{e}");
+}
+
+#[test]
+fn links_are_followed_and_named() {
+    let dir = dir();
+    let real = dir.path().canonicalize().expect("a name");
+    let (file, link) = (real.join("file"), real.join("link"));
+    std::os::unix::fs::symlink(&file, &link).expect("a link");
+    // No file is made behind a link.
+    let e = refusal(&link, &creating(MIB));
+    assert_eq!(e.kind, IoErrorKind::NotFound);
+    assert!(e.detail.contains("which does not exist"), "{e}");
+    assert!(!file.exists());
+    drop(open(&file, &creating(MIB)).expect("created"));
+    let opened = open(&link, &options()).expect("opened");
+    let name = format!("{} → {}", link.display(), file.display());
+    assert_eq!(opened.name, name);
+    assert!(opened.notes.iter().any(|n| n.contains("is a link to")));
+    let e = refusal(&link, &options());
+    assert!(e.detail.starts_with(&name), "{e}");
+    assert_eq!(
+        e.to_string(),
+        e.detail,
+        "an open has no place on the device"
+    );
+}
+
+#[test]
+fn holes_are_told_of() {
+    let dir = dir();
+    let path = dir.path().join("file");
+    let sparse = OpenOptions {
+        sparse: true,
+        ..creating(64 * MIB)
+    };
+    let device = open(&path, &sparse).expect("created").device;
+    // A file system that knows no holes says that all is data.
+    let start = device.next_data(0).expect("asked");
+    if start == Some(0) {
+        println!("skipped: no holes on this file system");
+        return;
+    }
+    assert_eq!(start, None);
+    let data = IoBuf::zeroed(4096);
+    device.write_at(32 * MIB, &data).expect("written");
+    device.flush().expect("flushed");
+    assert_eq!(device.next_data(0).expect("asked"), Some(32 * MIB));
+    assert_eq!(device.next_data(33 * MIB).expect("asked"), None);
+    assert_eq!(device.next_data(64 * MIB).expect("asked"), None);
 }
 
 #[test]

@@ -8,6 +8,7 @@ use crate::format::superblock::Superblock;
 use crate::format::{BlockNo, Generation, Geometry, Run};
 
 use super::load::Fresh;
+use super::pace::DiscardRate;
 
 /// How the allocator works. [`AllocConfig::new`] has sensible values.
 #[derive(Clone, Debug)]
@@ -31,8 +32,16 @@ pub struct AllocConfig {
     /// Whether blocks are discarded before they are free again. Has no effect on
     /// a device that cannot discard.
     pub discard: bool,
+    /// How fast they are.
+    pub discard_rate: DiscardRate,
+    /// Whether the device may be told what is free at all: not a file that is to
+    /// keep its space.
+    pub may_discard: bool,
     /// Map I/Os in flight, at most; at least 1.
     pub depth: u32,
+    /// For experiments: each extent goes to the next group, which is read if need be.
+    /// So the map is used as in a store whose groups are nearly full.
+    pub spread: bool,
 }
 
 /// The reserve of a store of this many blocks, unless it is set otherwise.
@@ -52,7 +61,10 @@ impl AllocConfig {
             low_watermark: 32,
             reserve_blocks: usual_reserve(geometry.capacity),
             discard: false,
+            discard_rate: DiscardRate::default(),
+            may_discard: true,
             depth: 32,
+            spread: false,
         }
     }
 

@@ -71,11 +71,14 @@ counters! {
     /// Requests and checkpoints that waited for a map block to be read.
     map_waits,
     /// Discards sent to the device.
-    discards,
+    discard_requests,
     /// Blocks in them.
     discard_blocks,
     /// Discards that failed; harmless.
     discard_failures,
+    /// Blocks freed without a discard: parts of a unit, more than may wait, space
+    /// was short, or the store was closed.
+    discard_skipped_blocks,
     /// Generations frozen.
     freezes,
     /// Times the thread woke.
@@ -121,10 +124,16 @@ gauges! {
     kept,
     /// Blocks being discarded.
     discarding,
+    /// Those of them whose discard has not been sent.
+    discard_waiting,
     /// Blocks free in the map of the newest frozen generation.
     map_free,
     /// Groups in memory.
     loaded_groups,
+    /// Bytes of their maps.
+    map_bytes,
+    /// The most that was, since the start.
+    map_bytes_most,
     /// Groups whose map block is damaged or lost.
     damaged_groups,
     /// Requests waiting for an answer.

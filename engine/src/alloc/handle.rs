@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock};
 
-use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::channel::{self, Receiver, Sender};
 use gaur_iodriver::sync::thread::{self, JoinHandle};
+use gaur_iodriver::sync::{Mutex, ShortMutex};
 use gaur_iodriver::{Device, IoError, IoErrorKind, Waker};
 
 use crate::error::{Damage, Error, Result};
@@ -13,9 +13,12 @@ use crate::format::{Generation, Geometry, Run};
 
 use super::change::Sorted;
 use super::counters::{Counters, Counts, Gauges, Stats, add};
-use super::discard::Discarder;
+use super::discard::{Discards, Status};
+use super::pace::DiscardRate;
 use super::space::Space;
 use super::thread::{Msg, Worker};
+use super::trim::Trimmed;
+use super::unit::Unit;
 use super::{AllocConfig, Changes, MapRoot, Request, SpaceError, load};
 
 /// Messages of blocks given back that may lie unread before the thread is woken
@@ -40,6 +43,8 @@ pub(super) struct Shared {
     /// Who is told when fewer blocks than this are free; 0: nobody.
     pub(super) low: AtomicU64,
     pub(super) tell_low: OnceLock<Sender<()>>,
+    /// How discards go.
+    pub(super) discard: ShortMutex<Status>,
 }
 
 /// The way to the allocator thread.
@@ -109,7 +114,7 @@ pub struct Allocator {
     /// As at the start: of a store that grew since, the capacity is too small.
     geometry: Geometry,
     low_watermark: usize,
-    threads: Mutex<Vec<JoinHandle<()>>>,
+    thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Allocator {
@@ -134,21 +139,12 @@ impl Allocator {
             messages,
             waker: queue.waker(),
         };
-        let mut threads = Vec::new();
-        let granularity = u64::from(device.geometry().discard_granularity);
-        let mut discard = None;
-        if config.discard && granularity > 0 {
-            let (sender, batches) = channel::unbounded();
-            let discarder = Discarder {
-                geometry: config.geometry,
-                granularity,
-                queue: device.queue(config.depth)?,
-                batches,
-                allocator: mailbox.clone(),
-            };
-            threads.push(spawn("gaur-discard", || discarder.run())?);
-            discard = Some(sender);
-        }
+        let unit = match config.may_discard {
+            true => Unit::of(&device.geometry()),
+            false => Unit::NONE,
+        };
+        *shared.discard.lock() = Status::new(&config, &device.geometry(), unit);
+        let discards = Discards::new(unit, config.discard, config.discard_rate);
         let (geometry, low_watermark) = (config.geometry, config.low_watermark);
         let worker = Worker::new(
             config,
@@ -157,16 +153,15 @@ impl Allocator {
             inbox,
             (fill, runs.clone()),
             shared,
-            discard,
+            discards,
         );
-        // If this fails the discard thread ends by itself: its sender is dropped.
-        threads.push(spawn("gaur-alloc", || worker.run())?);
+        let thread = spawn("gaur-alloc", || worker.run())?;
         Ok(Self {
             mailbox,
             runs,
             geometry,
             low_watermark,
-            threads: Mutex::new(threads),
+            thread: Mutex::new(Some(thread)),
         })
     }
 
@@ -321,6 +316,26 @@ impl Allocator {
         self.ask(|reply| Msg::Rebuild(group, used, reply)).wait()
     }
 
+    /// Discards what is free in a group, at this rate, or only says what would be
+    /// (`dry`). Nobody gets a block while its discard is in flight. The groups of
+    /// several calls are served one after the other.
+    ///
+    /// The ticket's error: the device cannot discard, or the allocator stopped.
+    pub fn trim(&self, group: u64, rate: DiscardRate, dry: bool) -> Ticket<Trimmed> {
+        self.ask(|reply| Msg::Trim(group, rate, dry, reply))
+    }
+
+    /// How fast blocks are discarded as they become free; none if they are not.
+    pub fn discard_rate(&self) -> Option<DiscardRate> {
+        self.mailbox.shared.discard.lock().rate
+    }
+
+    /// What is not as it was asked for with discards, in sentences.
+    pub fn discard_notes(&self) -> Vec<String> {
+        let failures = self.counts().discard_failures;
+        self.mailbox.shared.discard.lock().notes(failures)
+    }
+
     /// Waits until all that was sent before is taken into account, so that
     /// [`Allocator::stats`] shows it.
     ///
@@ -374,13 +389,13 @@ impl Allocator {
         self.mailbox.shared.fallen.get().map(String::as_str)
     }
 
-    /// Ends the threads and waits for them. Who waits for an answer gets
+    /// Ends the thread and waits for it. What waits to be discarded is not. Who waits for an answer gets
     /// [`SpaceError::Stopped`]; I/O in flight is waited for. Later calls are
     /// answered the same way. Also done on drop.
     pub fn shutdown(&self) {
         self.mailbox.send(Msg::Shutdown);
-        let threads = std::mem::take(&mut *self.threads.lock());
-        for thread in threads.into_iter().rev() {
+        let thread = self.thread.lock().take();
+        if let Some(thread) = thread {
             // A panic there was reported by itself; all callers got `Stopped`.
             let _ = thread.join();
         }

@@ -25,7 +25,8 @@
 //!   one does, whose superblock may be the only durable one. Its bit is 0 in the
 //!   map; nobody gets it before [`Allocator::release`].
 //! - *kept*: released, but a reader still needs it, says the caller.
-//! - *being discarded*: not allocatable before the discard has completed.
+//! - *being discarded*: not allocatable before the discard has completed, or was
+//!   given up before it was sent. A trim makes free blocks of this state.
 //!
 //! # What must hold
 //!
@@ -47,8 +48,9 @@
 //! what to hand out, `change` what a generation changes), on `bits` and `runs`;
 //! `index` holds the index blocks, `load` reads them at the start; `handle` is
 //! what callers hold, `thread` the event loop, `freeze` its way through a
-//! checkpoint, `grow` what a larger store changes, `discard` the thread for discards. `view` reads the map of a store
-//! that is only looked at.
+//! checkpoint, `grow` what a larger store changes, `discard` what it tells the device (`unit`s at a `pace`), `trim` the
+//! same for what is free already. `view` reads the map of a store that is only
+//! looked at.
 
 mod bits;
 mod change;
@@ -60,11 +62,14 @@ mod grow;
 mod handle;
 mod index;
 mod load;
+mod pace;
 mod pick;
 mod runs;
 mod serve;
 mod space;
 mod thread;
+mod trim;
+mod unit;
 mod view;
 
 #[cfg(test)]
@@ -75,4 +80,7 @@ pub(crate) use config::usual_reserve;
 pub use config::{AllocConfig, Changes, MapRoot, Request, Shape, SpaceError, Urgency};
 pub use counters::{Counts, Stats};
 pub use handle::{Allocator, Ticket};
+pub use pace::DiscardRate;
+pub use trim::Trimmed;
+pub(crate) use unit::Unit;
 pub(crate) use view::MapView;

@@ -150,6 +150,11 @@ impl Space {
         usable: u64,
     ) -> Answer {
         let life = Some(Life::Extents);
+        if self.spread
+            && let Some(answer) = self.next_group(req.blocks)
+        {
+            return answer;
+        }
         if let Some(l) = self.near(req.hint, req.blocks) {
             return Answer::Granted(vec![self.grant(None, l, req.blocks)]);
         }
@@ -171,6 +176,27 @@ impl Space {
             return self.scattered(req, usable);
         }
         Answer::Load(cold)
+    }
+
+    /// An extent out of the first group behind the cursor's that has room, which is to
+    /// be read first if it is cold.
+    fn next_group(&mut self, blocks: u32) -> Option<Answer> {
+        let count = self.groups.len() as u64;
+        let own = self.geometry.group_of(self.cursor[Life::Extents as usize]);
+        for i in 1..=count {
+            let group = (own + i) % count;
+            if self.groups[group as usize].bound() < blocks {
+                continue;
+            }
+            if self.cold(group) {
+                return Some(Answer::Load(vec![group]));
+            }
+            if let Some(l) = self.scan(group, 0, blocks) {
+                let run = self.grant(Some(Life::Extents), l, blocks);
+                return Some(Answer::Granted(vec![run]));
+            }
+        }
+        None
     }
 
     /// The longest runs of the ready groups, the longest first.

@@ -68,7 +68,8 @@ pub(super) struct RunSet {
 }
 
 impl RunSet {
-    /// Adds blocks.
+    /// Adds blocks. Merged runs do not grow across group boundaries, since a group
+    /// begins with metadata.
     ///
     /// # Panics
     /// If one of them is in the set: our own bug.
@@ -77,8 +78,16 @@ impl RunSet {
             self.within(run.start, run.end()).is_empty(),
             "{run:?} is held twice"
         );
-        self.runs.insert(run.start, run.len);
         self.blocks += u64::from(run.len);
+        let Run { mut start, mut len } = run;
+        if let Some((&s, &l)) = self.runs.range(..start).next_back()
+            && s + u64::from(l) == start
+        {
+            start = s;
+            len += l;
+        }
+        len += self.runs.remove(&run.end()).unwrap_or(0);
+        self.runs.insert(start, len);
     }
 
     /// The part of the set in `start .. end`, clipped.
@@ -126,6 +135,17 @@ impl RunSet {
             rest.push(span(at, run.end()));
         }
         (there, rest)
+    }
+
+    /// The first run that begins at `from` or behind.
+    pub(super) fn next(&self, from: BlockNo) -> Option<Run> {
+        let (&start, &len) = self.runs.range(from..).next()?;
+        Some(Run { start, len })
+    }
+
+    /// Runs in the set.
+    pub(super) fn runs(&self) -> usize {
+        self.runs.len()
     }
 
     /// Blocks in the set.
@@ -176,5 +196,19 @@ mod tests {
         assert_eq!(rest, vec![run(20, 10)]);
         assert_eq!(set.within(0, 100), vec![run(10, 5), run(35, 5)]);
         assert_eq!(set.blocks(), 10);
+    }
+
+    #[test]
+    fn sets_merge() {
+        let mut set = RunSet::default();
+        for part in [run(10, 5), run(20, 5), run(15, 5), run(30, 1), run(9, 1)] {
+            set.insert(part);
+        }
+        assert_eq!((set.runs(), set.blocks()), (2, 17));
+        assert_eq!(set.next(0), Some(run(9, 16)));
+        assert_eq!(set.next(10), Some(run(30, 1)));
+        assert_eq!(set.next(31), None);
+        let (there, rest) = set.remove(run(9, 16));
+        assert_eq!((there, rest), (vec![run(9, 16)], vec![]));
     }
 }

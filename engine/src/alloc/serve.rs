@@ -94,7 +94,7 @@ impl Worker {
                     return None;
                 }
                 Answer::Wait => {
-                    if self.take_back() {
+                    if self.hurry() || self.take_back() {
                         continue;
                     }
                     w.for_space = true;
@@ -104,13 +104,18 @@ impl Worker {
                     return None;
                 }
                 Answer::Refused(e) => {
-                    if self.take_back() {
+                    if self.hurry() || self.take_back() {
                         continue;
                     }
                     return Some(Err(w.trouble.take().unwrap_or(e)));
                 }
             }
         }
+    }
+
+    /// Whether a request waits for blocks to become free, not for I/O.
+    pub(super) fn waits_for_space(&self) -> bool {
+        self.waiting.iter().any(|w| w.for_space)
     }
 
     /// Takes back what waits in the channel. False if nothing did.
@@ -136,7 +141,7 @@ impl Worker {
         }
         let counters = &self.shared.counters;
         let mut filled = 0;
-        let short = self.waiting.iter().any(|w| w.for_space);
+        let short = self.waits_for_space();
         let low = self.filled.len() <= self.config.low_watermark;
         while low && !short && self.fill.len() < self.config.channel_runs {
             let spare = self.space.avail.saturating_sub(self.config.reserve_blocks);

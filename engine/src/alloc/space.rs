@@ -54,6 +54,8 @@ pub(super) struct Loaded {
 pub(super) struct Space {
     pub(super) geometry: Geometry,
     pub(super) reserve: u64,
+    /// Each extent goes to the next group.
+    pub(super) spread: bool,
     pub(super) index: Index,
     pub(super) groups: Vec<Group>,
     pub(super) loaded: BTreeMap<u64, Loaded>,
@@ -129,6 +131,7 @@ impl Space {
         Self {
             geometry,
             reserve: config.reserve_blocks,
+            spread: config.spread,
             index,
             groups,
             loaded: BTreeMap::new(),
@@ -372,6 +375,14 @@ impl Space {
             );
             loaded.alloc.clear(l.start, l.len);
         }
+    }
+
+    /// Free to being discarded.
+    pub(super) fn lend(&mut self, run: Run) {
+        let l = self.local(run);
+        self.hand_out(l);
+        self.open(l.group).out -= l.len;
+        self.discarding.insert(run);
     }
 
     /// Discards are over.

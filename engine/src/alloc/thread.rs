@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{Ordering, fence};
 
 use gaur_iodriver::sync::channel::{Receiver, Sender};
-use gaur_iodriver::sync::thread;
+use gaur_iodriver::sync::{thread, time};
 use gaur_iodriver::{Completion, IoBuf, IoError, Op, Queue, Request as IoRequest};
 
 use crate::error::{Damage, Result};
@@ -14,11 +14,13 @@ use crate::format::{Generation, Geometry, Run};
 
 use super::change::Sorted;
 use super::counters::{Stats, add};
+use super::discard::Discards;
 use super::freeze::Freezing;
 use super::handle::Shared;
-use super::runs::RunList;
+use super::pace::{DiscardRate, Pace};
 use super::serve::{Reserved, Waiting};
 use super::space::Space;
+use super::trim::{Trim, Trimmed};
 use super::{AllocConfig, MapRoot, Request, SpaceError};
 
 /// Messages handled in a turn.
@@ -32,6 +34,8 @@ const BUFFERS: usize = 64;
 pub(super) mod token {
     const KIND: u32 = 62;
     pub(in crate::alloc) const INDEX_WRITE: u64 = 2 << KIND;
+    /// With a number in the lower bits.
+    pub(in crate::alloc) const DISCARD: u64 = 3 << KIND;
 
     pub(in crate::alloc) fn map_write(group: u64) -> u64 {
         (1 << KIND) | group
@@ -67,7 +71,8 @@ pub(super) enum Msg {
         Sender<Result<MapRoot>>,
     ),
     Release(Generation, Vec<Run>),
-    Discarded(RunList),
+    /// A group's free space is to be discarded, or only looked at.
+    Trim(u64, DiscardRate, bool, Sender<Result<Trimmed>>),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
     DamagedGroups(Sender<Result<Vec<(u64, Damage)>>>),
     FreeSoon(Sender<Result<u64>>),
@@ -112,8 +117,9 @@ pub(super) struct Worker {
     pub(super) loading: BTreeMap<u64, u32>,
     /// Those of them not submitted yet.
     to_load: VecDeque<u64>,
-    discard: Option<Sender<RunList>>,
-    to_discard: Vec<Run>,
+    pub(super) discards: Discards,
+    pub(super) trims: VecDeque<Trim>,
+    pub(super) trim_pace: Pace,
     buffers: Vec<IoBuf>,
     /// Something happened that waiting requests may wait for.
     pub(super) progress: bool,
@@ -122,6 +128,8 @@ pub(super) struct Worker {
     /// Look for groups to drop only when so many are in memory: if most are
     /// needed, looking at all of them again for every message would be dear.
     pub(super) evict_at: usize,
+    /// The most groups that were in memory.
+    loaded_most: usize,
     pub(super) extents_used: bool,
     /// It was told that space is low.
     pub(super) told_low: bool,
@@ -136,7 +144,7 @@ impl Worker {
         inbox: Receiver<Msg>,
         (fill, filled): (Sender<Run>, Receiver<Run>),
         shared: Arc<Shared>,
-        discard: Option<Sender<RunList>>,
+        discards: Discards,
     ) -> Self {
         Self {
             config,
@@ -154,12 +162,14 @@ impl Worker {
             settling: Vec::new(),
             loading: BTreeMap::new(),
             to_load: VecDeque::new(),
-            discard,
-            to_discard: Vec::new(),
+            discards,
+            trims: VecDeque::new(),
+            trim_pace: Pace::default(),
             buffers: Vec::new(),
             progress: false,
             may_evict: false,
             evict_at: 0,
+            loaded_most: 0,
             extents_used: false,
             told_low: false,
             stop: false,
@@ -173,6 +183,7 @@ impl Worker {
         if let Err(e) = &result {
             let _ = self.shared.fallen.set(e.to_string());
         }
+        self.drop_discards();
         for w in self.waiting.drain(..) {
             let _ = w.reply.try_send(Err(SpaceError::Stopped));
         }
@@ -191,7 +202,9 @@ impl Worker {
             fence(Ordering::SeqCst);
             busy |= !self.inbox.is_empty() || shared.nudged.load(Ordering::SeqCst);
             let at_least = if busy { 0 } else { usize::MAX };
-            self.queue.wait(at_least, None, &mut done)?;
+            let due = self.discards.due;
+            let timeout = due.map(|at| at.saturating_duration_since(time::now()));
+            self.queue.wait(at_least, timeout, &mut done)?;
             shared.idle.store(false, Ordering::SeqCst);
             shared.nudged.store(false, Ordering::SeqCst);
             add(&shared.counters.turns, 1);
@@ -210,7 +223,6 @@ impl Worker {
                 Err(_) => break,
             }
         }
-        self.flush_discards();
         for completion in done.drain(..) {
             self.complete(completion);
         }
@@ -229,6 +241,7 @@ impl Worker {
         }
         self.serve();
         self.refill();
+        self.step_discards();
         self.evict();
         self.submit_loads();
         if !self.submit.is_empty() {
@@ -278,10 +291,8 @@ impl Worker {
                     self.free(run, run.start < new_from);
                 }
             }
-            Msg::Discarded(runs) => {
-                self.space.discarded(&runs);
-                self.progress = true;
-                self.may_evict = true;
+            Msg::Trim(group, rate, dry, reply) => {
+                self.trims.push_back(Trim::new(group, rate, dry, reply));
             }
             Msg::Rebuild(group, used, reply) => self.rebuilds.push((group, used, reply)),
             Msg::DamagedGroups(reply) => {
@@ -297,39 +308,13 @@ impl Worker {
         }
     }
 
-    /// Blocks that nothing needs.
-    fn free(&mut self, run: Run, written: bool) {
-        if written && self.discard.is_some() {
-            self.space.discarding.insert(run);
-            self.to_discard.push(run);
-        } else {
-            self.space.make_free(run);
-            self.progress = true;
-        }
-        self.may_evict = true;
-    }
-
-    fn flush_discards(&mut self) {
-        if self.to_discard.is_empty() {
-            return;
-        }
-        let runs = RunList::new(std::mem::take(&mut self.to_discard));
-        let unsent = match &self.discard {
-            Some(d) => d.try_send(runs).err().map(|e| e.into_inner()),
-            None => Some(runs),
-        };
-        if let Some(runs) = unsent {
-            self.space.discarded(&runs);
-            self.progress = true;
-        }
-    }
-
     fn complete(&mut self, c: Completion) {
         let group = token::group(c.token);
         match token::kind(c.token) {
             0 => self.loaded(group, c.result, c.buf.as_deref()),
             1 => self.freeze_wrote(Some(group), c.result),
-            _ => self.freeze_wrote(None, c.result),
+            2 => self.freeze_wrote(None, c.result),
+            _ => self.discard_done(group, c.result),
         }
         self.may_evict = true;
         if let Some(buf) = c.buf
@@ -422,27 +407,36 @@ impl Worker {
 
     fn evict(&mut self) {
         let count = self.space.loaded.len();
+        self.loaded_most = self.loaded_most.max(count);
         if !std::mem::take(&mut self.may_evict) || count < self.evict_at {
             return;
         }
-        let size = 2 * self.config.geometry.group_blocks() as usize / 8;
-        let keep = (self.config.map_memory / size).max(MIN_LOADED);
+        let keep = (self.config.map_memory / self.group_bytes()).max(MIN_LOADED);
         let (freezing, waiting) = (&self.freezing, &self.waiting);
-        let marking = &self.marking;
+        let (marking, trims) = (&self.marking, &self.trims);
         let gone = self.space.evict(keep, |g| {
             freezing.as_ref().is_some_and(|f| f.todo.contains_key(&g))
                 || waiting.iter().any(|w| w.looked.contains(&g))
                 || marking.iter().any(|m| m.todo.contains_key(&g))
+                || trims.iter().any(|t| t.group == g)
         });
         add(&self.shared.counters.evictions, gone as u64);
         let left = count - gone;
         self.evict_at = (left + left / 8).max(keep) + 1;
     }
 
+    /// Bytes of a loaded group's two bitmaps.
+    fn group_bytes(&self) -> usize {
+        2 * self.config.geometry.group_blocks() as usize / 8
+    }
+
     fn publish(&mut self) {
         self.tell_low();
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,
+            discard_waiting: self.discards.waiting_blocks(),
+            map_bytes: (self.space.loaded.len() * self.group_bytes()) as u64,
+            map_bytes_most: (self.loaded_most * self.group_bytes()) as u64,
             ..self.space.stats()
         });
     }

@@ -1,26 +1,59 @@
-//! The memory of all frames: one mapping, on huge pages where the kernel gives
-//! them. Frames are only ever touched as aligned atomic words, by readers and
-//! writers alike, so a read that races with a write is defined and its result is
-//! thrown away by the latch's validation.
+//! The memory of all frames: address space for as many as the cache may ever have,
+//! of which a part is in use, on huge pages where the kernel gives them. Frames are
+//! only ever touched as aligned atomic words, by readers and writers alike, so a
+//! read that races with a write is defined and its result is thrown away by the
+//! latch's validation.
+//!
+//! What was once in use stays mapped and readable: a reader with a stale hint may
+//! look at a frame that was given up, and then finds zeros.
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, munmap};
+use nix::errno::Errno;
+use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
-use crate::error::{Error, Result};
+use super::Frame;
 
 const HUGE: usize = 2 << 20;
 /// Three cache lines.
 #[cfg(target_arch = "x86_64")]
 const PREFETCHED_WORDS: usize = 24;
 
+/// A private anonymous mapping: address space, and zeros where it was not written.
+#[derive(Debug)]
+struct Mapping {
+    base: NonNull<std::ffi::c_void>,
+    bytes: usize,
+}
+
+impl Mapping {
+    fn new(bytes: usize, access: ProtFlags) -> Result<Self, Errno> {
+        let bytes = bytes.next_multiple_of(HUGE);
+        let len = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
+        let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
+        // SAFETY: a fresh private anonymous mapping aliases nothing.
+        let base = unsafe { mmap_anonymous(None, len, access, flags) }?;
+        Ok(Self { base, bytes })
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: `base` and `bytes` are those of the mapping; what was borrowed from
+        // it cannot outlive the arena or table that owns it.
+        let unmapped = unsafe { munmap(self.base, self.bytes) };
+        debug_assert!(unmapped.is_ok());
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Arena {
-    base: NonNull<AtomicU64>,
-    bytes: usize,
+    map: Mapping,
     frame_words: usize,
+    /// Frames that may be touched: those that were ever in use. Only grows.
+    opened: AtomicUsize,
 }
 
 // SAFETY: the mapping is owned by the arena alone and handed out only as shared
@@ -30,47 +63,86 @@ unsafe impl Send for Arena {}
 unsafe impl Sync for Arena {}
 
 impl Arena {
-    /// Maps `frames` frames of `frame_bytes` bytes, all zero.
-    pub(crate) fn new(frames: usize, frame_bytes: usize) -> Result<Self> {
-        let bytes = (frames * frame_bytes).next_multiple_of(HUGE);
-        let too_large = |detail: String| Error::BadOption {
-            name: "cache_bytes",
-            detail,
-        };
-        let len = NonZeroUsize::new(bytes)
-            .ok_or_else(|| too_large("the cache needs at least one frame".into()))?;
-        // SAFETY: a fresh private anonymous mapping aliases nothing.
-        let base = unsafe {
-            mmap_anonymous(
-                None,
-                len,
-                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
-                MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE,
-            )
-        }
-        .map_err(|e| too_large(format!("cannot map {bytes} bytes: {e}")))?;
+    /// Reserves address space for `most` frames of `frame_bytes` bytes. None may be
+    /// touched before [`Arena::open`].
+    pub(crate) fn reserve(most: usize, frame_bytes: usize) -> Result<Self, Errno> {
+        let bytes = most.checked_mul(frame_bytes).ok_or(Errno::ENOMEM)?;
+        let map = Mapping::new(bytes, ProtFlags::PROT_NONE)?;
         // SAFETY: the range is the mapping just made. A kernel that refuses huge
         // pages leaves small ones, which work as well.
-        let _ = unsafe { madvise(base, bytes, MmapAdvise::MADV_HUGEPAGE) };
+        let _ = unsafe { madvise(map.base, map.bytes, MmapAdvise::MADV_HUGEPAGE) };
         Ok(Self {
-            base: base.cast(),
-            bytes,
+            map,
             frame_words: frame_bytes / 8,
+            opened: AtomicUsize::new(0),
         })
+    }
+
+    pub(crate) fn frame_bytes(&self) -> usize {
+        self.frame_words * 8
+    }
+
+    /// Frames that may be touched.
+    #[inline]
+    pub(crate) fn opened(&self) -> usize {
+        self.opened.load(Ordering::Relaxed)
+    }
+
+    /// Lets the first `frames` frames be touched. One caller at a time.
+    pub(crate) fn open(&self, frames: usize) -> Result<(), Errno> {
+        if frames <= self.opened() {
+            return Ok(());
+        }
+        let bytes = (frames * self.frame_words * 8).next_multiple_of(HUGE);
+        if bytes > self.map.bytes {
+            return Err(Errno::ENOMEM);
+        }
+        // SAFETY: the range lies in the mapping (checked above), and only gains
+        // access: nothing that was lent from it changes.
+        unsafe {
+            mprotect(
+                self.map.base,
+                bytes,
+                ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+            )
+        }?;
+        self.opened.store(frames, Ordering::Release);
+        Ok(())
+    }
+
+    /// Gives the memory of frames `from .. to` back to the kernel: they read as zeros
+    /// then. What they held is lost, so nobody may need it.
+    pub(crate) fn discard(&self, from: usize, to: usize) {
+        assert!(from <= to && to <= self.opened(), "{from}..{to}");
+        let frame_bytes = self.frame_bytes();
+        // SAFETY: the range lies in the mapping (checked above). It stays mapped, and
+        // is only ever read and written through atomics, so to who reads it meanwhile
+        // this is one more racing write of whole words.
+        let given = unsafe {
+            madvise(
+                self.map.base.byte_add(from * frame_bytes),
+                (to - from) * frame_bytes,
+                MmapAdvise::MADV_DONTNEED,
+            )
+        };
+        debug_assert!(given.is_ok(), "{given:?}");
     }
 
     /// The words of a frame.
     #[inline]
     pub(crate) fn words(&self, frame: u32) -> &[AtomicU64] {
-        let start = frame as usize * self.frame_words;
-        assert!(
-            (start + self.frame_words) * 8 <= self.bytes,
-            "frame {frame} is out of range"
-        );
-        // SAFETY: the range lies in the mapping (checked above), which is zeroed,
-        // aligned to a page, and lives as long as `self`; every access to it in
-        // the program is through these atomics.
-        unsafe { std::slice::from_raw_parts(self.base.as_ptr().add(start), self.frame_words) }
+        let frame = frame as usize;
+        assert!(frame < self.opened(), "frame {frame} is out of range");
+        let start = frame * self.frame_words;
+        // SAFETY: the range lies in the part of the mapping that may be touched
+        // (checked above), which is zeroed, aligned to a page, and lives as long as
+        // `self`; every access to it in the program is through these atomics.
+        unsafe {
+            std::slice::from_raw_parts(
+                self.map.base.cast::<AtomicU64>().as_ptr().add(start),
+                self.frame_words,
+            )
+        }
     }
 
     /// Asks the processor for the first lines of a frame: the node's header and its
@@ -89,11 +161,64 @@ impl Arena {
     }
 }
 
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: `base` and `bytes` are those of the mapping; no slice of it can
-        // outlive `self`.
-        let unmapped = unsafe { munmap(self.base.cast(), self.bytes) };
-        debug_assert!(unmapped.is_ok());
+/// What is known of each frame the cache may ever have. Takes memory only for those
+/// that were in use.
+#[derive(Debug)]
+pub(crate) struct Table {
+    map: Mapping,
+    len: usize,
+}
+
+// SAFETY: the mapping is owned by the table alone and lent only as shared frames,
+// which consist of atomics.
+unsafe impl Send for Table {}
+// SAFETY: as above.
+unsafe impl Sync for Table {}
+
+impl Table {
+    pub(crate) fn reserve(len: usize) -> Result<Self, Errno> {
+        let bytes = len.checked_mul(size_of::<Frame>()).ok_or(Errno::ENOMEM)?;
+        Ok(Self {
+            map: Mapping::new(bytes, ProtFlags::PROT_READ | ProtFlags::PROT_WRITE)?,
+            len,
+        })
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    #[inline]
+    pub(crate) fn get(&self, frame: u32) -> &Frame {
+        let frame = frame as usize;
+        assert!(frame < self.len, "frame {frame} is out of range");
+        // SAFETY: it lies in the mapping (checked above), which lives as long as
+        // `self` and is aligned to a page, so to any frame. A frame consists of
+        // atomic integers alone, for which zeros are values, and is only lent shared.
+        unsafe { self.map.base.cast::<Frame>().add(frame).as_ref() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_given_back_reads_as_zeros() {
+        let arena = Arena::reserve(4096, 4096).unwrap();
+        assert_eq!(arena.opened(), 0);
+        arena.open(1024).unwrap();
+        for frame in 0..1024 {
+            arena.words(frame)[511].store(7, Ordering::Relaxed);
+        }
+        arena.discard(100, 1024);
+        for frame in 0..1024 {
+            let word = arena.words(frame)[511].load(Ordering::Relaxed);
+            assert_eq!(word, if frame < 100 { 7 } else { 0 });
+        }
+        arena.open(4096).unwrap();
+        arena.words(4095)[0].store(1, Ordering::Relaxed);
+        assert_eq!(arena.words(50)[511].load(Ordering::Relaxed), 7);
+        assert!(arena.open(4097).is_err());
     }
 }

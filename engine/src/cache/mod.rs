@@ -1,6 +1,8 @@
-//! The cache: a fixed number of frames in one arena.
+//! The cache: frames in one arena. How many is the *bound*, which may be changed
+//! (`resize`).
 //!
-//! A frame is in one of four states, changed only by whoever holds its latch:
+//! A frame of the cache is in one of four states, changed only by whoever holds its
+//! latch:
 //!
 //! ```text
 //! FREE ──load──▶ CLEAN ──change──▶ DIRTY ──copied out──▶ WRITING ──I/O done──▶ CLEAN
@@ -8,6 +10,8 @@
 //!   └──────────────┴──────────────────┴──────────────────────┘
 //! ```
 //!
+//! - FREE: in the free list, or in the hand of the one thread that took it.
+//! - ABSENT, a fifth state: not part of the cache, and without memory.
 //! - DIRTY: the only copy is here. The pointer in the parent has no checksum yet,
 //!   and its hint names this frame: a dirty frame is never lost from its parent.
 //! - WRITING: an image was copied out and is on its way to the device. The parent
@@ -18,10 +22,11 @@
 
 mod arena;
 mod latch;
+mod resize;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
-use crossbeam_queue::ArrayQueue;
+use crossbeam_queue::SegQueue;
 use crossbeam_utils::CachePadded;
 use gaur_iodriver::sync::channel;
 use gaur_iodriver::sync::time::Duration;
@@ -29,10 +34,11 @@ use gaur_iodriver::sync::{Condvar, Mutex};
 
 pub(crate) use latch::{Exclusive, Latch, Version};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::format::{BlockPtr, Generation};
 use crate::node::Page;
-use arena::Arena;
+use arena::{Arena, Table};
+use resize::Resizing;
 
 pub(crate) type FrameId = u32;
 
@@ -40,10 +46,12 @@ pub(crate) type FrameId = u32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub(crate) enum State {
-    Free = 0,
-    Clean = 1,
-    Dirty = 2,
-    Writing = 3,
+    /// What fresh memory says.
+    Absent = 0,
+    Free = 1,
+    Clean = 2,
+    Dirty = 3,
+    Writing = 4,
 }
 
 const SUPERSEDED: u32 = 1 << 8;
@@ -62,9 +70,10 @@ pub(crate) struct Frame {
 impl Frame {
     pub(crate) fn state(&self) -> State {
         match self.state.load(Ordering::Relaxed) & 0xFF {
-            0 => State::Free,
-            1 => State::Clean,
-            2 => State::Dirty,
+            0 => State::Absent,
+            1 => State::Free,
+            2 => State::Clean,
+            3 => State::Dirty,
             _ => State::Writing,
         }
     }
@@ -98,6 +107,11 @@ impl Frame {
         }
     }
 
+    /// How warm it is: uses noted and not cooled off since.
+    pub(crate) fn heat(&self) -> u32 {
+        self.heat.load(Ordering::Relaxed)
+    }
+
     /// Cools by one; whether it was cold already.
     pub(crate) fn cool(&self) -> bool {
         let h = self.heat.load(Ordering::Relaxed);
@@ -112,40 +126,67 @@ impl Frame {
 #[derive(Debug)]
 pub(crate) struct Cache {
     arena: Arena,
-    frames: Box<[Frame]>,
-    free: ArrayQueue<FrameId>,
+    table: Table,
+    /// Of frames below the bound; while it is lowered, some above it too.
+    free: SegQueue<FrameId>,
     /// Frames in state DIRTY.
     dirty: CachePadded<AtomicUsize>,
+    /// Frames below this are the cache; those above it go.
+    bound: CachePadded<AtomicUsize>,
+    /// Frames that are not ABSENT.
+    present: AtomicUsize,
+    resizing: Mutex<Resizing>,
     nudge: (channel::Sender<()>, channel::Receiver<()>),
     waiters: Mutex<()>,
     freed: Condvar,
-    low: usize,
     /// Nobody evicts any more.
     ended: AtomicBool,
 }
 
 impl Cache {
-    /// A cache of `frames` frames of `frame_bytes` bytes.
-    pub(crate) fn new(frames: usize, frame_bytes: usize) -> Result<Self> {
-        let free = ArrayQueue::new(frames);
-        for f in 0..frames {
-            free.push(f as FrameId).expect("sized for all frames");
-        }
-        Ok(Self {
-            arena: Arena::new(frames, frame_bytes)?,
-            frames: (0..frames).map(|_| Frame::default()).collect(),
-            free,
+    /// A cache of `frames` frames of `frame_bytes` bytes, with address space for
+    /// `most`, or only for `frames` if that much is not to be had.
+    pub(crate) fn new(frames: usize, most: usize, frame_bytes: usize) -> Result<Self> {
+        // A frame's number and 1 is a hint of 32 bits.
+        let most = most.max(frames).min(u32::MAX as usize - 1);
+        let reserve = |n| Ok((Arena::reserve(n, frame_bytes)?, Table::reserve(n)?));
+        let (arena, table) = reserve(most)
+            .or_else(|_| reserve(frames))
+            .map_err(|e| Self::no_memory(frames * frame_bytes, e))?;
+        let cache = Self {
+            arena,
+            table,
+            free: SegQueue::new(),
             dirty: CachePadded::default(),
+            bound: CachePadded::default(),
+            present: AtomicUsize::new(0),
+            resizing: Mutex::default(),
             nudge: channel::bounded(1),
             waiters: Mutex::new(()),
             freed: Condvar::new(),
-            low: (frames / 32).clamp(16, 4096),
             ended: AtomicBool::new(false),
-        })
+        };
+        cache.resize(frames)?;
+        Ok(cache)
     }
 
+    fn no_memory(bytes: usize, why: nix::errno::Errno) -> Error {
+        Error::BadOption {
+            name: "cache_bytes",
+            detail: format!("cannot map {bytes} bytes: {why}; use a smaller cache"),
+        }
+    }
+
+    /// How many frames there are to use.
     pub(crate) fn frames(&self) -> usize {
-        self.frames.len()
+        self.bound.load(Ordering::Relaxed)
+    }
+
+    /// Frames that may be looked at: those that ever were part of the cache. A hint
+    /// above this was read beside a change.
+    #[inline]
+    pub(crate) fn known(&self) -> usize {
+        self.arena.opened()
     }
 
     pub(crate) fn free_frames(&self) -> usize {
@@ -154,7 +195,7 @@ impl Cache {
 
     /// Free frames below which eviction begins; it ends at twice that.
     pub(crate) fn low_watermark(&self) -> usize {
-        self.low
+        (self.frames() / 32).clamp(16, 4096)
     }
 
     pub(crate) fn dirty_frames(&self) -> usize {
@@ -163,7 +204,12 @@ impl Cache {
 
     #[inline]
     pub(crate) fn frame(&self, id: FrameId) -> &Frame {
-        &self.frames[id as usize]
+        self.table.get(id)
+    }
+
+    #[cfg(test)]
+    fn words(&self, id: FrameId) -> &[AtomicU64] {
+        self.arena.words(id)
     }
 
     #[inline]
@@ -179,18 +225,23 @@ impl Cache {
 
     /// Takes a free frame without waiting. Asks for eviction when few are left.
     pub(crate) fn try_take(&self) -> Option<FrameId> {
-        let frame = self.free.pop();
-        if frame.is_none() || self.free.len() < self.low {
-            self.ask_for_frames();
+        loop {
+            let frame = self.free.pop();
+            if frame.is_none() || self.free.len() < self.low_watermark() {
+                self.ask_for_frames();
+            }
+            match frame {
+                Some(id) if !self.is_within(id) => self.retire(id),
+                other => return other,
+            }
         }
-        frame
     }
 
     /// As [`Self::try_take`], for a node about to be made or copied. Leaves the last
     /// few to those who read: when nothing can be written any more, dirty nodes
     /// stay where they are, and reads still go on.
     pub(crate) fn try_take_to_write(&self) -> Option<FrameId> {
-        if self.free.len() <= self.low / 4 {
+        if self.free.len() <= self.low_watermark() / 4 {
             self.ask_for_frames();
             return None;
         }
@@ -211,7 +262,7 @@ impl Cache {
     pub(crate) fn wait_for_frame(&self) {
         self.ask_for_frames();
         let mut guard = self.waiters.lock();
-        if self.free.len() <= self.low / 4 {
+        if self.free.len() <= self.low_watermark() / 4 {
             self.freed.wait_for(&mut guard, Duration::from_millis(2));
         }
     }
@@ -230,8 +281,7 @@ impl Cache {
     /// Gives an unused frame back (one that [`Self::try_take`] gave).
     pub(crate) fn put_back(&self, id: FrameId) {
         debug_assert_eq!(self.frame(id).state(), State::Free);
-        self.free.push(id).expect("a frame was freed twice");
-        self.freed.notify_one();
+        self.give(id);
     }
 
     /// Gives a frame its identity; the caller holds its latch and has filled the
@@ -297,7 +347,17 @@ impl Cache {
         f.birth.store(0, Ordering::Relaxed);
         self.set_state(id, State::Free);
         drop(guard);
-        self.free.push(id).expect("a frame was freed twice");
-        self.freed.notify_one();
+        self.give(id);
+    }
+
+    /// A FREE frame that is in the caller's hand goes to the free list, or out of the
+    /// cache if it is above the bound.
+    fn give(&self, id: FrameId) {
+        if self.is_within(id) {
+            self.free.push(id);
+            self.freed.notify_one();
+        } else {
+            self.retire(id);
+        }
     }
 }

@@ -109,17 +109,15 @@ impl std::fmt::Debug for CheckOptions {
 /// contradict the device, [`Error::Io`](crate::Error::Io) if it cannot be opened or
 /// read at all, or somebody has it open for writing.
 pub fn check(path: impl AsRef<Path>, options: &CheckOptions) -> Result<CheckReport> {
-    let path = path.as_ref();
     let opened = gaur_iodriver::open(
-        path,
+        path.as_ref(),
         &gaur_iodriver::OpenOptions {
             read_only: true,
             driver: options.driver,
             ..Default::default()
         },
     )?;
-    let name = path.display().to_string();
-    let mut report = run(&opened.device, &name, options)?;
+    let mut report = run(&opened.device, &opened.name, options)?;
     report.notes.extend(opened.notes);
     Ok(report)
 }

@@ -104,8 +104,8 @@ struct Subject {
 }
 
 impl Subject {
-    fn new(device: Arc<dyn Device>) -> Result<Self> {
-        let sb = read_pair(device.as_ref(), "device", false)?.newest;
+    fn new(device: Arc<dyn Device>, name: &str) -> Result<Self> {
+        let sb = read_pair(device.as_ref(), name, false)?.newest;
         let geometry = geometry_of(&sb, device.as_ref())?;
         Ok(Self {
             device,
@@ -115,7 +115,7 @@ impl Subject {
     }
 }
 
-fn open(path: &Path, options: &InspectOptions) -> Result<Arc<dyn Device>> {
+fn open(path: &Path, options: &InspectOptions) -> Result<Subject> {
     let opened = gaur_iodriver::open(
         path,
         &gaur_iodriver::OpenOptions {
@@ -124,7 +124,7 @@ fn open(path: &Path, options: &InspectOptions) -> Result<Arc<dyn Device>> {
             ..Default::default()
         },
     )?;
-    Ok(opened.device)
+    Subject::new(opened.device, &opened.name)
 }
 
 macro_rules! inspections {
@@ -138,7 +138,7 @@ macro_rules! inspections {
         /// [`Error::NoSuchTree`](crate::Error::NoSuchTree),
         /// [`Error::Io`](crate::Error::Io), also if somebody has it open for writing.
         pub fn $name(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
-            $on_device(open(path.as_ref(), options)?, options)
+            $module::inspect(&open(path.as_ref(), options)?, options)
         }
 
         /// The same on a device that is open already.
@@ -149,7 +149,7 @@ macro_rules! inspections {
             device: Arc<dyn Device>,
             options: &InspectOptions,
         ) -> Result<Inspection> {
-            $module::inspect(&Subject::new(device)?, options)
+            $module::inspect(&Subject::new(device, "device")?, options)
         }
     )*};
 }

@@ -44,7 +44,8 @@ impl Op<'_> {
             return self.restart(Cause::Parked, self.root_level(tree), at.ptr.addr);
         }
         // A frame that the device still needs as it is must be left alone.
-        let in_place = frame.state() == State::Clean;
+        // One above the cache's bound is given up instead.
+        let in_place = frame.state() == State::Clean && cache.is_within(at.frame);
         let fresh = if in_place {
             None
         } else {

@@ -87,7 +87,7 @@ impl Forest {
                     ptr: child.ptr,
                     level: expected,
                 };
-                if child.hint == 0 || child.hint as usize > self.cache.frames() {
+                if child.hint == 0 || child.hint as usize > self.cache.known() {
                     return missing;
                 }
                 let id = child.hint - 1;

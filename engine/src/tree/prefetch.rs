@@ -89,7 +89,7 @@ impl Forest {
         while wanted.len() < count && slot < slots {
             let child = page.child(slot);
             let there = child.hint != 0
-                && child.hint as usize <= self.cache.frames()
+                && child.hint as usize <= self.cache.known()
                 && self.cache.frame(child.hint - 1).holds(child.ptr);
             if !there && child.ptr.checksum != 0 {
                 let parent = Parent { slot, ..parent };

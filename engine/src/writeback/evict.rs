@@ -4,6 +4,7 @@
 //! memory. Dirty nodes of the running generation are written early, to the place
 //! they own, when clean ones do not suffice. The evictor needs no frame and no
 //! block, and waits under no latch, so those who wait for frames always get some.
+//! It also empties the frames above the cache's bound (`shrink`).
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -11,6 +12,7 @@ use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
 
 use super::InFlight;
+use super::shrink::Shrink;
 use crate::cache::{FrameId, State};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -20,20 +22,37 @@ use crate::tree::{Found, Toward};
 use crate::worker::Worker;
 
 /// Dirty nodes written together.
-const BATCH: usize = 64;
+pub(super) const BATCH: usize = 64;
 /// Frames looked at in one pass.
-const PASS: usize = 2048;
+pub(super) const PASS: usize = 2048;
 
 /// What the evictor counts.
 #[derive(Debug, Default)]
 pub(crate) struct EvictCounters {
     pub(crate) evicted: AtomicU64,
     pub(crate) written_early: AtomicU64,
+    /// Nodes moved out of frames above the cache's bound.
+    pub(crate) moved: AtomicU64,
     pub(crate) in_flight: InFlight,
 }
 
+impl EvictCounters {
+    pub(super) fn note_evicted(&self, nodes: usize) {
+        self.evicted.fetch_add(nodes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_early(&self, nodes: usize) {
+        self.written_early
+            .fetch_add(nodes as u64, Ordering::Relaxed);
+    }
+
+    pub(super) fn note_moved(&self) {
+        self.moved.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
 /// A node on its way to the device.
-struct Write {
+pub(super) struct Write {
     frame: FrameId,
     generation: Generation,
     addr: u64,
@@ -41,14 +60,15 @@ struct Write {
 }
 
 /// The evictor thread's body; ends when the store closes. After a failed write it
-/// goes on freeing clean frames, for reads go on.
-pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>) {
+/// goes on freeing clean frames, for reads go on. `grows`: the cache may be enlarged
+/// for a replay in memory, which nothing can be written from.
+pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>, grows: bool) {
     let _end = End(core);
     let worker = match core.forest.workers.mine() {
         Ok(worker) => worker,
         Err(e) => return core.fail(&e),
     };
-    while let Err(e) = serve(core, &worker, queue.as_mut()) {
+    while let Err(e) = serve(core, &worker, queue.as_mut(), grows) {
         core.fail(&e);
     }
 }
@@ -63,11 +83,12 @@ impl Drop for End<'_> {
     }
 }
 
-fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
+fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue, grows: bool) -> Result<()> {
     let cache = &core.forest.cache;
     let mut hand = 0;
+    let mut shrink = Shrink::default();
     while !core.closing.load(Ordering::Acquire) {
-        cache.wait_for_demand(Duration::from_millis(50));
+        cache.wait_for_demand(shrink.pause());
         collect_versions(core);
         if let Some(why) = core.forest.pool.allocator().fallen()
             && core.progress().stopped().is_none()
@@ -75,9 +96,15 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
             core.fail(&Error::Stopped(why.to_owned()));
         }
         let mut idle = 0;
+        // After a fail-stop reads go on, and clean nodes still make room.
+        let stopped = || core.progress().stopped().is_some();
+        shrink.step(
+            core,
+            worker,
+            (!core.read_only && !stopped()).then_some(&mut *queue),
+        )?;
         while cache.free_frames() < 2 * cache.low_watermark() && idle < 50 {
-            if !core.read_only && core.progress().stopped().is_some() {
-                // Reads go on after a fail-stop: clean nodes still make room.
+            if !core.read_only && stopped() {
                 pass(core, worker, &mut hand, None)?;
                 break;
             }
@@ -89,8 +116,11 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
             if done == 0 {
                 idle += 1;
                 if core.read_only && idle == 50 && cache.dirty_frames() > cache.frames() / 2 {
-                    core.progress()
-                        .stop("cache_bytes is too small to replay the log in memory");
+                    let more = cache.most().min(2 * cache.frames());
+                    if !(grows && more > cache.frames() && cache.resize(more).is_ok()) {
+                        core.progress()
+                            .stop("cache_bytes is too small to replay the log in memory");
+                    }
                 }
                 core.progress().ask();
                 gaur_iodriver::sync::thread::sleep(Duration::from_micros(200));
@@ -123,8 +153,10 @@ fn pass(
     let running = core.forest.running();
     let (mut freed, mut dirty) = (0, Vec::new());
     for _ in 0..PASS.min(cache.frames()) {
+        // The bound may have come down since.
+        *hand %= cache.frames();
         let id = *hand as FrameId;
-        *hand = (*hand + 1) % cache.frames();
+        *hand += 1;
         let frame = cache.frame(id);
         match frame.state() {
             State::Clean if frame.cool() && evict(core, id) => {
@@ -140,9 +172,7 @@ fn pass(
             break;
         }
     }
-    core.evicting
-        .evicted
-        .fetch_add(freed as u64, Ordering::Relaxed);
+    core.evicting.note_evicted(freed);
     let Some(queue) = queue.filter(|_| freed < BATCH / 2) else {
         return Ok(freed);
     };
@@ -153,14 +183,12 @@ fn pass(
         .collect();
     let written = writes.len();
     write_all(core, queue, &mut writes)?;
-    core.evicting
-        .written_early
-        .fetch_add(written as u64, Ordering::Relaxed);
+    core.evicting.note_early(written);
     Ok(freed + written)
 }
 
 /// Frees a clean frame, unless somebody has it or its children are in memory.
-fn evict(core: &Core, id: FrameId) -> bool {
+pub(super) fn evict(core: &Core, id: FrameId) -> bool {
     let cache = &core.forest.cache;
     let Some(guard) = cache.frame(id).latch.try_lock() else {
         return false;
@@ -181,7 +209,7 @@ fn evict(core: &Core, id: FrameId) -> bool {
 
 /// Copies a dirty node out and gives its parent the checksum, in one step under
 /// both latches. `None`: it is busy, or has dirty children.
-fn prepare(core: &Core, worker: &Worker, id: FrameId) -> Option<Write> {
+pub(super) fn prepare(core: &Core, worker: &Worker, id: FrameId) -> Option<Write> {
     let forest = &core.forest;
     let cache = &forest.cache;
     let _inside = forest.workers.enter(worker);
@@ -237,7 +265,7 @@ fn prepare(core: &Core, worker: &Worker, id: FrameId) -> Option<Write> {
     })
 }
 
-fn write_all(core: &Core, queue: &mut dyn Queue, writes: &mut Vec<Write>) -> Result<()> {
+pub(super) fn write_all(core: &Core, queue: &mut dyn Queue, writes: &mut Vec<Write>) -> Result<()> {
     writes.sort_by_key(|w| w.addr);
     let mut requests = Vec::new();
     let mut ids = Vec::new();

@@ -6,6 +6,7 @@ pub(crate) mod checkpoint;
 pub(crate) mod evict;
 pub(crate) mod grow;
 pub(crate) mod mend;
+mod shrink;
 pub(crate) mod superblock;
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -72,6 +72,8 @@ pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Resul
             Error::NotAStore {
                 path: path.to_owned(),
                 detail: "no superblock".into(),
+                // Only for the message: what cannot be read stays unknown.
+                signatures: gaur_iodriver::signatures(device).unwrap_or_default(),
             }
         });
     };
@@ -126,7 +128,11 @@ fn read_copy(device: &dyn Device, copy: u32, capacity: u64) -> Result<Superblock
         why: "no superblock here".to_owned(),
         failed: None,
     };
+    let unit = device.geometry().offset_align.max(1);
     for block_size in [4096u32, 8192, 16384] {
+        if !block_size.is_multiple_of(unit) {
+            continue;
+        }
         let place = Geometry {
             block_size,
             capacity: 0,

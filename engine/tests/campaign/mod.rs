@@ -28,7 +28,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use gaur::{CheckOptions, FormatOptions, OpenOptions, Store};
+use gaur::{CheckOptions, DiscardRate, FormatOptions, OpenOptions, Store};
 use gaur_iodriver::DurableMethod;
 use gaur_iodriver::sim::{DiscardFill, SimDisk, SimOptions};
 use gaur_iodriver::sync::rng::{Rng, seeded};
@@ -54,6 +54,8 @@ pub(crate) struct Tally {
     pub(crate) written_early: u64,
     pub(crate) evicted: u64,
     pub(crate) full: u64,
+    /// Discards sent, blocks freed without one, and trims of all free space.
+    pub(crate) discards: [u64; 3],
     pub(crate) read_only: u64,
     pub(crate) calm: u64,
     /// Superblock copies destroyed on purpose.
@@ -81,6 +83,9 @@ impl Tally {
         self.written_early += o.written_early;
         self.evicted += o.evicted;
         self.full += o.full;
+        for (mine, others) in self.discards.iter_mut().zip(o.discards) {
+            *mine += others;
+        }
         self.read_only += o.read_only;
         self.calm += o.calm;
         self.checks += o.checks;
@@ -97,6 +102,8 @@ impl Tally {
         self.checkpoints += get("checkpoints", "checkpoints");
         self.written_early += get("cache", "written_early");
         self.evicted += get("cache", "evicted");
+        self.discards[0] += get("discard", "requests");
+        self.discards[1] += get("discard", "skipped_blocks");
         assert_eq!(get("waits", "under_latch"), 0);
     }
 }
@@ -110,6 +117,7 @@ impl std::fmt::Display for Tally {
              {} checkpoints, {} nodes written early, {} evicted, {} calm reopenings, \
              {} read-only, {} times full, {} superblocks destroyed, \
              {} times enlarged, {} growths survived the power cut, \
+             {} discards, {} blocks without one, {} trims, \
              {} checks in {:.1?}",
             self.stories,
             self.cuts,
@@ -128,6 +136,9 @@ impl std::fmt::Display for Tally {
             self.superblocks_lost,
             self.enlarged,
             self.grown,
+            self.discards[0],
+            self.discards[1],
+            self.discards[2],
             self.checks,
             self.check_time,
         )
@@ -205,7 +216,14 @@ impl Story {
             ..FormatOptions::default()
         };
         Store::format_device(disk.device(), &format).unwrap();
+        // Discards that are done at once, that wait, and that seldom get their turn.
+        let slow = DiscardRate {
+            bytes_per_second: 256 << 10,
+            per_second: 50,
+        };
+        let rates = [DiscardRate::UNLIMITED, DiscardRate::default(), slow];
         let options = OpenOptions {
+            discard_rate: rates[(seed % 3) as usize],
             cache_bytes: (pick(r, &[1, 1, 4]) * u64::from(block_size / 4096)) << 20,
             checkpoint_interval: Duration::from_millis(pick(r, &[2, 10, 10_000])),
             buffered_interval: Duration::from_millis(pick(r, &[1, 5, 50])),
@@ -244,13 +262,14 @@ impl Story {
     /// What the seed decided.
     pub(crate) fn describe(&self) -> String {
         format!(
-            "seed {}, {:?}, cache {} MiB, checkpoints every {:?}, buffered {:?}, discard {}, reach {}",
+            "seed {}, {:?}, cache {} MiB, checkpoints every {:?}, buffered {:?}, discard {} at {:?}, reach {}",
             self.seed,
             self.mix,
             self.options.cache_bytes >> 20,
             self.options.checkpoint_interval,
             self.options.buffered_interval,
             self.options.discard,
+            self.options.discard_rate,
             self.reach
         )
     }
@@ -355,6 +374,7 @@ impl Story {
         });
         self.tally.commits += all.commits.len() as u64;
         self.tally.full += all.full;
+        self.tally.discards[2] += all.trims;
         all
     }
 

@@ -1,9 +1,10 @@
 //! The workload: what one thread does to a store until it is told to stop or the
 //! store fails.
 
+use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use gaur::{Csn, Durability, Error, Store, Tree, WriteBatch};
+use gaur::{Csn, DiscardRate, Durability, Error, Store, Tree, TrimOptions, WriteBatch};
 use gaur_iodriver::sim::SimDisk;
 use gaur_iodriver::sync::rng::Rng;
 use rand::RngExt;
@@ -138,6 +139,13 @@ impl<'a> Writer<'a> {
 
     /// One operation; false if the store has failed.
     fn step(&mut self) -> bool {
+        if self.rng.random_range(0..200) == 0 {
+            // From what it was at open to four times that.
+            let most = self.store.cache_budget().most;
+            let bytes = self.rng.random_range(most / 4..=most);
+            // Closed or stopped, it says; what this thread does next does too.
+            let _ = self.store.set_cache_bytes(bytes);
+        }
         let durability = if self.rng.random_range(0..100) < self.mix.sync {
             Durability::Sync
         } else {
@@ -150,6 +158,17 @@ impl<'a> Writer<'a> {
             return self.told(result);
         }
         match dice {
+            960..970 if self.number == 0 => {
+                let before = self.done.last();
+                let options = TrimOptions {
+                    rate: DiscardRate::UNLIMITED,
+                    dry_run: false,
+                };
+                let go_on = |_: &_| ControlFlow::Continue(());
+                let result = self.store.trim(&options, go_on).map(|_| before);
+                self.done.trims += u64::from(result.is_ok());
+                self.told(result)
+            }
             980..985 if self.trees.len() < TREES.len() + 1 => {
                 let name = format!("zz-{}-{}-{}", self.label, self.number, self.done.last());
                 self.open(&name).is_some()

@@ -6,12 +6,13 @@ use clap::Args;
 use gaur_iodriver::{Description, describe};
 use serde_json::json;
 
+use super::contents::contents;
 use crate::blockdev::Counters;
 use crate::failure::{FINE, Failure, Outcome};
 use crate::{output, units};
 
 const HELP: &str = "\
-Opens nothing and writes nothing.
+Opens for reading, takes no lock and writes nothing.
 
 Examples:
   gaur device /dev/nvme0n1
@@ -33,9 +34,13 @@ pub(super) fn device(a: &DeviceArgs) -> Outcome {
         .map_err(|e| Failure::refused(format!("{}: {}", a.path.display(), e.detail)))?;
     let counters = Counters::read(&a.path);
     if a.json {
-        output::json(&as_json(&d, counters))?;
+        let mut facts = as_json(&d, counters);
+        facts["contents"] = contents(&a.path).as_json();
+        output::json(&facts)?;
     } else {
-        output::line(output::pairs(as_rows(&d, counters)))?;
+        let mut rows = as_rows(&d, counters);
+        rows.push(("contents".to_owned(), contents(&a.path).as_text()));
+        output::line(output::pairs(rows))?;
     }
     Ok(FINE)
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::experiment::{scaling, two_stage};
+use crate::experiment::{huge, scaling, two_stage};
 use crate::failure::Outcome;
+use crate::units::Size;
 
 /// Measure what the design claims, on a file the experiment makes itself.
 #[derive(Debug, Args)]
@@ -27,6 +28,13 @@ enum What {
     TwoStage(TwoStageArgs),
     /// Puts and gets by 1 and 2 threads, beside a memory-bound loop.
     Scaling(ScalingArgs),
+    /// A sparse store of 8 TiB: what making, opening and using it costs.
+    ///
+    /// Fails if format takes more than 2 s or an open more than 0.5 s, if resident
+    /// memory beside the cache is ever above 64 MiB, if more map blocks are in memory
+    /// than may be, or if none had to be read to serve a request. Takes about 1 GiB of
+    /// disk, and a minute, with blocks of 4 KiB.
+    Huge(HugeArgs),
 }
 
 #[derive(Debug, Args)]
@@ -69,6 +77,31 @@ struct ScalingArgs {
     records: u64,
 }
 
+#[derive(Debug, Args)]
+struct HugeArgs {
+    /// The file for the store; must not exist, and is removed afterwards.
+    #[arg(long, value_name = "FILE", default_value = "huge.store")]
+    path: PathBuf,
+    /// The size of the store.
+    #[arg(long, value_name = "SIZE", default_value = "8TiB")]
+    size: Size,
+    /// Bytes per block: 4KiB, 8KiB or 16KiB.
+    #[arg(long, value_name = "SIZE", default_value = "4KiB")]
+    block_size: Size,
+    /// Memory for map blocks while the store is used.
+    #[arg(long, value_name = "SIZE", default_value = "1MiB")]
+    map_memory: Size,
+    /// Seconds of use.
+    #[arg(long, default_value_t = 3.0)]
+    seconds: f64,
+    /// Seed of all randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Leave the file.
+    #[arg(long)]
+    keep: bool,
+}
+
 pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
     match &args.what {
         What::TwoStage(a) => two_stage::run(&two_stage::Plan {
@@ -79,6 +112,15 @@ pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
             writers: a.writers,
             rate: a.rate,
             delay: std::time::Duration::from_millis(a.delay),
+        }),
+        What::Huge(a) => huge::run(&huge::Plan {
+            path: a.path.clone(),
+            size: a.size.0,
+            block_size: a.block_size.0,
+            map_memory: a.map_memory.0,
+            seconds: a.seconds,
+            seed: a.seed,
+            keep: a.keep,
         }),
         What::Scaling(a) => scaling::run(&scaling::Plan {
             path: a.common.path.clone(),

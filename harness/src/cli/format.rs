@@ -1,24 +1,28 @@
 //! `gaur format`.
 
 use std::path::PathBuf;
+use std::time::Instant;
 
 use clap::Args;
-use gaur::{FormatOptions, FormatReport, Store};
+use gaur::{DiscardProgress, Error, FormatOptions, FormatReport, Store};
 use serde_json::json;
 
 use crate::failure::{FINE, Failure, Outcome};
+use crate::progress::Progress;
 use crate::run::config::{Driver, DurableBy};
 use crate::units::Size;
-use crate::{output, units};
+use crate::{interrupt, output, units};
 
 const HELP: &str = "\
-A device that is mounted or held by another process is refused, always. One that
-carries other data or a store is refused unless --force is given.
+A device that is mounted, used as swap or held by another process is refused,
+always. One that carries a partition table, a file system or other data, or a
+store, is refused unless --force is given; nothing is written then.
 
 Examples:
   gaur format /dev/loop0                  the whole device
+  gaur format /dev/loop0 --discard        the same; an SSD can clean up all of it
   gaur format demo.store --size 1GiB      a file, preallocated
-  gaur format demo.store --size 1GiB --sparse --log-size 64MiB";
+  gaur format demo.store --size 8TiB --sparse --log-size 64MiB";
 
 /// Make a store on a device or in a file.
 #[derive(Debug, Args)]
@@ -41,6 +45,10 @@ pub(super) struct FormatArgs {
     /// Leave a file sparse instead of preallocating it.
     #[arg(long)]
     sparse: bool,
+    /// Tell the device first that nothing on it is needed (a sparse file gives up
+    /// its space). Ctrl-C ends it; there is no store then.
+    #[arg(long)]
+    discard: bool,
     /// The I/O driver.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
@@ -54,7 +62,8 @@ pub(super) struct FormatArgs {
 
 pub(super) fn format(a: &FormatArgs) -> Outcome {
     let shown = a.path.display();
-    if a.size.is_none() && !a.path.exists() {
+    // A link that leads nowhere is told of by who would follow it.
+    if a.size.is_none() && !a.path.exists() && !a.path.is_symlink() {
         return Err(Failure::refused(format!(
             "{shown}: no such device or file; add --size 1GiB to make a file"
         )));
@@ -82,16 +91,35 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         force: a.force,
         create_size: a.size.filter(|_| len == 0).map(|s| s.0),
         sparse: a.sparse,
+        discard: a.discard,
+        discard_progress: a.discard.then(discard_progress),
         driver: a.driver.into(),
         durable_method: a.durable_method.map(Into::into),
     };
-    let report = Store::format(&a.path, &o)?;
+    let report = Store::format(&a.path, &o).map_err(|e| match e {
+        // These do not know where.
+        Error::TooSmall { .. } | Error::BadOption { .. } => Failure::engine(&shown.to_string(), e),
+        e => e.into(),
+    })?;
     if a.json {
         output::json(&as_json(&report))?;
     } else {
         output::line(as_text(&report))?;
     }
     Ok(FINE)
+}
+
+/// A bar in MiB, and the way out for Ctrl-C.
+fn discard_progress() -> DiscardProgress {
+    interrupt::catch();
+    let (bar, begin) = (Progress::of_bytes("discard"), Instant::now());
+    DiscardProgress::new(move |done, all| {
+        bar.show_bytes(done, all, begin.elapsed());
+        if done >= all {
+            bar.finish();
+        }
+        interrupt::flow()
+    })
 }
 
 fn as_json(r: &FormatReport) -> serde_json::Value {
@@ -113,8 +141,10 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
                 "max_ns": nanos(m.max),
             })).collect::<Vec<_>>(),
         })),
+        "discarded": r.discarded,
         "driver": r.driver,
         "direct": r.direct,
+        "sparse": r.sparse,
         "notes": r.notes,
     })
 }
@@ -122,7 +152,14 @@ fn as_json(r: &FormatReport) -> serde_json::Value {
 fn as_text(r: &FormatReport) -> String {
     let mut rows = vec![
         ("store", format!("{:032x}", r.store_id)),
-        ("capacity", units::bytes(r.capacity)),
+        (
+            "capacity",
+            format!(
+                "{}{}",
+                units::bytes(r.capacity),
+                if r.sparse { ", sparse" } else { "" }
+            ),
+        ),
         ("block size", units::bytes(r.block_size.into())),
         ("log", units::bytes(r.log_bytes)),
         (
@@ -146,6 +183,9 @@ fn as_text(r: &FormatReport) -> String {
             "measured",
             format!("{}: median {median}, p99 {p99}, max {max}", m.method),
         ));
+    }
+    if r.discarded > 0 {
+        rows.push(("discarded", units::bytes(r.discarded)));
     }
     rows.extend(r.notes.iter().map(|n| ("note", n.clone())));
     output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))

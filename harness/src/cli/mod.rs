@@ -1,6 +1,7 @@
 //! The command line: what each verb takes, and what it prints.
 
 pub(crate) mod check;
+pub(crate) mod contents;
 mod crash;
 pub(crate) mod device;
 mod experiment;
@@ -12,6 +13,7 @@ mod run;
 mod scan;
 mod stat;
 pub(crate) mod superblock;
+mod trim;
 
 use std::path::{Path, PathBuf};
 
@@ -51,6 +53,7 @@ enum Verb {
     Run(run::RunArgs),
     Stat(stat::StatArgs),
     Check(check::CheckArgs),
+    Trim(trim::TrimArgs),
     Inspect(inspect::InspectArgs),
     Get(point::GetArgs),
     Put(point::PutArgs),
@@ -71,6 +74,7 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Run(a) => run::run(&a),
         Verb::Stat(a) => stat::stat(&a),
         Verb::Check(a) => check::check(&a),
+        Verb::Trim(a) => trim::trim(&a),
         Verb::Inspect(a) => inspect::inspect(&a),
         Verb::Get(a) => point::get(&a),
         Verb::Put(a) => point::put(&a),

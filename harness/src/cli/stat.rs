@@ -45,6 +45,7 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
     let facts = superblock::facts(&a.store.path, a.store.driver)?;
     let recovery = store.recovery().clone();
     let (trees, notes, stats) = (store.tree_names(), store.notes(), store.stats());
+    let sparse = store.is_sparse();
     store.close()?;
     let counters = summary::counters(&stats);
     if a.json {
@@ -54,6 +55,7 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
             "last_csn": recovery.last_csn,
             "replayed": recovery.replayed,
             "trees": trees,
+            "sparse": sparse,
             "notes": notes,
             "superblock": facts.into_iter().collect::<BTreeMap<_, _>>(),
             "counters": counters,
@@ -89,6 +91,9 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
         if let Some(value) = superblock::fact(&facts, field) {
             rows.push((name.to_owned(), value.to_owned()));
         }
+    }
+    if sparse {
+        rows.push(("file".to_owned(), "sparse, gets space when written".into()));
     }
     rows.extend(notes.into_iter().map(|n| ("note".to_owned(), n)));
     output::line(output::pairs(rows))?;

@@ -57,9 +57,14 @@ pub(crate) struct StoreConfig {
     pub(crate) buffered_interval: Option<Span>,
     /// Tell the device which blocks are free again.
     pub(crate) discard: bool,
+    /// How fast, a second; the engine's own rate if absent, 0: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) discard_rate: Option<Size>,
     /// For experiments: time added to each of the allocator's I/Os.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) allocator_delay: Option<Span>,
+    /// Memory for blocks of the space map.
+    pub(crate) map_memory: Option<Size>,
     /// The tree that is used.
     pub(crate) tree: String,
 }
@@ -81,7 +86,9 @@ impl Default for StoreConfig {
             checkpoint_interval: None,
             buffered_interval: None,
             discard: false,
+            discard_rate: None,
             allocator_delay: None,
+            map_memory: None,
             tree: crate::cli::DEFAULT_TREE.to_owned(),
         }
     }

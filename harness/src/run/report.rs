@@ -140,7 +140,29 @@ fn phase(p: &Phase) -> String {
             units::bytes(d.discarded_bytes),
         );
     }
+    if let Some(line) = discards(p) {
+        out += &format!("\n discard: {line}");
+    }
     out
+}
+
+/// What the engine discarded, if it does.
+fn discards(p: &Phase) -> Option<String> {
+    let get = |name| p.counters.get("discard")?.get(name).map(|c| c.value);
+    if get("on") != Some(1) {
+        return None;
+    }
+    let bytes = p.counters.get("device")?.get("discarded_bytes")?.value;
+    let per_second = (bytes as f64 / p.seconds.max(1e-9)) as u64;
+    Some(format!(
+        "{} requests, {} ({}/s), {} failed; {} blocks skipped, {} waiting",
+        units::count(get("requests")?),
+        units::bytes(bytes),
+        units::bytes(per_second),
+        units::count(get("failures")?),
+        units::count(get("skipped_blocks")?),
+        units::count(get("waiting_blocks")?),
+    ))
 }
 
 fn row(name: String, l: &Latency) -> Vec<String> {
@@ -162,6 +184,10 @@ fn row(name: String, l: &Latency) -> Vec<String> {
 pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Counter>>) -> String {
     let mut out = String::new();
     for (group, counters) in groups {
+        // Of interest only where something is discarded.
+        if *group == "discard" && counters.values().all(|c| c.value == 0) {
+            continue;
+        }
         let mut line = format!("  {group:<13}");
         let mut empty = true;
         for (name, c) in counters {

@@ -40,6 +40,12 @@ pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
         allocator_delay: c.allocator_delay.map(|s| s.0),
         ..OpenOptions::default()
     };
+    if let Some(rate) = c.discard_rate {
+        o.discard_rate.bytes_per_second = rate.0;
+    }
+    if let Some(size) = c.map_memory {
+        o.map_memory = usize::try_from(size.0).unwrap_or(usize::MAX);
+    }
     if let Some(interval) = c.checkpoint_interval {
         o.checkpoint_interval = interval.0;
     }
@@ -89,7 +95,8 @@ pub(crate) fn means(c: &StoreConfig) -> Result<Means, Failure> {
 /// Formats if the configuration asks for it. `may_replace` says that a store
 /// which is there may go; foreign data always stays.
 pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> {
-    let path = Path::new(&c.path);
+    let mut path = Path::new(&c.path);
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let present = path.exists() && holds_store(c)?;
     match (c.create, present) {
         (Create::Never, _) | (Create::Missing, true) => return Ok(()),
@@ -103,7 +110,9 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
     }
     if present && path.is_file() && std::fs::metadata(path).map(|m| m.len()).ok() != Some(c.size.0)
     {
-        remove(path)?;
+        // A link stays: what it leads to is made anew.
+        remove(&real)?;
+        path = &real;
     }
     let makes_file = !path.exists();
     let o = FormatOptions {
@@ -114,6 +123,8 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
         force: present,
         create_size: makes_file.then_some(c.size.0),
         sparse: c.sparse,
+        discard: false,
+        discard_progress: None,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
     };

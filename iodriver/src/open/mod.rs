@@ -6,6 +6,8 @@
 //! had the psync driver takes its place and the notes say why.
 
 pub(crate) mod guard;
+mod link;
+mod users;
 
 use std::fs::{self, File};
 use std::io;
@@ -102,12 +104,19 @@ impl Default for OpenOptions {
 /// What [`open`] returns.
 #[derive(Clone, Debug)]
 pub struct Opened {
+    /// The path for messages, with what it leads to if it is a link.
+    pub name: String,
     /// The open device.
     pub device: Arc<dyn Device>,
     /// What it is.
     pub geometry: Geometry,
     /// Whether it was opened only for reading.
     pub read_only: bool,
+    /// Where it begins on the disk or file below, in bytes: of a partition or a
+    /// loop device.
+    pub start: u64,
+    /// Bytes by which its first block misses a physical block of the disk.
+    pub alignment_offset: u64,
     /// What is not as it was asked for, for a person to read: another driver, a
     /// file system without `O_DIRECT`.
     pub notes: Vec<String>,
@@ -141,22 +150,42 @@ pub(crate) fn open_os_error(path: &Path, e: &io::Error) -> IoError {
 /// `NotFound`, `Denied`; `Busy` if it is mounted, used as swap or held by
 /// somebody else (after [`OpenOptions::lock_wait`]); `Unsupported` for what is
 /// neither a block device nor a file; `Queue` if the driver asked for is not to
-/// be had.
+/// be had. A link is followed; one that leads nowhere is `NotFound`, also where a
+/// file is to be made.
 pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Opened, IoError> {
-    let path = path.as_ref();
+    let resolved = link::resolve(path.as_ref())?;
+    let mut opened = open_resolved(&resolved.target, options).map_err(|e| resolved.named(e))?;
+    if let Some(link) = &resolved.link {
+        let target = resolved.target.display();
+        opened
+            .notes
+            .push(format!("{} is a link to {target}", link.display()));
+    }
+    opened.name = resolved.name();
+    Ok(opened)
+}
+
+fn open_resolved(path: &Path, options: &OpenOptions) -> Result<Opened, IoError> {
     let mut notes = Vec::new();
     let kind = choose_driver(path, options.driver, &mut notes)?;
     let file = open_file(path, options, &mut notes)?;
-    let geometry = probe::geometry(&file, options.sparse, &mut notes)?;
+    let geometry = probe::geometry(&file, &mut notes)?;
     if options.direct && !geometry.direct && !notes.iter().any(|n| n.contains("O_DIRECT")) {
         notes.push(NOT_DIRECT.into());
     }
+    let metadata = file.metadata().map_err(|e| open_os_error(path, &e))?;
+    let sys = match geometry.is_block_device {
+        true => BlockDir::of(DevNumber::new(metadata.rdev())),
+        false => None,
+    };
     let target = Arc::new(Target::new(
         file,
         path.to_owned(),
         options.read_only,
-        geometry.clone(),
+        options.sparse,
+        geometry,
     ));
+    let geometry = target.geometry();
     let device: Arc<dyn Device> = match kind {
         Some(kind) => {
             let strict = options.driver == DriverChoice::Uring;
@@ -165,6 +194,9 @@ pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Opened, IoE
         None => Arc::new(PsyncDevice::new(target, options.durable)),
     };
     Ok(Opened {
+        name: path.display().to_string(),
+        start: sys.as_ref().map_or(0, BlockDir::start),
+        alignment_offset: sys.as_ref().map_or(0, BlockDir::alignment_offset),
         device,
         geometry,
         read_only: options.read_only,
@@ -172,6 +204,8 @@ pub fn open(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Opened, IoE
     })
 }
 
+const SET_READ_ONLY: &str = "the block device is set read-only; nothing was written. Open it \
+     read-only, or set it writable (blockdev --setrw)";
 const NOT_DIRECT: &str = "the file system has no O_DIRECT: the page cache is used";
 
 /// The kind of ring to use, or `None` for psync.
@@ -253,6 +287,10 @@ fn open_existing(
     let is_block = kind.is_block_device();
     if is_block {
         check_block_device(path, before, options)?;
+    } else if !options.read_only
+        && let Some(user) = users::user_of_file(before)
+    {
+        return Err(open_error(path, IoErrorKind::Busy, user));
     }
     let file = guard::open_retrying(path, is_block, options, notes)?;
     // Between the look at the path and the open somebody may have put something
@@ -267,12 +305,7 @@ fn open_existing(
         ));
     }
     if is_block && !options.read_only && probe::is_read_only_device(&file) {
-        return Err(open_error(
-            path,
-            IoErrorKind::Denied,
-            "the block device is set read-only; open it read-only or set it writable \
-             (blockdev --setrw)",
-        ));
+        return Err(open_error(path, IoErrorKind::Denied, SET_READ_ONLY));
     }
     Ok(file)
 }
@@ -293,15 +326,21 @@ fn check_block_device(
         return Ok(());
     }
     let dev = DevNumber::new(metadata.rdev());
-    if let Some(user) = guard::user_of(dev) {
+    if let Some(user) = users::user_of(dev) {
         return Err(open_error(path, IoErrorKind::Busy, user));
     }
-    let zoned = BlockDir::of(dev).and_then(|dir| dir.queue("zoned"));
+    let sys = BlockDir::of(dev);
+    // Asked of the open device again; some drivers do not even open it then.
+    if sys.as_ref().and_then(|s| s.own("ro")).as_deref() == Some("1") {
+        return Err(open_error(path, IoErrorKind::Denied, SET_READ_ONLY));
+    }
+    let zoned = sys.and_then(|dir| dir.queue("zoned"));
     if zoned.is_some_and(|z| z != "none") {
         return Err(open_error(
             path,
             IoErrorKind::Unsupported,
-            "is a zoned device, which cannot be written at random",
+            "is a zoned device, which cannot be written at random; nothing was written. Use \
+             another device",
         ));
     }
     Ok(())

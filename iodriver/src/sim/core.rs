@@ -281,6 +281,9 @@ impl Core {
                 memory_align: o.memory_align,
                 volatile_cache: o.volatile_cache,
                 discard_granularity: o.discard_granularity,
+                discard_alignment: 0,
+                max_discard: 0,
+                discard_zeroes: false,
                 is_block_device: !o.file,
                 direct: true,
             }

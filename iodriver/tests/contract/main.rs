@@ -22,6 +22,7 @@ macro_rules! contract {
             unaligned_memory_is_refused
             flush_and_durable_writes_complete
             discard_as_the_geometry_says
+            discards_give_space_back_where_they_may
             more_requests_than_the_depth
             drop_with_requests_in_flight
             drop_waits_for_what_it_started

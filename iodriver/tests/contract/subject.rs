@@ -1,5 +1,7 @@
 //! What a case runs on: an open device and what must outlive it.
 
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use std::time::Duration;
@@ -16,6 +18,8 @@ pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) struct Subject {
     pub(crate) device: Arc<dyn Device>,
     loop_device: Option<LoopDevice>,
+    /// The file below.
+    backing: Option<PathBuf>,
     _dir: Option<tempfile::TempDir>,
 }
 
@@ -31,6 +35,7 @@ impl Subject {
         Some(Self {
             device: disk.device(),
             loop_device: None,
+            backing: None,
             _dir: None,
         })
     }
@@ -52,6 +57,12 @@ impl Subject {
             }),
             ..SimOptions::default()
         }))
+    }
+
+    /// Bytes that the file below takes, if there is one.
+    pub(crate) fn space_taken(&self) -> Option<u64> {
+        let metadata = std::fs::metadata(self.backing.as_ref()?).expect("it is there");
+        Some(metadata.blocks() * 512)
     }
 
     /// How many flushes the disk below has seen; known of loop devices.
@@ -88,6 +99,7 @@ impl Subject {
         Some(Self {
             device: opened.device,
             loop_device: None,
+            backing: Some(dir.path().join("file")),
             _dir: Some(dir),
         })
     }
@@ -125,6 +137,7 @@ impl Subject {
         Some(Self {
             device: opened.device,
             loop_device: Some(loop_device),
+            backing: Some(image),
             _dir: Some(dir),
         })
     }

@@ -291,6 +291,38 @@ pub(crate) fn discard_as_the_geometry_says(s: &Subject) {
     assert_eq!(out.len(), 4);
 }
 
+pub(crate) fn discards_give_space_back_where_they_may(s: &Subject) {
+    let geometry = s.device.geometry();
+    let unit = u64::from(geometry.discard_granularity);
+    assert!(unit == 0 || u64::from(geometry.discard_alignment) < unit);
+    assert!(unit == 0 || geometry.max_discard == 0 || geometry.max_discard >= unit);
+    let mut queue = s.device.queue(4).expect("a queue");
+    let writes = (0..8).map(|i| write(i, i * MIB, pattern(MIB as usize, i)));
+    assert_ok(&run(queue.as_mut(), writes.collect()));
+    assert_ok(&[one(queue.as_mut(), flush(8))]);
+    let Some(before) = s.space_taken() else {
+        return;
+    };
+    assert!(before >= 8 * MIB);
+    let c = one(queue.as_mut(), discard(9, MIB, 6 * MIB));
+    assert_ok(&[one(queue.as_mut(), flush(10))]);
+    let after = s.space_taken().expect("as before");
+    if unit == 0 {
+        assert_eq!(kind_of(&c), Some(IoErrorKind::Unsupported));
+        assert_eq!(after, before, "a preallocated file keeps its space");
+    } else {
+        assert_ok(&[c]);
+        assert!(after <= before - 5 * MIB, "{before} bytes, then {after}");
+    }
+    for (token, at) in [(11, 0), (12, 7)] {
+        let back = one(queue.as_mut(), read(token, at * MIB, BLOCK));
+        assert_eq!(
+            back.buf.expect("a buffer")[..],
+            pattern(MIB as usize, at)[..BLOCK]
+        );
+    }
+}
+
 pub(crate) fn more_requests_than_the_depth(s: &Subject) {
     let mut queue = s.device.queue(3).expect("a queue");
     let requests = (0..200)

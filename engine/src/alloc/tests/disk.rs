@@ -47,6 +47,10 @@ pub(super) struct Store {
 impl Store {
     pub(super) fn new(config: AllocConfig) -> Self {
         let disk = disk(&config, 1);
+        Self::on(disk, config)
+    }
+
+    pub(super) fn on(disk: SimDisk, config: AllocConfig) -> Self {
         let root = MapRoot::fresh(&config.geometry);
         Self {
             alloc: Allocator::start(&disk.device(), root, config.clone()).unwrap(),

@@ -3,6 +3,7 @@
 mod bugs;
 mod crash;
 mod damage;
+mod discard;
 mod disk;
 mod grow;
 mod model;

@@ -349,6 +349,16 @@ impl Model {
         }
     }
 
+    /// Free blocks are lent to a discard, as by a trim.
+    fn lend(&mut self) {
+        if let Some(run) = self.space.take_run(40) {
+            self.space.undo(&[run]);
+            self.turn(run, State::Free, State::Discarding);
+            self.space.lend(run);
+            self.discarding.push(RunList::new(vec![run]));
+        }
+    }
+
     fn discarded(&mut self) {
         self.discarding.shuffle(&mut self.rng);
         while let Some(list) = self.discarding.pop() {
@@ -399,7 +409,8 @@ fn run(seed: u64, groups: u64, steps: u32) {
             0..30 => m.take(),
             30..50 => m.reserve(),
             50..65 => m.give_back(),
-            65..85 => m.change(),
+            65..82 => m.change(),
+            82..85 => m.lend(),
             85..90 => m.discarded(),
             90..93 => drop(m.space.evict(0, |_| false)),
             93..98 => m.checkpoint(false),
