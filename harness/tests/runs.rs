@@ -346,6 +346,13 @@ fn a_run_killed_while_it_grows_leaves_a_sound_store() {
         std::thread::sleep(std::time::Duration::from_millis(250 * round));
         run.kill().expect("killed");
         run.wait().expect("ends");
+        // Its lock stays while its I/O is in flight.
+        let held = || place.gaur(["stat", "run.store"]).err.contains("held");
+        for _ in 0..10 {
+            if !held() {
+                break;
+            }
+        }
         sizes.push(capacity(&place, "run.store"));
     }
     println!("sizes {sizes:?}");
