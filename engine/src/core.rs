@@ -8,15 +8,18 @@ use gaur_iodriver::IoBuf;
 use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
 
-use crate::alloc::{Request, Shape, Urgency};
+use crate::alloc::{Request, Shape};
 use crate::commit::versions::Versions;
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
+use crate::overlay::Overlay;
 use crate::progress::Progress;
+use crate::shortage::Claim;
 use crate::stats::Wait;
-use crate::tree::{Forest, TreeState};
+use crate::throttle::Throttle;
+use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::checkpoint::CheckpointCounters;
 use crate::writeback::evict::EvictCounters;
@@ -33,17 +36,21 @@ pub(crate) struct Core {
     home: Home,
     pub(crate) forest: Forest,
     log: OnceLock<Log>,
+    overlay: OnceLock<Overlay>,
     pub(crate) visible: Visible,
     pub(crate) versions: Versions,
     pub(crate) trees: ShortMutex<Trees>,
     /// Held while a tree is created, so that a name is given once.
     pub(crate) creating: Mutex<()>,
     pub(crate) next_tree: AtomicU32,
+    /// Blocks that new trees brought for the next tree of trees.
+    pub(crate) for_catalog: ShortMutex<Vec<Run>>,
     pub(crate) read_only: bool,
     /// No new commit is taken.
     refusing: AtomicBool,
     /// The store's threads end.
     pub(crate) closing: AtomicBool,
+    pub(crate) throttle: Throttle,
     pub(crate) evicting: EvictCounters,
     pub(crate) checkpointing: CheckpointCounters,
 }
@@ -87,14 +94,17 @@ impl Core {
             home: Home::here(),
             forest,
             log: OnceLock::new(),
+            overlay: OnceLock::new(),
             visible: Visible::new(applied),
             versions: Versions::new(version_bytes),
             trees: ShortMutex::default(),
             creating: Mutex::new(()),
             next_tree: AtomicU32::new(next_tree),
+            for_catalog: ShortMutex::default(),
             read_only,
             refusing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
+            throttle: Throttle::new(),
             evicting: EvictCounters::default(),
             checkpointing: CheckpointCounters::default(),
         }
@@ -116,8 +126,28 @@ impl Core {
         self.log.set(log).expect("the log starts once");
     }
 
+    /// What the log changes, of a store that is only read and was not closed.
+    pub(crate) fn overlay(&self) -> Option<&Overlay> {
+        self.overlay.get()
+    }
+
+    pub(crate) fn set_overlay(&self, overlay: Overlay) {
+        self.overlay.set(overlay).expect("the log is read once");
+    }
+
     pub(crate) fn progress(&self) -> &Progress {
         &self.forest.progress
+    }
+
+    /// Adds a tree that the log makes.
+    pub(crate) fn add_tree(&self, id: TreeId, name: String) {
+        self.trees.lock().insert(Arc::new(TreeState {
+            id,
+            name,
+            anchor: Anchor::default(),
+        }));
+        self.next_tree
+            .fetch_max(id.saturating_add(1), Ordering::AcqRel);
     }
 
     /// The last commit that drew its number.
@@ -211,38 +241,32 @@ impl Core {
     /// Writes a large value to extents of its own and returns the pointers as a
     /// leaf stores them. They are on the device, though not yet flushed, when this
     /// returns. Of a failed call nothing remains.
-    pub(crate) fn write_extents(&self, worker: &Worker, value: &[u8]) -> Result<Vec<u8>> {
+    pub(crate) fn write_extents<'a>(
+        &'a self,
+        worker: &Worker,
+        claim: &mut Claim<'a>,
+        value: &[u8],
+    ) -> Result<Vec<u8>> {
         // A store that has stopped writes nothing more.
         if let Some(stopped) = self.log().stopped() {
             return Err(stopped);
         }
         let block_size = self.forest.geometry.block_size as usize;
-        let request = Request {
-            blocks: value.len().div_ceil(block_size) as u32,
-            shape: Shape::Extent {
-                max_pieces: MAX_PIECES,
-            },
-            hint: 0,
-            urgency: Urgency::Normal,
-        };
-        let runs = loop {
-            let seen = self.forest.geometry.capacity();
-            let ask = || {
-                worker.counters.waiting(Wait::Reservation, || {
-                    self.forest.pool.allocator().reserve(request)
-                })
+        let blocks = value.len().div_ceil(block_size) as u32;
+        let runs = self.forest.claim(worker, claim, |urgency| {
+            let request = Request {
+                blocks,
+                shape: Shape::Extent {
+                    max_pieces: MAX_PIECES,
+                },
+                hint: 0,
+                urgency,
             };
-            match self.forest.mending(ask) {
-                Ok(runs) => break runs,
-                Err(crate::alloc::SpaceError::AfterGeneration { generation, .. }) => {
-                    let patience = Duration::from_secs(60);
-                    self.progress().wait_released(generation, patience)?;
-                }
-                Err(crate::alloc::SpaceError::Full { .. })
-                    if self.forest.more_space(worker, seen)? => {}
-                Err(e) => return Err(self.spread(e.into())),
-            }
-        };
+            worker.counters.waiting(Wait::Reservation, || {
+                self.forest.pool.allocator().reserve(request)
+            })
+        });
+        let runs = runs.map_err(|e| self.spread(e))?;
         let birth = self.forest.running();
         let mut rest = value;
         let mut out = Vec::with_capacity(runs.len() * ExtentPtr::SIZE);

@@ -23,13 +23,19 @@ pub enum Error {
 
     /// No space for this operation. Nothing of it was done.
     #[error(
-        "the store is full: {needed} block(s) needed, {free} free; delete something, or grow the device"
+        "the store is full: {needed} block(s) needed, {free} free{}; delete something, or grow the device",
+        held(*.pinned)
     )]
     Full {
-        /// Blocks the operation needs.
+        /// Blocks the operation needs. For a batch of deletes: those it could not get
+        /// at last; smaller batches need less.
         needed: u64,
-        /// Blocks free, the reserve for deletes and checkpoints left out.
+        /// Blocks free, the reserve for deletes and checkpoints left out. Not less
+        /// than `needed`: they lie in too many pieces for a large value.
         free: u64,
+        /// Blocks of deleted large values that open scans still look at: they are
+        /// free when those scans end.
+        pinned: u64,
     },
 
     /// An earlier write or flush failed, so nothing more can be promised.
@@ -78,6 +84,18 @@ pub enum Error {
     BatchTooWide {
         /// The most nodes a batch may touch with this cache.
         max: usize,
+    },
+
+    /// The store was not closed, and what its log changes takes more memory than a
+    /// read-only open may use for it.
+    #[error(
+        "reading this store as recovery would leave it needs up to {needed} bytes of memory for what its log changes, and {max} are allowed; allow more (replay_memory), or open it once for writing, which recovers it"
+    )]
+    ReplayMemory {
+        /// Bytes that will do.
+        needed: u64,
+        /// Bytes allowed.
+        max: u64,
     },
 
     /// There is no store here.
@@ -214,6 +232,14 @@ fn not_a_store(path: &str, detail: &str, signatures: &[Signature]) -> String {
     }
     let what = in_words(signatures);
     format!("{path}: holds {what}, no gaur store; nothing was written. Is it the right device?")
+}
+
+/// Says that open scans hold space.
+fn held(pinned: u64) -> String {
+    match pinned {
+        0 => String::new(),
+        n => format!(", {n} held by open scans until they end"),
+    }
 }
 
 /// A block that is not what it must be.

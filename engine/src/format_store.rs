@@ -57,6 +57,26 @@ pub struct FormatReport {
 
 /// Makes a store at `path`. Everything is checked before a byte is written.
 pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<FormatReport> {
+    check_options(options)?;
+    let open = gaur_iodriver::OpenOptions {
+        create: options.create_size,
+        sparse: options.sparse,
+        driver: options.driver,
+        ..Default::default()
+    };
+    if open.create.is_some() {
+        // No file is made that could not hold the store.
+        layout(&gaur_iodriver::check_create(path, &open)?, options)?;
+    }
+    let opened = gaur_iodriver::open(path, &open)?;
+    let mut report = format_device(opened.device.clone(), options, &opened.name)?;
+    report.notes.extend(placement(&opened, options.block_size));
+    report.notes.extend(opened.notes);
+    Ok(report)
+}
+
+/// What can be said of the options without a look at the device.
+pub(crate) fn check_options(options: &FormatOptions) -> Result<()> {
     options.check()?;
     if let Some(size) = options.create_size
         && size < MIN_STORE
@@ -66,24 +86,12 @@ pub(crate) fn format_path(path: &Path, options: &FormatOptions) -> Result<Format
             need: MIN_STORE,
         });
     }
-    let opened = gaur_iodriver::open(
-        path,
-        &gaur_iodriver::OpenOptions {
-            create: options.create_size,
-            sparse: options.sparse,
-            driver: options.driver,
-            ..Default::default()
-        },
-    )?;
-    let mut report = format_device(opened.device.clone(), options, &opened.name)?;
-    report.notes.extend(placement(&opened, options.block_size));
-    report.notes.extend(opened.notes);
-    Ok(report)
+    Ok(())
 }
 
 /// What is to be said of where the device begins on its disk: blocks that lie
 /// across those of the disk are written slowly, and torn together.
-fn placement(opened: &gaur_iodriver::Opened, block_size: u32) -> Vec<String> {
+pub(crate) fn placement(opened: &gaur_iodriver::Opened, block_size: u32) -> Vec<String> {
     let mut notes = Vec::new();
     let start = opened.start;
     if !start.is_multiple_of(u64::from(block_size)) {
@@ -118,52 +126,10 @@ pub(crate) fn format_device(
     name: &str,
 ) -> Result<FormatReport> {
     options.check()?;
-    let bytes = device.geometry().capacity;
+    let io = device.geometry();
+    let unit = io.logical_block.max(io.offset_align);
+    let geometry = layout(&io, options)?;
     let block_size = options.block_size;
-    if bytes < MIN_STORE {
-        return Err(Error::TooSmall {
-            have: bytes,
-            need: MIN_STORE,
-        });
-    }
-    let unit = device
-        .geometry()
-        .logical_block
-        .max(device.geometry().offset_align);
-    if !block_size.is_multiple_of(unit) {
-        return Err(Error::BadOption {
-            name: "block_size",
-            detail: format!(
-                "{block_size}: not a multiple of the device's logical block ({unit}); nothing was \
-                 written. Use larger blocks (--block-size), at most 16384 bytes"
-            ),
-        });
-    }
-    if options.sparse && device.geometry().is_block_device {
-        return Err(Error::BadOption {
-            name: "sparse",
-            detail: "only a file can be sparse; a device is used whole".into(),
-        });
-    }
-    let log_size = options
-        .log_size
-        .unwrap_or((bytes / 16).clamp(MIN_LOG, MAX_LOG));
-    if log_size < MIN_LOG || log_size > bytes / 2 {
-        return Err(Error::BadOption {
-            name: "log_size",
-            detail: format!(
-                "{log_size} bytes; {MIN_LOG} to half the device ({})",
-                bytes / 2
-            ),
-        });
-    }
-    let geometry = Geometry::new(block_size, bytes, log_size / u64::from(block_size));
-    if LogConfig::largest_record(&geometry) == 0 {
-        return Err(Error::BadOption {
-            name: "log_size",
-            detail: "too small for a record".into(),
-        });
-    }
     if !options.force {
         refuse_foreign(device.as_ref(), &geometry, name)?;
     }
@@ -241,6 +207,57 @@ pub(crate) fn format_device(
         discarded,
         notes,
     })
+}
+
+/// Where everything will lie on a device, and that it fits.
+pub(crate) fn layout(
+    device: &gaur_iodriver::Geometry,
+    options: &FormatOptions,
+) -> Result<Geometry> {
+    let bytes = device.capacity;
+    let block_size = options.block_size;
+    if bytes < MIN_STORE {
+        return Err(Error::TooSmall {
+            have: bytes,
+            need: MIN_STORE,
+        });
+    }
+    let unit = device.logical_block.max(device.offset_align);
+    if !block_size.is_multiple_of(unit) {
+        return Err(Error::BadOption {
+            name: "block_size",
+            detail: format!(
+                "{block_size}: not a multiple of the device's logical block ({unit}); nothing was \
+                 written. Use larger blocks (--block-size), at most 16384 bytes"
+            ),
+        });
+    }
+    if options.sparse && device.is_block_device {
+        return Err(Error::BadOption {
+            name: "sparse",
+            detail: "only a file can be sparse; a device is used whole".into(),
+        });
+    }
+    let log_size = options
+        .log_size
+        .unwrap_or((bytes / 16).clamp(MIN_LOG, MAX_LOG));
+    if log_size < MIN_LOG || log_size > bytes / 2 {
+        return Err(Error::BadOption {
+            name: "log_size",
+            detail: format!(
+                "{log_size} bytes; {MIN_LOG} to half the device ({})",
+                bytes / 2
+            ),
+        });
+    }
+    let geometry = Geometry::new(block_size, bytes, log_size / u64::from(block_size));
+    if LogConfig::largest_record(&geometry) == 0 {
+        return Err(Error::BadOption {
+            name: "log_size",
+            detail: "too small for a record".into(),
+        });
+    }
+    Ok(geometry)
 }
 
 fn fresh_id() -> u128 {

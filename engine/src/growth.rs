@@ -205,7 +205,7 @@ impl Forest {
     pub(crate) fn more_space(&self, worker: &Worker, seen: u64) -> Result<bool> {
         if self.progress.is_served() && self.geometry.capacity() == seen && self.may_grow() {
             let wait = || self.wait_for_round();
-            worker.counters.waiting(Wait::Reservation, wait)?;
+            worker.counters.waiting(Wait::Space, wait)?;
         }
         // Perhaps by another's wish.
         Ok(self.geometry.capacity() > seen)

@@ -70,12 +70,21 @@ pub struct OpenOptions {
     /// The most that the cache can be enlarged to while the store is open, in bytes;
     /// at least `cache_bytes`. It takes address space, not memory. `None`: four times
     /// `cache_bytes`. Where the system does not give that much address space, the
-    /// cache stays at `cache_bytes`. A read-only open whose replay does not fit into
-    /// `cache_bytes` takes more by itself, if the most is given here.
+    /// cache stays at `cache_bytes`.
     pub max_cache_bytes: Option<u64>,
-    /// Look only; the device is not written to at all. What recovery would replay
-    /// is replayed in memory.
+    /// Look only; the device is not written to at all. What is seen is what
+    /// recovery would leave: the log's changes are held in memory beside the trees.
     pub read_only: bool,
+    /// Read-only: the most memory, in bytes, for what the log of a store that was
+    /// not closed changes. It is used as needed, beside `cache_bytes`, and never
+    /// much above the log's size. Too little is
+    /// [`Error::ReplayMemory`](crate::Error::ReplayMemory) from open.
+    pub replay_memory: u64,
+    /// Read-only: open although the log or the tree of trees is damaged, and leave
+    /// out what cannot be read of them: commits from the damage on, trees that
+    /// nothing names. [`RecoveryReport::left_out`](crate::RecoveryReport::left_out)
+    /// tells.
+    pub salvage: bool,
     /// Which driver to use.
     pub driver: DriverChoice,
     /// How to make writes durable; `None`: as the store says.
@@ -121,6 +130,8 @@ impl Default for OpenOptions {
             cache_bytes: 256 << 20,
             max_cache_bytes: None,
             read_only: false,
+            replay_memory: REPLAY_MEMORY,
+            salvage: false,
             driver: DriverChoice::Auto,
             durable_method: None,
             checkpoint_interval: Duration::from_secs(10),
@@ -136,6 +147,9 @@ impl Default for OpenOptions {
         }
     }
 }
+
+/// Memory for what a log changes, by default: no log is larger unless it was made so.
+pub(crate) const REPLAY_MEMORY: u64 = 1 << 30;
 
 /// The smallest cache, in bytes.
 const MIN_CACHE: u64 = 1 << 20;
@@ -154,13 +168,19 @@ pub(crate) fn check_cache(bytes: u64) -> Result<()> {
 impl OpenOptions {
     pub(crate) fn check(&self) -> Result<()> {
         check_cache(self.cache_bytes)?;
-        match self.max_cache_bytes {
-            Some(most) if most < self.cache_bytes => Err(Error::BadOption {
+        if let Some(most) = self.max_cache_bytes.filter(|most| *most < self.cache_bytes) {
+            return Err(Error::BadOption {
                 name: "max_cache_bytes",
                 detail: format!("{most} bytes; at least cache_bytes ({})", self.cache_bytes),
-            }),
-            _ => Ok(()),
+            });
         }
+        if self.salvage && !self.read_only {
+            return Err(Error::BadOption {
+                name: "salvage",
+                detail: "is for reading only; what it leaves out would be lost".into(),
+            });
+        }
+        Ok(())
     }
 
     pub(crate) fn most_cache_bytes(&self) -> u64 {

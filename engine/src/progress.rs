@@ -5,7 +5,6 @@ use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::{Condvar, Mutex};
 
 use crate::error::{Error, Result};
-use crate::format::Generation;
 
 #[derive(Debug, Default)]
 struct State {
@@ -14,8 +13,6 @@ struct State {
     /// Number of the checkpoint that somebody waits for.
     wanted: u64,
     ended: u64,
-    /// Newest generation whose old blocks were released.
-    released: Generation,
     stopped: Option<String>,
     /// There is a checkpointer.
     served: bool,
@@ -74,10 +71,10 @@ impl Progress {
         self.state.lock().begun += 1;
     }
 
-    pub(crate) fn end(&self, released: Generation) {
+    /// What the generation freed is released.
+    pub(crate) fn end(&self) {
         let mut s = self.state.lock();
         s.ended = s.begun;
-        s.released = released;
         self.changed.notify_all();
     }
 
@@ -108,21 +105,31 @@ impl Progress {
         Ok(())
     }
 
-    /// Waits until the blocks that `generation` freed are free, at most `limit`;
-    /// false if the time ran out.
-    pub(crate) fn wait_released(&self, generation: Generation, limit: Duration) -> Result<bool> {
+    /// Checkpoints that have ended: what they freed is free.
+    pub(crate) fn ended(&self) -> u64 {
+        self.state.lock().ended
+    }
+
+    /// Whether a checkpoint has begun and not ended.
+    pub(crate) fn is_under_way(&self) -> bool {
+        let s = self.state.lock();
+        s.begun > s.ended
+    }
+
+    /// Waits until the checkpoint under way has ended, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if it will not.
+    pub(crate) fn wait_ended(&self, limit: Duration) -> Result<()> {
         let end: Instant = now() + limit;
         let mut s = self.state.lock();
-        while s.released < generation {
+        let begun = s.begun;
+        while s.ended < begun && now() < end {
             if let Some(why) = &s.stopped {
                 return Err(Error::Stopped(why.clone()));
             }
-            if now() >= end {
-                return Ok(false);
-            }
-            self.ask();
             self.changed.wait_for(&mut s, Duration::from_millis(20));
         }
-        Ok(true)
+        Ok(())
     }
 }

@@ -63,6 +63,9 @@ impl Core {
 
     /// The entry of `key`: kind and stored bytes.
     fn lookup(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<Option<Entry>> {
+        if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
+            return Ok(image.clone());
+        }
         let mut carry = Carry::default();
         loop {
             let at = match self.forest.descend(tree, Toward::Key(key), 0, None) {

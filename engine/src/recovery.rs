@@ -8,10 +8,14 @@
 //!    them; then read it again and replay. The log region bounds both.
 //! 4. Go on behind the log's end. Nothing was written but the superblocks, so a
 //!    crash during recovery leaves what it found.
+//!
+//! Read-only, step 3 is another: the log's changes are held beside the trees
+//! (`overlay`), under the same conditions.
 
 use std::sync::Arc;
 
-use gaur_iodriver::sync::time::now;
+use gaur_iodriver::sync::thread;
+use gaur_iodriver::sync::time::{Duration, now};
 use gaur_iodriver::{Delayed, Device, IoBuf};
 
 use crate::alloc::{AllocConfig, Allocator, MapRoot};
@@ -27,10 +31,13 @@ use crate::growth::Growth;
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
+use crate::overlay::{self, Beside, Rules, bad_record};
 use crate::pool::Pool;
+use crate::shortage::Claim;
 use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::checkpoint::reserve_catalog;
 use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
 
@@ -48,6 +55,14 @@ pub struct RecoveryReport {
     pub superblocks_behind: Vec<(u32, String)>,
     /// Nanoseconds that reading and replaying the log took.
     pub replay_nanos: u64,
+    /// Operations in the replayed commits; read-only opens count them.
+    pub operations: u64,
+    /// Read-only: keys that the log changes, and about how many bytes of memory
+    /// its changes take.
+    pub changes: (u64, u64),
+    /// Read-only with [`OpenOptions::salvage`]: the damage because of which part of
+    /// the log or of the tree of trees is not seen.
+    pub left_out: Vec<Damage>,
 }
 
 /// A store on its way to being open.
@@ -56,6 +71,8 @@ pub(crate) struct Opening {
     pub(crate) core: Arc<Core>,
     pub(crate) superblock: Superblock,
     pub(crate) catalog: Vec<Run>,
+    /// Blocks that the first checkpoint needs, taken before replay takes any.
+    pub(crate) spare: Vec<Run>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -100,13 +117,13 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         cache,
         Pool::new(alloc),
         Mend::new(sb),
-        o.read_only,
     );
     forest.growth = Growth::new(o, sb.flags & FLAG_SPARSE != 0);
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 
     let mut entries = Vec::new();
     let mut catalog = Vec::new();
+    let mut left_out = o.salvage.then(Vec::new);
     if !sb.catalog().is_null() {
         let reader = CatalogReader {
             device: core.forest.device.as_ref(),
@@ -118,6 +135,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
             sb.catalog_level as u8,
             &mut entries,
             &mut catalog,
+            &mut left_out,
         )?;
     }
     for e in entries {
@@ -133,12 +151,14 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     let report = RecoveryReport {
         clean,
         superblocks_behind: pair.behind,
+        left_out: left_out.unwrap_or_default(),
         ..RecoveryReport::default()
     };
     Ok(Opening {
         core: Arc::new(core),
         superblock: sb,
         catalog,
+        spare: Vec::new(),
         report,
     })
 }
@@ -173,13 +193,34 @@ pub(crate) struct CatalogReader<'a> {
 }
 
 impl CatalogReader<'_> {
-    /// Collects the entries below `ptr`, and the blocks they lie in.
+    /// Collects the entries below `ptr`, and the blocks they lie in. What is damaged
+    /// is an error, or, if there is a list for it, noted there and left out.
     pub(crate) fn read(
         &self,
         ptr: BlockPtr,
         level: u8,
         entries: &mut Vec<CatalogEntry>,
         blocks: &mut Vec<Run>,
+        left_out: &mut Option<Vec<Damage>>,
+    ) -> Result<()> {
+        match (self.node(ptr, level, entries, blocks, left_out), left_out) {
+            (Err(Error::Damaged(damage)), Some(list)) => list.push(damage),
+            (Err(Error::Io(e)), Some(list)) => {
+                let damage = Damage::new("node", ptr.addr, e.to_string());
+                list.push(damage.in_tree(CATALOG));
+            }
+            (done, _) => done?,
+        }
+        Ok(())
+    }
+
+    fn node(
+        &self,
+        ptr: BlockPtr,
+        level: u8,
+        entries: &mut Vec<CatalogEntry>,
+        blocks: &mut Vec<Run>,
+        left_out: &mut Option<Vec<Damage>>,
     ) -> Result<()> {
         let out = |what| Damage::new("node pointer", ptr.addr, what).in_tree(CATALOG);
         if ptr.len != 1 || ptr.flags != 0 || !self.geometry.is_data(ptr.run()) {
@@ -194,7 +235,7 @@ impl CatalogReader<'_> {
         blocks.push(ptr.run());
         for i in 0..page.slots() {
             if level > 0 {
-                self.read(page.child(i).ptr, level - 1, entries, blocks)?;
+                self.read(page.child(i).ptr, level - 1, entries, blocks, left_out)?;
             } else {
                 let mut value = Vec::new();
                 page.copy_value(i, &mut value);
@@ -228,51 +269,84 @@ pub(crate) fn head_of(sb: &Superblock) -> LogHead {
     }
 }
 
+/// A reader of the log behind what was opened.
+fn open_log(opening: &Opening) -> Result<LogReader> {
+    let reader = log_reader(&opening.core.forest.device, &opening.superblock)?;
+    Ok(if opening.report.clean {
+        reader.closed_cleanly()
+    } else {
+        reader
+    })
+}
+
+/// The conditions for replaying, with the trees there are.
+fn rules_of(core: &Core) -> Rules {
+    let trees = core.trees.lock().all();
+    let trees = trees.iter().map(|t| (t.id, t.name.as_str()));
+    Rules::new(core.forest.geometry.now(), trees)
+}
+
+/// Step 3 of a read-only open.
+pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()> {
+    let begun = now();
+    let core = opening.core.clone();
+    let how = Beside {
+        memory: o.replay_memory,
+        salvage: o.salvage,
+        unknown_trees: !opening.report.left_out.is_empty(),
+    };
+    let cut = opening.superblock.cut;
+    let mut reader = open_log(opening)?;
+    let added = overlay::read(&mut reader, &mut rules_of(&core), cut, how)?;
+    for (id, name) in added.created {
+        core.add_tree(id, name);
+    }
+    for csn in cut + 1..=added.last_csn {
+        core.visible.applied(csn);
+    }
+    let report = &mut opening.report;
+    report.replayed = added.commits;
+    report.operations = added.ops;
+    report.last_csn = added.last_csn;
+    report.changes = added.overlay.size();
+    report.left_out.extend(added.damage);
+    if report.changes.0 > 0 {
+        core.set_overlay(added.overlay);
+    }
+    report.replay_nanos = begun.elapsed().as_nanos() as u64;
+    Ok(())
+}
+
 /// Step 3. The evictor runs already.
 pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     let begun = now();
     let core = &opening.core;
-    let sb = &opening.superblock;
     let block_size = core.forest.geometry.block_size;
 
-    let open_reader = || -> Result<LogReader> {
-        let reader = log_reader(&core.forest.device, sb)?;
-        Ok(if opening.report.clean {
-            reader.closed_cleanly()
-        } else {
-            reader
-        })
-    };
+    let mut rules = rules_of(core);
     let mut named = Vec::new();
-    let mut reader = open_reader()?;
+    let mut reader = open_log(opening)?;
     while let Some(record) = reader.next_record()? {
         for op in Ops::new(record.ops) {
-            if let LogOp::PutExtent { extents, .. } = op.map_err(|e| bad_record(record.csn, e))? {
+            let op = op.map_err(|e| bad_record(record.csn, e))?;
+            rules.check(&op).map_err(|e| bad_record(record.csn, &e))?;
+            if let LogOp::PutExtent { extents, .. } = op {
                 named.extend(extents.iter().map(|e| e.run(block_size)));
             }
         }
-    }
-    if let Some(wrong) = named.iter().find(|r| !core.forest.geometry.is_data(**r)) {
-        return Err(Damage::new(
-            "log record",
-            wrong.start,
-            "names an extent outside the data",
-        )
-        .into());
     }
     if !named.is_empty() {
         core.forest.pool.allocator().mark_used(named)?;
     }
 
+    // If there is no space for it, the log may free some.
+    let _ = reserve_catalog(core, &mut opening.spare, opening.superblock.catalog_addr);
+
     let worker = core.forest.workers.mine()?;
     let mut replayed = 0;
-    let mut reader = open_reader()?;
+    let mut reader = open_log(opening)?;
     while let Some(record) = reader.next_record()? {
-        replay_record(core, &worker, record.csn, record.ops).map_err(|e| match e {
-            // What is replayed by who only reads stays in memory, all of it.
-            Error::Stopped(_) if core.read_only => too_little_to_replay(core, replayed),
-            e => e,
-        })?;
+        replay_record(core, &worker, record.csn, record.ops)?;
         replayed += 1;
     }
     let tail = reader.tail().expect("the log was read to its end");
@@ -282,20 +356,22 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     Ok(tail)
 }
 
-fn too_little_to_replay(core: &Core, replayed: u64) -> Error {
-    let cache = &core.forest.cache;
-    Error::BadOption {
-        name: "cache_bytes",
-        detail: format!(
-            "{} bytes are too few to replay the log in memory, of which {replayed} commits fit; \
-             open with more, or with max_cache_bytes, or once for writing",
-            cache.frames() * cache.page_bytes()
-        ),
+/// Gives back the blocks of nodes that replay made and left again: of a small cache
+/// nodes are written early, and each that changes once more gets another block.
+/// While a store runs these come back with a checkpoint. Here there is none, but
+/// nobody reads beside the replay, and no superblock names them: they are free as
+/// soon as nothing is on its way to them. Returns how many blocks that were.
+fn reclaim(core: &Core, worker: &Worker) -> usize {
+    let passed = worker.journal.lock().take_passed();
+    // Nobody else writes meanwhile, so the evictor finds frames enough and ends.
+    while core.evicting.in_flight.count(core.forest.running()) > 0
+        && core.progress().stopped().is_none()
+    {
+        thread::sleep(Duration::from_micros(50));
     }
-}
-
-fn bad_record(csn: Csn, why: &str) -> Error {
-    Damage::new("log record", 0, format!("commit {csn}: {why}")).into()
+    let blocks = passed.len();
+    core.forest.pool.allocator().give_back(passed);
+    blocks
 }
 
 fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<()> {
@@ -312,13 +388,7 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
             LogOp::CreateTree { tree: id, name, .. } => {
                 let name = std::str::from_utf8(name)
                     .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
-                core.trees.lock().insert(Arc::new(TreeState {
-                    id,
-                    name: name.to_owned(),
-                    anchor: Anchor::default(),
-                }));
-                core.next_tree
-                    .fetch_max(id + 1, std::sync::atomic::Ordering::AcqRel);
+                core.add_tree(id, name.to_owned());
             }
             LogOp::DropTree { .. } => return Err(bad_record(csn, "drops a tree")),
             LogOp::Put {
@@ -351,7 +421,14 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
     if changes.is_empty() {
         core.visible.applied(csn);
     } else {
-        core.make(worker, &changes, Stamp::Replay(csn))?;
+        loop {
+            let claim = Claim::replaying();
+            match core.make(worker, &changes, Stamp::Replay(csn), claim).0 {
+                Ok(_) => break,
+                Err(Error::Full { .. }) if reclaim(core, worker) > 0 => {}
+                Err(e) => return Err(e),
+            }
+        }
     }
     Ok(())
 }

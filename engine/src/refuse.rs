@@ -32,11 +32,11 @@ pub(crate) fn refuse_foreign(device: &dyn Device, geometry: &Geometry, name: &st
     let found = match read_pair(device, name, false) {
         Ok(pair) => {
             let id = pair.newest.store_id;
-            return foreign(format!("holds a gaur store (id {id:032x})"), Vec::new());
+            return foreign(format!("a gaur store is there (id {id:032x})"), Vec::new());
         }
         Err(Error::NotAStore { .. }) => signatures(device)?,
         Err(Error::Io(e)) => return Err(unreadable(name, e)),
-        Err(other) => return foreign(format!("holds a gaur store: {other}"), Vec::new()),
+        Err(other) => return foreign(format!("a gaur store is there: {other}"), Vec::new()),
     };
     if !found.is_empty() {
         return foreign(format!("holds {}", in_words(&found)), found);

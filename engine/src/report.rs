@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering;
 
 use crate::core::Core;
 use crate::pool::Pool;
-use crate::stats::{LEVELS, WAITS};
+use crate::stats::{LEVELS, WAITS, Wait};
 
 /// What a statistic counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +59,8 @@ const WAIT_NANOS: [&str; WAITS.len()] = [
     "durable_nanos",
     "read_nanos",
     "visible_nanos",
+    "space_nanos",
+    "write_frame_nanos",
 ];
 const COPIES: [&str; LEVELS] = [
     "copies_leaf",
@@ -247,6 +249,8 @@ impl Stats {
             Unit::Count,
             false,
         );
+        s.add_space(core);
+        s.add_throttle(core);
         for (name, value, unit) in [
             ("damaged_groups", places.damaged_groups, Unit::Count),
             ("loaded_groups", places.loaded_groups, Unit::Count),
@@ -306,6 +310,61 @@ impl Stats {
         let bytes = d.discarded_bytes;
         s.add("device", "discarded_bytes", bytes, Unit::Bytes, false);
         s
+    }
+
+    /// Group `space`: all blocks for data, and where they are.
+    fn add_space(&mut self, core: &Core) {
+        let u = core.forest.space_use();
+        for (name, value) in [
+            ("blocks", u.blocks),
+            ("used", u.used),
+            ("free", u.free),
+            ("reserved", u.reserved),
+            ("pending", u.pending),
+            ("discarding", u.discarding),
+            ("pinned", u.pinned),
+            ("full", u64::from(u.full)),
+        ] {
+            self.add("space", name, value, Unit::Count, true);
+        }
+        let c = &core.forest.shortage.counters;
+        for (name, counter) in [
+            ("shortages", &c.shortages),
+            ("recalls", &c.recalls),
+            ("recalled_blocks", &c.recalled_blocks),
+            ("checkpoints_for_space", &c.checkpoints),
+            ("refused", &c.refused),
+        ] {
+            let n = counter.load(Ordering::Relaxed);
+            self.add("space", name, n, Unit::Count, false);
+        }
+    }
+
+    /// Group `throttle`: whether writers are slowed now and why, how long a commit
+    /// would wait, how many did; and how often somebody had to stop all the same.
+    fn add_throttle(&mut self, core: &Core) {
+        let t = core.throttle.state();
+        let active = t.causes.contains(&true);
+        self.add("throttle", "active", u64::from(active), Unit::Count, true);
+        for (name, is) in ["for_log", "for_cache", "for_space"].iter().zip(t.causes) {
+            self.add("throttle", name, u64::from(is), Unit::Count, true);
+        }
+        self.add("throttle", "delay_nanos", t.delay, Unit::Nanos, true);
+        let load = |a: &std::sync::atomic::AtomicU64| a.load(Ordering::Relaxed);
+        let (commits, nanos) = (load(&core.throttle.commits), load(&core.throttle.nanos));
+        self.add("throttle", "commits", commits, Unit::Count, false);
+        self.add("throttle", "nanos", nanos, Unit::Nanos, false);
+        let hard = [Wait::LogSpace, Wait::WriteFrame, Wait::Space];
+        let (mut stalls, mut stalled) = (0, 0);
+        for w in core.forest.workers.all() {
+            for kind in hard {
+                let (n, time) = &w.counters.waits[kind as usize];
+                stalls += n.get();
+                stalled += time.get();
+            }
+        }
+        self.add("throttle", "stalls", stalls, Unit::Count, false);
+        self.add("throttle", "stall_nanos", stalled, Unit::Nanos, false);
     }
 
     fn add(

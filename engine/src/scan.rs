@@ -16,6 +16,21 @@ use crate::worker::Worker;
 
 type Record = (Vec<u8>, Vec<u8>);
 
+/// Changes of the log taken beside one leaf: a leaf's range may have any number.
+const BESIDE: usize = 256;
+
+/// A part of a tree that a scan could not read, and passed over
+/// ([`Scan::skip_damaged`]).
+#[derive(Clone, Debug)]
+pub struct LeftOut {
+    /// The first key that may be missing.
+    pub lower: Vec<u8>,
+    /// All missing keys are less; `None`: up to the tree's end.
+    pub upper: Option<Vec<u8>>,
+    /// Why: [`Error::Damaged`] or [`Error::Io`].
+    pub why: Error,
+}
+
 /// An ordered walk over a range of a tree as it was when the scan began: later
 /// commits do not show, and no commit shows by half. Ends for good after an error.
 ///
@@ -40,6 +55,9 @@ pub struct Scan {
     next: Option<Position>,
     /// Leaves that were not in memory when the scan came to them.
     misses: u32,
+    keys_only: bool,
+    /// What was passed over, if damage is to be passed over.
+    left_out: Option<Vec<LeftOut>>,
 }
 
 /// A place between leaves.
@@ -108,6 +126,8 @@ impl Scan {
             ready: VecDeque::new(),
             next: None,
             misses: 0,
+            keys_only: false,
+            left_out: None,
         };
         scan.start();
         Ok(scan)
@@ -137,6 +157,27 @@ impl Scan {
         self.ready.clear();
         self.start();
         self
+    }
+
+    /// The same scan with empty values: large ones are not read.
+    #[must_use]
+    pub fn keys_only(mut self) -> Self {
+        self.keys_only = true;
+        self
+    }
+
+    /// The same scan, which passes over what is damaged or cannot be read, and goes
+    /// on behind it. [`Scan::left_out`] tells what that was.
+    #[must_use]
+    pub fn skip_damaged(mut self) -> Self {
+        self.left_out.get_or_insert_default();
+        self
+    }
+
+    /// What was passed over so far, in the order it was met; nothing without
+    /// [`Scan::skip_damaged`].
+    pub fn left_out(&self) -> &[LeftOut] {
+        self.left_out.as_deref().unwrap_or_default()
     }
 
     /// The commit the scan looks at.
@@ -174,6 +215,7 @@ impl Scan {
             if piece.csn > self.view.csn() {
                 self.restore(&core, &mut piece);
             }
+            self.add_log(&core, &mut piece, &position);
             core.versions.check(self.view.csn())?;
             // The leaf may have been merged, since the scan came to this place, with
             // what lies before it.
@@ -253,7 +295,26 @@ impl Scan {
                     {
                         continue;
                     }
-                    forest.bring_in(&self.worker, &self.tree, missing, &mut carry)?;
+                    let came = forest.bring_in(&self.worker, &self.tree, missing, &mut carry);
+                    match (came, &mut self.left_out) {
+                        (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
+                            let Some((lower, upper)) = forest.range_of(&self.tree, missing) else {
+                                continue;
+                            };
+                            list.push(LeftOut {
+                                lower: lower.clone(),
+                                upper: upper.clone(),
+                                why,
+                            });
+                            return Ok(Some(Piece {
+                                records: Vec::new(),
+                                lower,
+                                upper,
+                                csn: Csn::MAX,
+                            }));
+                        }
+                        (came, _) => came?,
+                    }
                     continue;
                 }
             };
@@ -262,6 +323,48 @@ impl Scan {
             if forest.cache.frame(at.frame).latch.validate(at.version) {
                 return Ok(Some(piece));
             }
+        }
+    }
+
+    /// Adds what the log changes, of a store that is only read and was not closed:
+    /// the next few changes ahead. If there are more, the piece ends before them.
+    fn add_log(&self, core: &Core, piece: &mut Piece, position: &Position) {
+        let Some(overlay) = core.overlay() else {
+            return;
+        };
+        let id = self.tree.id;
+        let copy = |(key, image): (&Vec<u8>, &Image)| (key.clone(), image.clone());
+        let mut changes: Vec<(Vec<u8>, Image)>;
+        if self.reverse {
+            let end = match position {
+                Position::At(last) => Some([last.as_slice(), &[0]].concat()),
+                Position::Before(end) => end.clone(),
+            };
+            let upper = match (&end, &piece.upper) {
+                (Some(a), Some(b)) => Some(a.min(b)),
+                (a, b) => a.as_ref().or(b.as_ref()),
+            };
+            let ahead = overlay.range(id, &piece.lower, upper.map(Vec::as_slice));
+            changes = ahead.rev().take(BESIDE).map(copy).collect();
+            if let Some((first, _)) = changes.get(BESIDE - 1) {
+                piece.records.retain(|r| r.0 >= *first);
+                piece.lower = first.clone();
+            }
+        } else {
+            let lower = match position {
+                Position::At(from) => from.max(&piece.lower),
+                Position::Before(_) => &piece.lower,
+            };
+            let ahead = overlay.range(id, lower, piece.upper.as_deref());
+            changes = ahead.take(BESIDE + 1).map(copy).collect();
+            if let Some((end, _)) = changes.get(BESIDE) {
+                piece.records.retain(|r| r.0 < *end);
+                piece.upper = Some(end.clone());
+                changes.truncate(BESIDE);
+            }
+        }
+        for (key, image) in changes {
+            place(&mut piece.records, key, image);
         }
     }
 
@@ -302,20 +405,35 @@ impl Iterator for Scan {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if let Err(e) = self.fill() {
-            self.next = None;
-            return Some(Err(e));
+        loop {
+            if let Err(e) = self.fill() {
+                self.next = None;
+                return Some(Err(e));
+            }
+            let (key, kind, value) = self.ready.pop_front()?;
+            if self.keys_only {
+                return Some(Ok((key, Vec::new())));
+            }
+            if kind != KIND_EXTENT {
+                return Some(Ok((key, value)));
+            }
+            // The view keeps the extents from being used again.
+            match (self.read_large(&value), &mut self.left_out) {
+                (Ok(value), _) => return Some(Ok((key, value))),
+                (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
+                    let upper = Some([key.as_slice(), &[0]].concat());
+                    list.push(LeftOut {
+                        lower: key,
+                        upper,
+                        why,
+                    });
+                }
+                (Err(e), _) => {
+                    self.next = None;
+                    self.ready.clear();
+                    return Some(Err(e));
+                }
+            }
         }
-        let (key, kind, value) = self.ready.pop_front()?;
-        if kind != KIND_EXTENT {
-            return Some(Ok((key, value)));
-        }
-        // The view keeps the extents from being used again.
-        let checked = self.read_large(&value);
-        if checked.is_err() {
-            self.next = None;
-            self.ready.clear();
-        }
-        Some(checked.map(|v| (key, v)))
     }
 }

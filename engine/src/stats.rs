@@ -37,7 +37,7 @@ pub(crate) const LEVELS: usize = 4;
 pub(crate) enum Wait {
     /// An answer of the allocator.
     Reservation,
-    /// A free frame.
+    /// A free frame, to read a node.
     Frame,
     /// Room in the log.
     LogSpace,
@@ -47,16 +47,22 @@ pub(crate) enum Wait {
     Read,
     /// Lower commits to become visible.
     Visible,
+    /// Space that others or a checkpoint bring back.
+    Space,
+    /// A free frame, to make or copy a node.
+    WriteFrame,
 }
 
 /// Kinds of [`Wait`], by name.
-pub(crate) const WAITS: [&str; 6] = [
+pub(crate) const WAITS: [&str; 8] = [
     "reservation",
     "frame",
     "log_space",
     "durable",
     "read",
     "visible",
+    "space",
+    "write_frame",
 ];
 
 macro_rules! worker_counters {

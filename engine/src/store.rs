@@ -10,6 +10,7 @@ use gaur_iodriver::sync::thread::{self, JoinHandle};
 use gaur_iodriver::sync::time::{Duration, now};
 use gaur_iodriver::{Device, DurableMethod};
 
+use crate::alloc::{Request, Shape};
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
 use crate::commit::{Change, Stamp};
 use crate::core::Core;
@@ -17,6 +18,7 @@ use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
+use crate::format_plan::{FormatPlan, plan_device, plan_path};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::growth::GrowReport;
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
@@ -25,6 +27,7 @@ use crate::options::{Durability, FormatOptions, OpenOptions, check_cache};
 use crate::recovery::{self, RecoveryReport};
 use crate::report::Stats;
 use crate::scan::Scan;
+use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::tree::{Anchor, TreeState};
 use crate::trim::{TrimOptions, TrimReport, trim};
@@ -74,6 +77,7 @@ pub struct Store {
 #[derive(Debug)]
 struct Inner {
     core: Arc<Core>,
+    id: u128,
     sparse: bool,
     notes: Vec<String>,
     recovery: RecoveryReport,
@@ -100,6 +104,27 @@ impl Store {
     /// As [`Store::format`].
     pub fn format_device(device: Arc<dyn Device>, options: &FormatOptions) -> Result<FormatReport> {
         format_device(device, options, "device")
+    }
+
+    /// Says what [`Store::format`] would do: makes the same checks, and writes
+    /// nothing.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn plan_format(path: impl AsRef<Path>, options: &FormatOptions) -> Result<FormatPlan> {
+        plan_path(path.as_ref(), options)
+    }
+
+    /// [`Store::plan_format`] on a device that is open already; open for reading is
+    /// enough.
+    ///
+    /// # Errors
+    /// As [`Store::format`].
+    pub fn plan_format_device(
+        device: Arc<dyn Device>,
+        options: &FormatOptions,
+    ) -> Result<FormatPlan> {
+        plan_device(device.as_ref(), options, "device")
     }
 
     /// Opens the store at `path` and recovers it if it was not closed.
@@ -149,12 +174,11 @@ impl Store {
         let evictor = {
             let core = core.clone();
             let queue = device.queue(64)?;
-            let grows = options.read_only && options.max_cache_bytes.is_some();
-            thread::spawn("gaur-evict", move || evict::run(&core, queue, grows))
-                .map_err(no_thread)?
+            thread::spawn("gaur-evict", move || evict::run(&core, queue)).map_err(no_thread)?
         };
         let mut inner = Inner {
             core: core.clone(),
+            id: opening.superblock.store_id,
             sparse: stored.newest.flags & FLAG_SPARSE != 0,
             notes: Vec::new(),
             recovery: RecoveryReport::default(),
@@ -163,10 +187,24 @@ impl Store {
             closing: Mutex::new(()),
         };
         // From here on dropping `inner` ends the threads.
-        let tail = recovery::replay(&mut opening)?;
-        inner.recovery = opening.report;
-        core.forest.pool.allocator().warm_up();
-        if !options.read_only {
+        if options.read_only {
+            recovery::replay_beside(&mut opening, options)?;
+            inner.recovery = opening.report;
+            let damaged = core.forest.pool.allocator().damaged_groups()?;
+            inner.notes.extend(damaged.first().map(|(_, why)| {
+                format!(
+                    "the map of {} group(s) is damaged ({} at block {}: {}); opened for writing, \
+                     the store rebuilds it from the trees when it needs it",
+                    damaged.len(),
+                    why.what,
+                    why.place,
+                    why.detail
+                )
+            }));
+        } else {
+            let tail = recovery::replay(&mut opening)?;
+            inner.recovery = opening.report;
+            core.forest.pool.allocator().warm_up();
             let sb = opening.superblock;
             let mut config =
                 LogConfig::new(core.forest.geometry.now(), sb.store_id, sb.incarnation);
@@ -179,8 +217,8 @@ impl Store {
             });
             let head = recovery::head_of(&sb);
             core.set_log(Log::start(device.clone(), config, head, tail, pressure)?);
-            let checkpointer =
-                Checkpointer::new(sb, opening.catalog, device.queue(checkpoint::DEPTH as u32)?);
+            let queue = device.queue(checkpoint::DEPTH as u32)?;
+            let checkpointer = Checkpointer::new(sb, opening.catalog, opening.spare, queue);
             let interval = options.checkpoint_interval;
             let body = {
                 let core = core.clone();
@@ -198,8 +236,23 @@ impl Store {
         })
     }
 
-    fn core(&self) -> &Arc<Core> {
+    pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// The store's identity, drawn when it was formatted.
+    pub fn id(&self) -> u128 {
+        self.inner.id
+    }
+
+    /// The name of the driver in use: `uring`, `psync` or `sim`.
+    pub fn driver(&self) -> &'static str {
+        self.core().forest.device.driver()
+    }
+
+    /// Whether reads and writes bypass the page cache (`O_DIRECT`).
+    pub fn is_direct(&self) -> bool {
+        self.core().forest.device.geometry().direct
     }
 
     /// What opening found and did.
@@ -278,6 +331,19 @@ impl Store {
         if core.trees.lock().named(name).is_some() {
             return Err(Error::TreeExists(name.to_owned()));
         }
+        // What it adds to the tree of trees is less than a block, here and in the
+        // checkpointer's spare blocks.
+        let mut claim = Claim::adding();
+        let room = core.forest.claim(&worker, &mut claim, |urgency| {
+            core.forest.pool.allocator().reserve(Request {
+                blocks: 1,
+                shape: Shape::Nodes,
+                hint: 0,
+                urgency,
+            })
+        })?;
+        drop(claim);
+        core.for_catalog.lock().extend(room);
         let id = core.next_tree.fetch_add(1, Ordering::AcqRel);
         let mut ops = OpsBuilder::new();
         ops.create_tree(id, name.as_bytes(), &[])?;
@@ -430,6 +496,14 @@ impl Store {
         self.core().forest.bytes()
     }
 
+    /// A batch that only deletes, and touches at most so many leaves, is not refused
+    /// for want of space, however full the store. (The reserve is eight times as
+    /// many blocks: a leaf's way down has up to five nodes, and replay after a crash
+    /// has a quarter.) A larger one may get [`Error::Full`].
+    pub fn delete_batch_leaves(&self) -> u64 {
+        self.core().forest.pool.allocator().reserve_blocks() / 8
+    }
+
     /// Discards all free space, as `fstrim` does, while others use the store. Begins
     /// with a checkpoint, so that what was deleted is free. `progress` is called now
     /// and then and may end it early.
@@ -576,6 +650,15 @@ fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     }
 }
 
+/// The claim of a commit; for each of its changes, whether it is a put.
+fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
+    if puts.into_iter().any(|put| put) {
+        Claim::adding()
+    } else {
+        Claim::freeing()
+    }
+}
+
 /// Large values of a commit that has not happened yet; given back if it does not.
 struct Pieces<'a> {
     core: &'a Core,
@@ -606,9 +689,13 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
     if bytes > max {
         return Err(Error::BatchTooLarge { len: bytes, max });
     }
+    core.throttle
+        .pass(core, ops.iter().all(|op| op.value.is_none()));
     let worker = core.forest.workers.mine()?;
     let _busy = worker.begin_commit(core)?;
 
+    // Lives longer than the pieces: who comes next in the lane finds their space.
+    let mut claim = claim_of(ops.iter().map(|op| op.value.is_some()));
     let mut pieces = Pieces {
         core,
         written: Vec::new(),
@@ -619,7 +706,9 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
         let inline = value.len() <= max_inline(block_size, op.key.len());
         large.push((!inline).then_some(pieces.written.len()));
         if !inline {
-            pieces.written.push(core.write_extents(&worker, value)?);
+            pieces
+                .written
+                .push(core.write_extents(&worker, &mut claim, value)?);
         }
     }
     let mut encoded = OpsBuilder::new();
@@ -649,9 +738,17 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
     }
     let sync = durability == Durability::Sync;
     let record = record_of(&encoded, sync);
-    let csn = core.make(&worker, &changes, Stamp::Append(&record))?;
+    let (made, claim) = core.make(&worker, &changes, Stamp::Append(&record), claim);
     drop(changes);
+    let csn = match made {
+        Ok(csn) => csn,
+        Err(e) => {
+            drop(pieces);
+            return Err(e);
+        }
+    };
     pieces.written.clear();
+    drop(claim);
     finish(core, &worker, csn, durability)
 }
 
@@ -688,7 +785,7 @@ impl Inner {
                 core.fail(e);
                 result = Err(core.stopped_error());
             }
-            c.unpin(core);
+            core.forest.unpin();
         }
         self.end_evictor();
         if let Some(log) = core.log_if_started() {
@@ -855,6 +952,7 @@ impl Tree {
             };
             return commit_ops(core, &[op], durability);
         }
+        core.throttle.pass(core, value.is_none());
         let worker = core.forest.workers.mine()?;
         let _busy = worker.begin_commit(core)?;
         let mut ops = OpsBuilder::new();
@@ -868,7 +966,10 @@ impl Tree {
             key,
             value: value.map(|v| (KIND_VALUE, v)),
         };
-        let csn = core.make(&worker, &[change], Stamp::Append(&record))?;
+        let claim = claim_of([value.is_some()]);
+        let (made, claim) = core.make(&worker, &[change], Stamp::Append(&record), claim);
+        drop(claim);
+        let csn = made?;
         finish(core, &worker, csn, durability)
     }
 

@@ -12,6 +12,7 @@
 //! at which a generation is frozen.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
@@ -23,6 +24,7 @@ use gaur_iodriver::sync::{Condvar, Home, Mutex, ShortMutex};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::{Csn, Run};
+use crate::pool::Stash;
 use crate::stats::WorkerCounters;
 
 /// Threads that can use one store at once.
@@ -37,6 +39,39 @@ pub(crate) struct Journal {
     pub(crate) freed: Vec<Run>,
     /// Freed extents of large values: readers may still look at them.
     pub(crate) freed_extents: Vec<(Csn, Run)>,
+    /// Blocks in both lists of what was freed.
+    freed_blocks: u64,
+}
+
+impl Journal {
+    /// Notes that a block went out of use.
+    fn free(&mut self, run: Run) {
+        self.freed_blocks += u64::from(run.len);
+        self.freed.push(run);
+    }
+
+    /// Notes that commit `csn` freed an extent.
+    pub(crate) fn free_extent(&mut self, csn: Csn, run: Run) {
+        self.freed_blocks += u64::from(run.len);
+        self.freed_extents.push((csn, run));
+    }
+
+    /// Takes out the nodes that came into use and went out of it again, which no
+    /// durable generation knows, and returns their blocks.
+    pub(crate) fn take_passed(&mut self) -> Vec<Run> {
+        let freed: BTreeSet<Run> = self.freed.iter().copied().collect();
+        let mut passed = BTreeSet::new();
+        self.used.retain(|r| {
+            let stays = !freed.contains(r);
+            if !stays {
+                passed.insert(*r);
+            }
+            stays
+        });
+        self.freed.retain(|r| !passed.contains(r));
+        self.freed_blocks -= passed.iter().map(|r| u64::from(r.len)).sum::<u64>();
+        passed.into_iter().collect()
+    }
 }
 
 /// One thread's own part of the engine.
@@ -54,7 +89,7 @@ pub(crate) struct Worker {
     /// For reads that go to the device together; with the thread that made it.
     pub(crate) queue: Mutex<Option<(thread::ThreadId, Box<dyn Queue>)>>,
     pub(crate) journal: ShortMutex<Journal>,
-    pub(crate) stash: ShortMutex<Vec<Run>>,
+    pub(crate) stash: ShortMutex<Stash>,
     pub(crate) counters: CachePadded<WorkerCounters>,
 }
 
@@ -232,8 +267,15 @@ impl Workers {
             all.used.append(&mut j.used);
             all.freed.append(&mut j.freed);
             all.freed_extents.append(&mut j.freed_extents);
+            j.freed_blocks = 0;
         }
         all
+    }
+
+    /// Blocks that the running generation freed so far: those that a checkpoint
+    /// begun now would bring back.
+    pub(crate) fn freed_blocks(&self) -> u64 {
+        self.all().map(|w| w.journal.lock().freed_blocks).sum()
     }
 
     /// Least CSN that an open view looks at; `None`: there is no view. For the
@@ -303,7 +345,7 @@ impl Worker {
 
     /// Notes that a block went out of use.
     pub(crate) fn freed(&self, run: Run) {
-        self.journal.lock().freed.push(run);
+        self.journal.lock().free(run);
     }
 }
 

@@ -2,6 +2,7 @@
 //! accounted for: after closing, after dropping, after power cuts.
 
 mod common;
+mod dirty;
 
 use gaur::{Durability, FormatOptions, OpenOptions, Store, WriteBatch};
 use gaur_iodriver::sync::rng;

@@ -1,6 +1,7 @@
 //! What ends a command early, and the exit code it ends with.
 
 use std::fmt;
+use std::io::ErrorKind;
 
 use gaur::Error;
 use gaur_iodriver::IoErrorKind;
@@ -18,6 +19,8 @@ pub(crate) struct Failure {
     /// [`FOUND`] or [`REFUSED`].
     pub(crate) code: u8,
     message: String,
+    /// Further lines, if several things are wrong.
+    more: Vec<String>,
 }
 
 /// What commands return: the exit code, or why they ended early.
@@ -29,7 +32,32 @@ impl Failure {
         Self {
             code: REFUSED,
             message: message.into(),
+            more: Vec::new(),
         }
+    }
+
+    /// Several things are wrong: a line for each.
+    pub(crate) fn several(messages: impl IntoIterator<Item = String>) -> Self {
+        let mut messages = messages.into_iter();
+        Self {
+            code: REFUSED,
+            message: messages.next().unwrap_or_default(),
+            more: messages.collect(),
+        }
+    }
+
+    /// The same, with more said.
+    pub(crate) fn adding(mut self, what: &str) -> Self {
+        self.message = format!("{}; {what}", self.message);
+        self
+    }
+
+    /// The lines for standard error.
+    pub(crate) fn lines(&self) -> Vec<String> {
+        let more = self.more.iter().map(|m| one_line(m));
+        std::iter::once(one_line(&self.message))
+            .chain(more)
+            .collect()
     }
 
     /// Data is not what it must be, or a bound was missed.
@@ -37,6 +65,7 @@ impl Failure {
         Self {
             code: FOUND,
             message: message.into(),
+            more: Vec::new(),
         }
     }
 
@@ -44,13 +73,21 @@ impl Failure {
     pub(crate) fn engine(doing: &str, error: Error) -> Self {
         Self {
             code: code_of(&error),
-            message: format!("{doing}: {error}"),
+            message: format!("{doing}: {}", told(&error)),
+            more: Vec::new(),
         }
     }
 
     /// A file could not be read or written.
     pub(crate) fn file(doing: &str, path: &std::path::Path, error: &std::io::Error) -> Self {
-        Self::refused(format!("cannot {doing} {}: {error}", path.display()))
+        let next = match error.kind() {
+            ErrorKind::NotFound => "; check the path",
+            ErrorKind::PermissionDenied => "; change its permissions, or run as another user",
+            ErrorKind::NotADirectory => "; name another place",
+            ErrorKind::StorageFull => "; make room there",
+            _ => "",
+        };
+        Self::refused(format!("cannot {doing} {}: {error}{next}", path.display()))
     }
 }
 
@@ -58,9 +95,30 @@ impl From<Error> for Failure {
     fn from(error: Error) -> Self {
         Self {
             code: code_of(&error),
-            message: error.to_string(),
+            message: told(&error),
+            more: Vec::new(),
         }
     }
+}
+
+/// The error, and what to do next where it does not say so itself.
+fn told(error: &Error) -> String {
+    let Error::Io(e) = error else {
+        return error.to_string();
+    };
+    if e.what != "open" {
+        return error.to_string();
+    }
+    // Nothing was transferred yet: what failed is the opening of a path.
+    let next = match e.kind {
+        _ if e.detail.contains(';') => "",
+        IoErrorKind::NotFound => "; check the path, or make a store with gaur format",
+        IoErrorKind::Denied => "; run as root, or change its permissions",
+        IoErrorKind::Unsupported => "; name a block device or a file",
+        IoErrorKind::Misaligned => "; give a size as in 1GiB",
+        _ => "; gaur device tells more",
+    };
+    format!("{}{next}", e.detail)
 }
 
 /// Lost or doubtful data is a finding; everything else is a refusal.
@@ -75,16 +133,22 @@ fn code_of(error: &Error) -> u8 {
     }
 }
 
+/// One line, whatever a lower layer put into its message.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text
+        .lines()
+        .map(str::trim)
+        .filter(|l| !l.is_empty())
+        .collect();
+    if lines.is_empty() {
+        return "failed".to_owned();
+    }
+    lines.join("; ")
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // One line, whatever a lower layer put into its message.
-        let mut lines = self
-            .message
-            .lines()
-            .map(str::trim)
-            .filter(|l| !l.is_empty());
-        f.write_str(lines.next().unwrap_or("failed"))?;
-        lines.try_for_each(|line| write!(f, "; {line}"))
+        f.write_str(&self.lines().join("; "))
     }
 }
 
@@ -96,5 +160,7 @@ mod tests {
     fn a_failure_is_one_line() {
         let f = Failure::refused("first\n  second\n\nthird");
         assert_eq!(f.to_string(), "first; second; third");
+        let f = Failure::several(["a\nb".to_owned(), "c".to_owned()]);
+        assert_eq!(f.lines(), ["a; b", "c"]);
     }
 }

@@ -4,8 +4,11 @@
 mod blockdev;
 mod cli;
 mod crash;
+mod device;
+mod dump;
 mod experiment;
 mod failure;
+mod floor;
 mod interrupt;
 mod memory;
 mod output;
@@ -16,12 +19,12 @@ mod units;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 fn main() -> ExitCode {
-    let outcome = cli::dispatch(cli::Cli::parse());
+    let outcome = cli::dispatch(cli::parse());
     ExitCode::from(outcome.unwrap_or_else(|failure| {
-        eprintln!("gaur: {failure}");
+        for line in failure.lines() {
+            output::complain(&line);
+        }
         failure.code
     }))
 }

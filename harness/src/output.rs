@@ -17,6 +17,11 @@ pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
     )
 }
 
+/// Writes one line to standard error. If nobody reads it, there is nobody to tell.
+pub(crate) fn complain(text: &str) {
+    let _ = writeln!(io::stderr().lock(), "gaur: {text}");
+}
+
 /// Writes raw bytes to standard output.
 pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = io::stdout().lock();

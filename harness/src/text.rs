@@ -28,12 +28,13 @@ impl FromStr for Bytes {
 /// The text that stands for these bytes: itself if it is printable and reads
 /// back as the same bytes, else `0x…`.
 pub(crate) fn show(bytes: &[u8]) -> String {
-    match std::str::from_utf8(bytes) {
-        Ok(text) if !text.starts_with("0x") && !text.chars().any(char::is_control) => {
-            text.to_owned()
-        }
-        _ => hex(bytes),
-    }
+    plain(bytes).map_or_else(|| hex(bytes), str::to_owned)
+}
+
+/// These bytes as text, if that is printable and reads back as the same bytes.
+pub(crate) fn plain(bytes: &[u8]) -> Option<&str> {
+    let text = std::str::from_utf8(bytes).ok()?;
+    (!text.starts_with("0x") && !text.chars().any(char::is_control)).then_some(text)
 }
 
 /// `0x…`.

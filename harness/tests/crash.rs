@@ -47,3 +47,18 @@ fn on_a_loop_device() {
     );
     campaign(&place, &line, 4);
 }
+
+/// Full, empty, killed while it fills or empties: a slice of `gaur experiment fill`.
+#[test]
+fn a_store_is_filled_and_emptied() {
+    let place = Place::new();
+    let line = "experiment fill --cycles 2 --kill-every 2 --size 48MiB --seed 4 --json";
+    let s = place.json(line);
+    assert_eq!(
+        (&s["cycles"], &s["killed"], &s["within"]),
+        (&2.into(), &1.into(), &true.into()),
+        "{s}"
+    );
+    assert!(s["records_first"].as_u64() > Some(10_000), "{s}");
+    assert!(s["refused"].as_u64() >= Some(8), "{s}");
+}

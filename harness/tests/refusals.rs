@@ -1,6 +1,10 @@
 //! What is refused, with what exit code and words, and that nothing was harmed.
 
 mod common;
+#[path = "refusals/config.rs"]
+mod config;
+#[path = "refusals/dry_run.rs"]
+mod dry_run;
 #[path = "refusals/matrix.rs"]
 mod matrix;
 
@@ -35,8 +39,22 @@ fn help_and_version_end_with_0_and_show_examples() {
     assert!(place.ok("--version").starts_with("gaur "));
     assert!(place.ok("--help").contains("Exit codes"));
     for verb in [
-        "format", "grow", "run", "stat", "check", "inspect", "get", "put", "delete", "scan",
-        "device", "crash", "trim",
+        "format",
+        "grow",
+        "run",
+        "stat",
+        "check",
+        "inspect",
+        "get",
+        "put",
+        "delete",
+        "scan",
+        "device",
+        "crash",
+        "experiment",
+        "trim",
+        "dump",
+        "load",
     ] {
         let help = place.ok(&format!("{verb} --help"));
         assert!(help.contains("Examples:"), "{verb}: {help}");

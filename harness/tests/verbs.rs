@@ -1,8 +1,13 @@
 //! Every verb that makes, reads or writes a store, on a file and on loop devices.
 
+#[path = "verbs/bench.rs"]
+mod bench;
 mod common;
+#[path = "verbs/device.rs"]
+mod device;
 #[path = "verbs/discard.rs"]
 mod discard;
+mod forensic;
 mod huge;
 
 use common::{LoopDevice, Place};

@@ -20,6 +20,19 @@ impl DevNumber {
     }
 }
 
+impl std::str::FromStr for DevNumber {
+    type Err = std::num::ParseIntError;
+
+    /// As `/sys` writes it.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let (major, minor) = text.split_once(':').unwrap_or((text, ""));
+        Ok(Self {
+            major: major.parse()?,
+            minor: minor.parse()?,
+        })
+    }
+}
+
 impl std::fmt::Display for DevNumber {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}:{}", self.major, self.minor)
@@ -129,10 +142,5 @@ fn line(path: PathBuf) -> Option<String> {
 }
 
 fn number(dir: &std::path::Path) -> Option<DevNumber> {
-    let text = line(dir.join("dev"))?;
-    let (major, minor) = text.split_once(':')?;
-    Some(DevNumber {
-        major: major.parse().ok()?,
-        minor: minor.parse().ok()?,
-    })
+    line(dir.join("dev"))?.parse().ok()
 }

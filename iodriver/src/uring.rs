@@ -29,7 +29,7 @@ use crate::target::Target;
 
 use fallback::Fallback;
 use helper::Helper;
-pub(crate) use setup::{RingKind, probe};
+pub(crate) use setup::{RingKind, build, can_poll, can_register_buffers, probe, refusal};
 
 /// An open device on the uring driver.
 #[derive(Debug)]

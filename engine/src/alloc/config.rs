@@ -27,7 +27,7 @@ pub struct AllocConfig {
     pub channel_runs: usize,
     /// The thread refills the channel when no more than this many runs wait.
     pub low_watermark: usize,
-    /// Blocks that only [`Urgency::Reserve`] gets: for deletes and checkpoints.
+    /// Blocks that [`Urgency::Normal`] leaves: for deletes, checkpoints and replay.
     pub reserve_blocks: u64,
     /// Whether blocks are discarded before they are free again. Has no effect on
     /// a device that cannot discard.
@@ -44,11 +44,6 @@ pub struct AllocConfig {
     pub spread: bool,
 }
 
-/// The reserve of a store of this many blocks, unless it is set otherwise.
-pub(crate) fn usual_reserve(capacity: u64) -> u64 {
-    (capacity / 64).clamp(64, 16_384)
-}
-
 impl AllocConfig {
     /// The usual values for a store.
     pub fn new(geometry: Geometry, store_id: u128) -> Self {
@@ -59,7 +54,7 @@ impl AllocConfig {
             run_blocks: 16,
             channel_runs: 64,
             low_watermark: 32,
-            reserve_blocks: usual_reserve(geometry.capacity),
+            reserve_blocks: (geometry.capacity / 64).clamp(128, 16_384),
             discard: false,
             discard_rate: DiscardRate::default(),
             may_discard: true,
@@ -173,7 +168,9 @@ pub enum Shape {
 pub enum Urgency {
     /// Leave [`AllocConfig::reserve_blocks`] free.
     Normal,
-    /// Take the last block too: for deletes and checkpoints.
+    /// Leave a quarter of the reserve: for what frees space.
+    Freeing,
+    /// Take the last block too: for checkpoints and replay.
     Reserve,
 }
 
@@ -223,7 +220,11 @@ impl From<SpaceError> for Error {
     fn from(e: SpaceError) -> Self {
         match e {
             SpaceError::Full { needed, free }
-            | SpaceError::AfterGeneration { needed, free, .. } => Self::Full { needed, free },
+            | SpaceError::AfterGeneration { needed, free, .. } => Self::Full {
+                needed,
+                free,
+                pinned: 0,
+            },
             SpaceError::Io(e) => Self::Io(e),
             SpaceError::Damaged(d) => Self::Damaged(d),
             SpaceError::Stopped => Self::Stopped("the allocator has stopped".into()),

@@ -77,6 +77,7 @@ impl Space {
         }
         self.index.grow(to, free.into_iter());
         let pending = self.pending.entry(generation).or_default();
+        self.data += won.iter().map(|r| u64::from(r.len)).sum::<u64>();
         won.extend(pending.runs());
         *pending = RunList::new(won);
         self.grown_from = Some(from.capacity);
@@ -105,13 +106,7 @@ impl Worker {
         let Some(from) = self.space.grown_from.take() else {
             return BlockNo::MAX;
         };
-        let to = self.space.geometry;
-        let usual = |capacity| super::config::usual_reserve(capacity);
-        if self.config.reserve_blocks == usual(from) {
-            self.config.reserve_blocks = usual(to.capacity);
-            self.space.reserve = self.config.reserve_blocks;
-        }
-        self.config.geometry = to;
+        self.config.geometry = self.space.geometry;
         from
     }
 

@@ -114,6 +114,8 @@ pub struct Allocator {
     /// As at the start: of a store that grew since, the capacity is too small.
     geometry: Geometry,
     low_watermark: usize,
+    reserve_blocks: u64,
+    floor: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -146,6 +148,7 @@ impl Allocator {
         *shared.discard.lock() = Status::new(&config, &device.geometry(), unit);
         let discards = Discards::new(unit, config.discard, config.discard_rate);
         let (geometry, low_watermark) = (config.geometry, config.low_watermark);
+        let reserve_blocks = config.reserve_blocks;
         let worker = Worker::new(
             config,
             space,
@@ -161,6 +164,8 @@ impl Allocator {
             runs,
             geometry,
             low_watermark,
+            reserve_blocks,
+            floor: AtomicU64::new(0),
             thread: Mutex::new(Some(thread)),
         })
     }
@@ -314,6 +319,31 @@ impl Allocator {
     /// changed then. Or if the allocator stopped.
     pub fn rebuild(&self, group: u64, used: Vec<Run>) -> Result<()> {
         self.ask(|reply| Msg::Rebuild(group, used, reply)).wait()
+    }
+
+    /// From now on this many blocks are left to [`Urgency::Reserve`], beside the
+    /// reserve: what the next checkpoint takes for itself. Never waits; holds for
+    /// requests sent later.
+    ///
+    /// [`Urgency::Reserve`]: super::Urgency::Reserve
+    pub fn set_floor(&self, blocks: u64) {
+        self.floor.store(blocks, Ordering::Relaxed);
+        let _ = self.mailbox.messages.try_send(Msg::Floor(blocks));
+    }
+
+    /// Blocks that only what frees space gets.
+    pub fn reserve_blocks(&self) -> u64 {
+        self.reserve_blocks
+    }
+
+    /// Blocks that [`Urgency::Normal`](super::Urgency) leaves.
+    pub fn kept_back(&self) -> u64 {
+        self.reserve_blocks + self.floor.load(Ordering::Relaxed)
+    }
+
+    /// Blocks that can hold data, used or not.
+    pub fn data_blocks(&self) -> u64 {
+        self.stats().data
     }
 
     /// Discards what is free in a group, at this rate, or only says what would be

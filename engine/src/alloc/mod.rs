@@ -76,7 +76,6 @@ mod view;
 mod tests;
 
 pub(crate) use bits::Bits;
-pub(crate) use config::usual_reserve;
 pub use config::{AllocConfig, Changes, MapRoot, Request, Shape, SpaceError, Urgency};
 pub use counters::{Counts, Stats};
 pub use handle::{Allocator, Ticket};

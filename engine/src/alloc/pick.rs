@@ -50,7 +50,7 @@ impl Space {
 
     /// Serves a request. `looked`: the groups that were read for it already.
     pub(super) fn reserve(&mut self, req: &Request, looked: &BTreeSet<u64>) -> Answer {
-        let usable = self.avail.saturating_sub(self.kept_back(req));
+        let usable = self.avail.saturating_sub(self.kept_back(req.urgency));
         if u64::from(req.blocks) > usable {
             return self.short(req, usable);
         }
@@ -60,10 +60,11 @@ impl Space {
         }
     }
 
-    /// Blocks that this request must leave.
-    fn kept_back(&self, req: &Request) -> u64 {
-        match req.urgency {
-            Urgency::Normal => self.reserve,
+    /// Blocks that a request must leave.
+    pub(super) fn kept_back(&self, urgency: Urgency) -> u64 {
+        match urgency {
+            Urgency::Normal => self.reserve + self.floor,
+            Urgency::Freeing => self.reserve / 4 + self.floor,
             Urgency::Reserve => 0,
         }
     }
@@ -71,7 +72,7 @@ impl Space {
     /// Not enough is free: when will there be?
     fn short(&self, req: &Request, usable: u64) -> Answer {
         let needed = u64::from(req.blocks);
-        let kept_back = self.kept_back(req);
+        let kept_back = self.kept_back(req.urgency);
         let mut soon = self.avail + self.discarding.blocks();
         if soon.saturating_sub(kept_back) >= needed {
             return Answer::Wait;

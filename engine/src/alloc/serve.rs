@@ -10,7 +10,7 @@ use crate::format::Run;
 use super::counters::add;
 use super::pick::{Answer, Life};
 use super::thread::Worker;
-use super::{Request, Shape, SpaceError};
+use super::{Request, Shape, SpaceError, Urgency};
 
 /// The answer to a request.
 pub(super) type Reserved = Result<Vec<Run>, SpaceError>;
@@ -61,6 +61,8 @@ impl Worker {
                         );
                     } else {
                         add(&counters.requests_refused, 1);
+                        // Who is refused can look where the blocks are.
+                        self.publish();
                     }
                     if let Err(back) = w.reply.try_send(answer)
                         && let Ok(runs) = back.into_inner()
@@ -143,8 +145,9 @@ impl Worker {
         let mut filled = 0;
         let short = self.waits_for_space();
         let low = self.filled.len() <= self.config.low_watermark;
+        let kept_back = self.space.kept_back(Urgency::Normal);
         while low && !short && self.fill.len() < self.config.channel_runs {
-            let spare = self.space.avail.saturating_sub(self.config.reserve_blocks);
+            let spare = self.space.avail.saturating_sub(kept_back);
             let max = spare.min(u64::from(self.config.run_blocks)) as u32;
             if max == 0 {
                 break;
@@ -165,7 +168,7 @@ impl Worker {
             add(&counters.refills, 1);
             add(&counters.refill_runs, filled);
         }
-        if low && self.space.avail > self.config.reserve_blocks {
+        if low && self.space.avail > kept_back {
             self.load_ahead(Life::Nodes);
         }
         if std::mem::take(&mut self.extents_used) {

@@ -54,6 +54,8 @@ pub(super) struct Loaded {
 pub(super) struct Space {
     pub(super) geometry: Geometry,
     pub(super) reserve: u64,
+    /// Blocks that only [`Urgency::Reserve`](super::Urgency) gets, beside the reserve.
+    pub(super) floor: u64,
     /// Each extent goes to the next group.
     pub(super) spread: bool,
     pub(super) index: Index,
@@ -65,6 +67,8 @@ pub(super) struct Space {
     pub(super) fresh: BTreeSet<u64>,
     /// Groups rebuilt and not yet written.
     pub(super) rebuilt: BTreeSet<u64>,
+    /// Blocks that can hold data, used or not.
+    pub(super) data: u64,
     /// Sum of the groups' `avail`.
     pub(super) avail: u64,
     /// Released, but readers need them.
@@ -108,7 +112,7 @@ pub(super) struct Local {
 impl Space {
     pub(super) fn new(config: &AllocConfig, index: Index, damaged: DamagedGroups) -> Self {
         let geometry = config.geometry;
-        let mut avail = 0;
+        let (mut avail, mut data) = (0, 0);
         let groups = Fresh::new(&geometry).enumerate().map(|(g, fresh)| {
             let entry = index.entry((0, g as u64));
             let free = match (damaged.contains_key(&(g as u64)), entry.untouched) {
@@ -117,6 +121,7 @@ impl Space {
                 (false, _) => entry.free as u32,
             };
             avail += u64::from(free);
+            data += u64::from(fresh.free);
             Group {
                 avail: free,
                 longest: fresh.longest,
@@ -131,6 +136,7 @@ impl Space {
         Self {
             geometry,
             reserve: config.reserve_blocks,
+            floor: 0,
             spread: config.spread,
             index,
             groups,
@@ -138,6 +144,7 @@ impl Space {
             damaged,
             fresh,
             rebuilt: BTreeSet::new(),
+            data,
             avail,
             kept: RunSet::default(),
             marked: RunSet::default(),
@@ -425,6 +432,7 @@ impl Space {
     pub(super) fn stats(&self) -> Stats {
         Stats {
             free: self.avail,
+            data: self.data,
             pending: self.pending.values().map(RunList::blocks).sum(),
             kept: self.kept.blocks(),
             discarding: self.discarding.blocks(),

@@ -71,6 +71,7 @@ pub(super) enum Msg {
         Sender<Result<MapRoot>>,
     ),
     Release(Generation, Vec<Run>),
+    Floor(u64),
     /// A group's free space is to be discarded, or only looked at.
     Trim(u64, DiscardRate, bool, Sender<Result<Trimmed>>),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
@@ -294,6 +295,7 @@ impl Worker {
             Msg::Trim(group, rate, dry, reply) => {
                 self.trims.push_back(Trim::new(group, rate, dry, reply));
             }
+            Msg::Floor(blocks) => self.space.floor = blocks,
             Msg::Rebuild(group, used, reply) => self.rebuilds.push((group, used, reply)),
             Msg::DamagedGroups(reply) => {
                 let all = self.space.damaged.iter().map(|(&g, d)| (g, d.clone()));
@@ -430,7 +432,7 @@ impl Worker {
         2 * self.config.geometry.group_blocks() as usize / 8
     }
 
-    fn publish(&mut self) {
+    pub(super) fn publish(&mut self) {
         self.tell_low();
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,

@@ -1,12 +1,12 @@
 //! The log behind the checkpoint: read as recovery would.
 
-use std::collections::BTreeSet;
-
 use crate::error::{Damage, Error, Result};
+use crate::format::Csn;
 use crate::format::superblock::FLAG_CLEAN;
-use crate::format::{Csn, TreeId};
 use crate::log::{LogOp, Ops};
+use crate::overlay::Rules;
 use crate::recovery::{head_of, log_reader};
+use crate::writeback::catalog::CatalogEntry;
 
 use super::Checker;
 use super::ledger::Claim;
@@ -14,7 +14,7 @@ use super::pieces::Piece;
 use super::report::LogFacts;
 
 impl Checker<'_> {
-    pub(super) fn log(&mut self) -> Result<()> {
+    pub(super) fn log(&mut self, entries: &[CatalogEntry]) -> Result<()> {
         self.progress("log", 0);
         self.report.log = LogFacts {
             head: head_of(&self.sb),
@@ -27,7 +27,8 @@ impl Checker<'_> {
         if self.sb.flags & FLAG_CLEAN != 0 {
             reader = reader.closed_cleanly();
         }
-        let mut known: BTreeSet<TreeId> = self.report.trees.iter().map(|t| t.id).collect();
+        let trees = entries.iter().map(|e| (e.id, e.name.as_str()));
+        let mut rules = Rules::new(self.geometry, trees);
         loop {
             match reader.next_record() {
                 Ok(Some(record)) => {
@@ -36,7 +37,7 @@ impl Checker<'_> {
                     self.report.log.last_csn = record.csn;
                     for op in Ops::new(record.ops) {
                         match op {
-                            Ok(op) => self.op(record.csn, &op, &mut known),
+                            Ok(op) => self.op(record.csn, &op, &mut rules),
                             Err(why) => self.bad_op(record.csn, why),
                         }
                     }
@@ -76,51 +77,35 @@ impl Checker<'_> {
         ));
     }
 
-    fn op(&mut self, csn: Csn, op: &LogOp<'_>, known: &mut BTreeSet<TreeId>) {
-        match *op {
-            LogOp::CreateTree { tree, .. } => {
-                known.insert(tree);
-            }
-            LogOp::DropTree { tree, .. } => {
-                known.remove(&tree);
-            }
-            LogOp::Put { tree, .. } | LogOp::Delete { tree, .. } => {
-                self.names_tree(csn, tree, known);
-            }
-            LogOp::PutExtent { tree, key, extents } => {
-                self.names_tree(csn, tree, known);
-                for ptr in extents.iter() {
-                    let run = ptr.run(self.geometry.block_size);
-                    if !self.geometry.is_data(run) {
-                        let why = format!("names an extent outside the data, block {}", ptr.addr);
-                        self.bad_op(csn, why);
-                        continue;
-                    }
-                    let before = self.ledger.claim(run, Claim::Log);
-                    if before.taken > 0 {
-                        self.report.blocks.doubly_used += u64::from(before.taken);
-                        let detail = format!(
-                            "commit {csn} in the log names {} blocks that are in use already",
-                            before.taken
-                        );
-                        let damage = Damage::new("large value", before.first, detail);
-                        self.problem(damage.in_tree(tree));
-                    }
-                    self.report.log.extents.push(run);
-                    self.pieces.add(Piece {
-                        ptr,
-                        tree,
-                        leaf: 0,
-                        key: key.to_vec(),
-                    });
-                }
-            }
+    fn op(&mut self, csn: Csn, op: &LogOp<'_>, rules: &mut Rules) {
+        if let Err(why) = rules.check(op) {
+            self.bad_op(csn, why);
         }
-    }
-
-    fn names_tree(&mut self, csn: Csn, tree: TreeId, known: &BTreeSet<TreeId>) {
-        if !known.contains(&tree) {
-            self.bad_op(csn, format!("names tree {tree}, which there is not"));
+        let LogOp::PutExtent { tree, key, extents } = *op else {
+            return;
+        };
+        for ptr in extents.iter() {
+            let run = ptr.run(self.geometry.block_size);
+            if !self.geometry.is_data(run) {
+                continue;
+            }
+            let before = self.ledger.claim(run, Claim::Log);
+            if before.taken > 0 {
+                self.report.blocks.doubly_used += u64::from(before.taken);
+                let detail = format!(
+                    "commit {csn} in the log names {} blocks that are in use already",
+                    before.taken
+                );
+                let damage = Damage::new("large value", before.first, detail);
+                self.problem(damage.in_tree(tree));
+            }
+            self.report.log.extents.push(run);
+            self.pieces.add(Piece {
+                ptr,
+                tree,
+                leaf: 0,
+                key: key.to_vec(),
+            });
         }
     }
 }

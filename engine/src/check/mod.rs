@@ -5,15 +5,19 @@
 //! and every tree, node by node; every large value; the log behind the checkpoint;
 //! at last each group's map block beside what was reached in it.
 //!
+//! That is the store as it lies there. What recovery would leave is verified on the
+//! way (`recovered`): the log's changes are read first, and compared with the leaves.
+//!
 //! A problem ends nothing but what lies below it: a damaged node costs its subtree,
 //! a damaged map block the account of its group, and the rest is still checked.
 //! Memory: a bitmap for each group in use (4 KiB for 126 MiB of the device, twice
-//! where there are large values), and reads in flight.
+//! where there are large values), reads in flight, and what the log changes.
 
 mod account;
 mod ledger;
 mod log;
 mod pieces;
+mod recovered;
 mod report;
 mod trees;
 
@@ -33,7 +37,11 @@ use crate::writeback::superblock::{Pair, facts, read_pair};
 
 use self::ledger::Ledger;
 use self::pieces::Pieces;
-pub use self::report::{Blocks, CheckReport, LogFacts, Problem, SuperblockFacts, TreeFacts};
+use self::recovered::Recovered;
+pub use self::report::{
+    Blocks, CheckReport, LogFacts, Problem, RecoveredTree, RecoveryFacts, SuperblockFacts,
+    TreeFacts,
+};
 pub(crate) use self::trees::brief;
 
 /// How to check. `Default` suits most.
@@ -48,6 +56,9 @@ pub struct CheckOptions {
     pub depth: u32,
     /// Problems kept in the report; further ones are only counted.
     pub max_problems: usize,
+    /// The most memory, in bytes, for what the log of a store that was not closed
+    /// changes; above it, the state that recovery would leave is not verified.
+    pub replay_memory: u64,
     /// Is called now and then, from the checking thread.
     pub progress: Option<ProgressFn>,
 }
@@ -73,6 +84,7 @@ impl Default for CheckOptions {
             driver: DriverChoice::Auto,
             depth: 64,
             max_problems: 1000,
+            replay_memory: crate::options::REPLAY_MEMORY,
             progress: None,
         }
     }
@@ -85,6 +97,7 @@ impl std::fmt::Debug for CheckOptions {
             .field("driver", &self.driver)
             .field("depth", &self.depth)
             .field("max_problems", &self.max_problems)
+            .field("replay_memory", &self.replay_memory)
             .finish_non_exhaustive()
     }
 }
@@ -150,6 +163,7 @@ fn run(device: &Arc<dyn Device>, name: &str, options: &CheckOptions) -> Result<C
         reached: 0,
         told: 0,
         damaged_nodes: 0,
+        recovered: Recovered::default(),
     };
     checker.superblocks(&pair);
     let map = MapView::read(device.as_ref(), geometry, &sb)?;
@@ -158,9 +172,11 @@ fn run(device: &Arc<dyn Device>, name: &str, options: &CheckOptions) -> Result<C
     checker.add_tree(CATALOG, trees::CATALOG_NAME.to_owned());
     let entries = walker.catalog(&sb, &mut checker)?;
     checker.catalog(&entries);
+    checker.read_changes(&entries)?;
     walker.walk(Walker::roots(&sb, &entries), &mut checker)?;
     checker.verify_pieces()?;
-    checker.log()?;
+    checker.log(&entries)?;
+    checker.judge_recovery(&entries);
     checker.account(&map)?;
     let mut report = checker.report;
     report.clean = report.problem_count() == 0;
@@ -183,6 +199,7 @@ struct Checker<'a> {
     reached: u64,
     told: u64,
     damaged_nodes: u64,
+    recovered: Recovered,
 }
 
 /// Blocks between two calls of the progress function.

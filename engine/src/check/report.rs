@@ -20,6 +20,8 @@ pub struct CheckReport {
     pub trees: Vec<TreeFacts>,
     /// The log behind the checkpoint.
     pub log: LogFacts,
+    /// What recovery would make of all that.
+    pub recovery: RecoveryFacts,
     /// Both superblock copies.
     pub superblocks: Vec<SuperblockFacts>,
     /// The newer superblock, which everything was checked against.
@@ -142,6 +144,43 @@ pub struct LogFacts {
     pub durable: u64,
     /// Extents that its commits name.
     pub extents: Vec<Run>,
+}
+
+/// The state that recovery would leave. All else in a report is as it lies there:
+/// the checkpoint, and the log behind it, not replayed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryFacts {
+    /// Commits it would replay; 0 if there is nothing to recover.
+    pub commits: u64,
+    /// Operations in them.
+    pub operations: u64,
+    /// The last commit there would be.
+    pub last_csn: Csn,
+    /// Keys they change.
+    pub changes: u64,
+    /// About how many bytes of memory the changes take: what a read-only open needs.
+    pub memory: u64,
+    /// Names of the trees they make.
+    pub created: Vec<String>,
+    /// Whether the changes were compared with the trees; if not, `changes`,
+    /// `created` and `trees` are not known.
+    pub verified: bool,
+    /// The trees there would be, by name.
+    pub trees: Vec<RecoveredTree>,
+    /// Why recovery would fail, if damage stands in its way. Not foreseen is
+    /// whether it finds the space it needs.
+    pub fails: Option<String>,
+}
+
+/// A tree as recovery would leave it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveredTree {
+    /// Its name.
+    pub name: String,
+    /// Its number.
+    pub id: TreeId,
+    /// Its records; `None` if part of it is damaged.
+    pub records: Option<u64>,
 }
 
 /// One superblock copy.

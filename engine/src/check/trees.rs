@@ -136,6 +136,7 @@ impl Visitor for Checker<'_> {
         tree.leaves += 1;
         tree.records += n as u64;
         tree.free_bytes += page.free_words() as u64 * 8;
+        self.compare_leaf(visit, page);
         for slot in 0..n {
             let e = page.entry(slot);
             let tree = self.tree(visit.tree);
@@ -152,8 +153,9 @@ impl Visitor for Checker<'_> {
         Ok(())
     }
 
-    fn damaged(&mut self, _: &Visit, damage: Damage) {
+    fn damaged(&mut self, visit: &Visit, damage: Damage) {
         self.damaged_nodes += 1;
+        self.recovered.damaged.insert(visit.tree);
         self.problem(damage);
     }
 }

@@ -20,7 +20,6 @@ pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod visible;
 
-use crate::alloc::Urgency;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::KIND_EXTENT;
@@ -28,6 +27,7 @@ use crate::format::{Csn, ExtentPtr};
 use crate::log::{Record, Refused};
 use crate::node::{Incoming, Page, entry_words};
 use crate::pool::Pool;
+use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::tree::{Leaf, Op, TreeState, underfull};
 use crate::worker::Worker;
@@ -74,27 +74,26 @@ impl Drop for AbortOnUnwind {
 impl Core {
     /// Makes the changes, which are sorted by tree and key without repetition, one
     /// commit. Returns its CSN; it is visible then, and durable when the log says.
-    pub(crate) fn make(
-        &self,
-        worker: &Worker,
+    ///
+    /// # Errors
+    /// Before anything is logged: nothing has happened, and what was reserved is
+    /// given back. The claim, and with it the lane, is the caller's to end.
+    pub(crate) fn make<'a>(
+        &'a self,
+        worker: &'a Worker,
         changes: &[Change<'_>],
         stamp: Stamp<'_>,
-    ) -> Result<Csn> {
-        let frees = changes.iter().all(|c| c.value.is_none());
-        // What is replayed was acknowledged: it must find its space again.
-        let urgency = if frees || matches!(stamp, Stamp::Replay(_)) {
-            Urgency::Reserve
-        } else {
-            Urgency::Normal
-        };
-        let mut op = Op::new(&self.forest, worker, urgency);
+        claim: Claim<'a>,
+    ) -> (Result<Csn>, Claim<'a>) {
+        let mut op = Op::new(&self.forest, worker, claim);
         let done = self.make_with(&mut op, changes, stamp);
         op.leave();
-        self.forest.pool.settle(worker);
+        let claim = op.claim;
+        self.forest.pool.settle(worker, claim.is_short());
         if self.versions.is_over() {
             collect_versions(self);
         }
-        done.map_err(|e| self.spread(e))
+        (done.map_err(|e| self.spread(e)), claim)
     }
 
     fn make_with(&self, op: &mut Op<'_>, changes: &[Change<'_>], stamp: Stamp<'_>) -> Result<Csn> {
@@ -132,14 +131,14 @@ impl Core {
             let unwinding = AbortOnUnwind;
             // After the CSN was drawn: a view that opened before does not see it.
             let watched = self.forest.workers.oldest_view().is_some();
-            let mut emptied = None;
+            let mut emptied = Vec::new();
             for (leaf, from, to) in &leaves {
                 for change in &changes[*from..*to] {
                     self.apply(op.worker, leaf.page, change, csn, watched);
                 }
                 leaf.page.set_csn(csn);
                 if changes[*to - 1].value.is_none() && underfull(leaf.page) {
-                    emptied = Some(*to - 1);
+                    emptied.push(*to - 1);
                 }
             }
             drop(leaves);
@@ -148,7 +147,7 @@ impl Core {
             let c = &op.worker.counters;
             c.commits.add(1);
             c.ops.add(changes.len() as u64);
-            if let Some(i) = emptied {
+            for i in emptied {
                 op.merge_leaf(changes[i].tree, changes[i].key);
             }
             return Ok(csn);
@@ -281,9 +280,7 @@ impl Core {
             if let Some((KIND_EXTENT, pieces)) = &image {
                 let block_size = self.forest.geometry.block_size;
                 let mut journal = worker.journal.lock();
-                journal
-                    .freed_extents
-                    .extend(extents(pieces).map(|e| (csn, e.run(block_size))));
+                extents(pieces).for_each(|e| journal.free_extent(csn, e.run(block_size)));
             }
             if watched {
                 worker.counters.before_images.add(1);

@@ -86,5 +86,6 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
     Ok(Inspection {
         title: format!("log of store {:032x}", sb.store_id),
         sections: vec![facts, blocks],
+        ..Inspection::default()
     })
 }

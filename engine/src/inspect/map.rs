@@ -101,5 +101,6 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
     Ok(Inspection {
         title: format!("space map of store {:032x}", s.sb.store_id),
         sections: vec![facts, index, groups],
+        ..Inspection::default()
     })
 }

@@ -1,6 +1,8 @@
 //! Looking at a store's structures, for people: tables of text.
 //!
-//! All of it opens read-only and writes nothing. What is damaged is shown as such
+//! All of it opens read-only and writes nothing, and shows what lies there: the
+//! checkpoint and the log behind it, not replayed. Of a store that was not closed
+//! the notes say what recovery would add. What is damaged is shown as such
 //! where it can be; the rest is shown. For a verdict there is
 //! [`check`](crate::check()).
 
@@ -15,9 +17,9 @@ use std::sync::Arc;
 use gaur_iodriver::{Device, DriverChoice};
 
 use crate::error::Result;
-use crate::format::superblock::Superblock;
+use crate::format::superblock::{FLAG_CLEAN, Superblock};
 use crate::format::{BlockNo, Geometry};
-use crate::recovery::geometry_of;
+use crate::recovery::{geometry_of, log_reader};
 use crate::writeback::superblock::read_pair;
 
 /// What was found: a title and tables.
@@ -25,6 +27,9 @@ use crate::writeback::superblock::read_pair;
 pub struct Inspection {
     /// What it shows.
     pub title: String,
+    /// What to know beside the tables, in sentences: that the store was not closed,
+    /// and what recovery would add to what is shown.
+    pub notes: Vec<String>,
     /// The tables.
     pub sections: Vec<Section>,
 }
@@ -113,6 +118,42 @@ impl Subject {
             sb,
         })
     }
+
+    /// How the store was left, if not closed.
+    fn notes(&self) -> Result<Vec<String>> {
+        if self.sb.flags & FLAG_CLEAN != 0 {
+            return Ok(Vec::new());
+        }
+        let mut reader = log_reader(&self.device, &self.sb)?;
+        let (mut commits, mut operations) = (0u64, 0u64);
+        let damage = loop {
+            match reader.next_record() {
+                Ok(None) => break None,
+                Ok(Some(r)) => {
+                    commits += 1;
+                    operations += u64::from(r.count);
+                }
+                Err(e) => break Some(e),
+            }
+        };
+        let last = self.sb.cut + commits;
+        let mut notes = vec![format!(
+            "the store was not closed; this is what lies there, up to commit {} and with the log \
+             not replayed",
+            self.sb.cut
+        )];
+        notes.push(match damage {
+            Some(e) => format!(
+                "recovery would fail behind commit {last} ({commits} commits into the log): {e}"
+            ),
+            None if commits == 0 => "recovery would add nothing: the log is empty".to_owned(),
+            None => format!(
+                "recovery would add {commits} commits with {operations} operations, up to commit \
+                 {last}; gaur check verifies that, stat, get, scan and dump show it"
+            ),
+        });
+        Ok(notes)
+    }
 }
 
 fn open(path: &Path, options: &InspectOptions) -> Result<Subject> {
@@ -149,7 +190,10 @@ macro_rules! inspections {
             device: Arc<dyn Device>,
             options: &InspectOptions,
         ) -> Result<Inspection> {
-            $module::inspect(&Subject::new(device, "device")?, options)
+            let subject = Subject::new(device, "device")?;
+            let mut found = $module::inspect(&subject, options)?;
+            found.notes = subject.notes()?;
+            Ok(found)
         }
     )*};
 }

@@ -21,6 +21,7 @@ pub(super) fn inspect(s: &Subject, _: &InspectOptions) -> Result<Inspection> {
     Ok(Inspection {
         title: format!("superblock of store {:032x}", s.sb.store_id),
         sections,
+        ..Inspection::default()
     })
 }
 

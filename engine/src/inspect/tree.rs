@@ -180,5 +180,6 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
     Ok(Inspection {
         title: format!("trees of store {:032x}", s.sb.store_id),
         sections,
+        ..Inspection::default()
     })
 }

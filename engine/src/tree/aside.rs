@@ -1,7 +1,6 @@
 //! Reading without frames: where dirty nodes hold nearly all of the cache for good.
 //!
-//! After a failed write, and in a store opened only for reading, dirty nodes stay in
-//! their frames. With fewer frames left than a path has nodes, each node brought in
+//! After a failed write dirty nodes stay in their frames. With fewer frames left than a path has nodes, each node brought in
 //! would drive out the one above it. So the rest of the way is read into private memory,
 //! and nothing is put into a frame.
 
@@ -20,7 +19,7 @@ impl Forest {
     /// Whether a search that misses a node does better to read on aside.
     pub(crate) fn needs_aside(&self, carry: &Carry) -> bool {
         let scarce = self.cache.free_frames() == 0 || carry.turns() >= TURNS;
-        if !scarce || !(self.read_only || self.progress.stopped().is_some()) {
+        if !scarce || self.progress.stopped().is_none() {
             return false;
         }
         // What is clean and cold makes room for the next search.

@@ -138,4 +138,35 @@ impl Forest {
             }
         }
     }
+
+    /// The keys below a node that is not in memory, from the first to before the
+    /// second; `None` if what pointed to it has changed since.
+    pub(crate) fn range_of(
+        &self,
+        tree: &TreeState,
+        missing: Found,
+    ) -> Option<(Vec<u8>, Option<Vec<u8>>)> {
+        let Found::Missing { parent, .. } = missing else {
+            unreachable!("only of a missing node")
+        };
+        let range = match parent.frame {
+            None => (Vec::new(), None),
+            Some(frame) => {
+                let page = self.cache.page(frame);
+                let lower = match parent.slot {
+                    0 => page.lower(),
+                    slot => page.key(slot),
+                };
+                let next = parent.slot + 1;
+                let upper = if next < page.slots() {
+                    Some(page.key(next))
+                } else {
+                    page.upper()
+                };
+                (lower, upper)
+            }
+        };
+        let stands = self.parent_latch(tree, parent).validate(parent.version);
+        stands.then_some(range)
+    }
 }

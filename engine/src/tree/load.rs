@@ -32,7 +32,7 @@ impl Carry {
 }
 
 /// Waits for a frame, of about 2 ms each, after which it is in vain if the store
-/// has stopped, or is only read: then dirty nodes stay where they are.
+/// has stopped: then dirty nodes stay where they are.
 pub(super) const PATIENCE: u32 = 500;
 /// Nodes one search may bring in while the store has stopped.
 const TURNS: u32 = 1000;
@@ -114,12 +114,6 @@ impl Forest {
         }
         if let Some(why) = self.progress.stopped() {
             return Err(Error::Stopped(why));
-        }
-        if self.read_only {
-            return Err(Error::BadOption {
-                name: "cache_bytes",
-                detail: "too little to replay the log in memory; open with more".into(),
-            });
         }
         Ok(())
     }

@@ -34,6 +34,7 @@ use crate::node::Child;
 use crate::places::Places;
 use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::shortage::Shortage;
 use crate::worker::Workers;
 use crate::writeback::mend::Mend;
 
@@ -54,12 +55,11 @@ pub(crate) struct Forest {
     pub(crate) pool: Pool,
     pub(crate) workers: Arc<Workers>,
     pub(crate) progress: Progress,
+    pub(crate) shortage: Shortage,
     /// The durable generation, from which a damaged map is rebuilt.
     pub(crate) mend: Mend,
     /// How the store grows while it is open.
     pub(crate) growth: Growth,
-    /// Nothing is written: dirty nodes stay in memory.
-    pub(crate) read_only: bool,
     running: AtomicU64,
 }
 
@@ -71,7 +71,6 @@ impl Forest {
         cache: Cache,
         pool: Pool,
         mend: Mend,
-        read_only: bool,
     ) -> Self {
         Self {
             device,
@@ -81,9 +80,9 @@ impl Forest {
             pool,
             workers: Workers::new(),
             progress: Progress::new(),
+            shortage: Shortage::default(),
             mend,
             growth: Growth::default(),
-            read_only,
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }

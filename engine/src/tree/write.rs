@@ -7,19 +7,15 @@
 use super::descend::{At, Found, Toward};
 use super::load::Carry;
 use super::{Forest, TreeState};
-use gaur_iodriver::sync::time::Duration;
-
 use crate::alloc::{SpaceError, Urgency};
 use crate::cache::{Exclusive, FrameId, State};
 use crate::error::{Error, Result};
 use crate::format::{BlockNo, BlockPtr, Generation, Run};
 use crate::node::{Bounds, Child, Page};
 use crate::pool::Pool;
+use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::worker::{Inside, Worker};
-
-/// How long to wait at a time for a checkpoint that brings space back.
-const SPACE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Why an operation begins again for space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,11 +43,9 @@ pub(crate) struct Op<'a> {
     pub(crate) worker: &'a Worker,
     inside: Option<Inside<'a>>,
     carry: Carry,
-    urgency: Urgency,
+    pub(crate) claim: Claim<'a>,
     /// Restarts for space in this generation.
     restarts: (Generation, u64),
-    /// Whether a checkpoint was waited for because the store was full.
-    asked_for_space: bool,
     /// How often in a row there was no frame.
     frame_waits: u32,
     /// How many more blocks a restart reserves, for the rest of a batch.
@@ -59,15 +53,14 @@ pub(crate) struct Op<'a> {
 }
 
 impl<'a> Op<'a> {
-    pub(crate) fn new(forest: &'a Forest, worker: &'a Worker, urgency: Urgency) -> Self {
+    pub(crate) fn new(forest: &'a Forest, worker: &'a Worker, claim: Claim<'a>) -> Self {
         Self {
             forest,
             worker,
             inside: None,
             carry: Carry::default(),
-            urgency,
+            claim,
             restarts: (Generation(0), 0),
-            asked_for_space: false,
             frame_waits: 0,
             ahead: 0,
         }
@@ -220,7 +213,7 @@ impl<'a> Op<'a> {
                     self.worker.counters.restarts_frame.add(1);
                     self.worker
                         .counters
-                        .waiting(Wait::Frame, || self.forest.cache.wait_for_frame());
+                        .waiting(Wait::WriteFrame, || self.forest.cache.wait_for_frame());
                     self.forest.check_frames(&mut self.frame_waits)?;
                     return Ok(None);
                 }
@@ -263,40 +256,22 @@ impl<'a> Op<'a> {
         c.restarts_most.raise(self.restarts.1);
         self.leave();
         let height = u64::from(root_level) + 1;
-        loop {
-            let need = 2 * height + 2 + self.ahead;
-            let seen = self.forest.geometry.capacity();
-            let pool = &self.forest.pool;
-            let ask = || pool.reserve(self.worker, need, hint, self.urgency);
+        let need = 2 * height + 2;
+        let (worker, pool) = (self.worker, &self.forest.pool);
+        if self.ahead > 0 && !self.claim.is_short() {
+            let all = need + std::mem::take(&mut self.ahead);
+            let ask = || pool.reserve(worker, all, hint, Urgency::Normal);
             match self.forest.mending(ask) {
                 Ok(()) => return Ok(()),
                 // The extra for a batch may be more than there is: take what one
                 // descent needs.
-                Err(SpaceError::Full { .. } | SpaceError::AfterGeneration { .. })
-                    if self.ahead > 0 =>
-                {
-                    self.ahead = 0;
-                }
-                Err(SpaceError::AfterGeneration { generation, .. }) => {
-                    let progress = &self.forest.progress;
-                    self.worker.counters.waiting(Wait::Reservation, || {
-                        progress.wait_released(generation, SPACE_PATIENCE)
-                    })?;
-                }
-                // What the running generation freed comes back with a checkpoint.
-                Err(SpaceError::Full { .. })
-                    if !self.asked_for_space && self.forest.progress.is_served() =>
-                {
-                    self.asked_for_space = true;
-                    let progress = &self.forest.progress;
-                    self.worker
-                        .counters
-                        .waiting(Wait::Reservation, || progress.wait_for_next())?;
-                }
-                Err(SpaceError::Full { .. }) if self.forest.more_space(self.worker, seen)? => {}
+                Err(SpaceError::Full { .. } | SpaceError::AfterGeneration { .. }) => {}
                 Err(e) => return Err(e.into()),
             }
         }
+        self.forest.claim(worker, &mut self.claim, |urgency| {
+            pool.reserve(worker, need, hint, urgency)
+        })
     }
 
     /// Level of the root, for the size of a reservation; 3 if it is not known.

@@ -42,6 +42,9 @@ const CLUSTER: usize = 64;
 /// Requests in flight.
 pub(crate) const DEPTH: usize = 32;
 
+/// Blocks kept for trees made until the next checkpoint.
+const CATALOG_AHEAD: u64 = 8;
+
 /// What the checkpointer counts.
 #[derive(Debug, Default)]
 pub(crate) struct CheckpointCounters {
@@ -60,8 +63,6 @@ pub(crate) struct Checkpointer {
     pub(crate) superblock: Superblock,
     /// Blocks of the tree of trees.
     pub(crate) catalog: Vec<Run>,
-    /// Freed extents that views may still look at, with the commit that freed them.
-    pinned: Vec<(Csn, Run)>,
     /// Blocks reserved for the next tree of trees: a checkpoint must not need the
     /// space that only a checkpoint can bring back.
     spare: Vec<Run>,
@@ -111,13 +112,50 @@ fn catalog_blocks(core: &Core) -> u64 {
     catalog::blocks_needed(names, core.forest.geometry.block_size)
 }
 
+/// Fills `spare` with blocks for the next tree of trees, and some for trees to come;
+/// what it has beyond that is given back. As many blocks are left to this in the
+/// allocator: between two checkpoints the old tree of trees and the spare blocks
+/// change places, and nobody takes what is free in between.
+pub(crate) fn reserve_catalog(core: &Core, spare: &mut Vec<Run>, hint: BlockNo) -> Result<()> {
+    let allocator = core.forest.pool.allocator();
+    spare.append(&mut core.for_catalog.lock());
+    let needed = catalog_blocks(core);
+    allocator.set_floor(needed);
+    let want = needed + CATALOG_AHEAD;
+    let have: u64 = spare.iter().map(|r| u64::from(r.len)).sum();
+    if have < want {
+        let request = SpaceRequest {
+            blocks: (want - have) as u32,
+            shape: Shape::Nodes,
+            hint,
+            urgency: Urgency::Reserve,
+        };
+        spare.extend(core.forest.mending(|| allocator.reserve(request))?);
+        return Ok(());
+    }
+    let mut over = have - want;
+    let mut back = Vec::new();
+    while let Some(run) = spare.pop_if(|r| u64::from(r.len) <= over) {
+        over -= u64::from(run.len);
+        back.push(run);
+    }
+    if !back.is_empty() {
+        allocator.give_back_unused(back);
+    }
+    Ok(())
+}
+
 impl Checkpointer {
-    pub(crate) fn new(superblock: Superblock, catalog: Vec<Run>, queue: Box<dyn Queue>) -> Self {
+    pub(crate) fn new(
+        superblock: Superblock,
+        catalog: Vec<Run>,
+        spare: Vec<Run>,
+        queue: Box<dyn Queue>,
+    ) -> Self {
         Self {
             superblock,
             catalog,
-            pinned: Vec::new(),
-            spare: Vec::new(),
+            spare,
             queue,
             writing: HashMap::new(),
             next_token: 0,
@@ -146,7 +184,7 @@ impl Checkpointer {
             if core.closing.load(Ordering::Acquire) {
                 break;
             }
-            self.unpin(core);
+            core.forest.unpin();
             let news =
                 core.last_drawn() != self.superblock.cut || core.forest.cache.dirty_frames() > 0;
             let plan = forest.begin_growth(std::mem::take(&mut low));
@@ -196,6 +234,7 @@ impl Checkpointer {
         let forest = &core.forest;
         self.reserve_catalog(core)?;
         core.progress().begin();
+        core.throttle.begin(core);
         let freezing = loop {
             let freezing = now();
             forest.workers.close();
@@ -295,12 +334,13 @@ impl Checkpointer {
             .allocator()
             .release(generation, keep.iter().map(|(_, r)| *r).collect());
         drop(durable);
-        self.pinned.extend(keep);
+        forest.pin(keep);
         core.log().truncate(head);
         // Now, since there is space again: before others take it. If there is none,
         // the next checkpoint tries again.
         let _ = self.reserve_catalog(core);
-        core.progress().end(generation);
+        core.progress().end();
+        core.throttle.end();
         let c = &core.checkpointing;
         c.checkpoints.fetch_add(1, Ordering::Relaxed);
         c.nanos
@@ -314,37 +354,7 @@ impl Checkpointer {
 
     /// Has enough blocks for the tree of trees, and some for trees to come.
     fn reserve_catalog(&mut self, core: &Core) -> Result<()> {
-        let want = catalog_blocks(core) + 8;
-        let missing = want.saturating_sub(self.spare_blocks());
-        if missing > 0 {
-            let request = SpaceRequest {
-                blocks: missing as u32,
-                shape: Shape::Nodes,
-                hint: self.superblock.catalog_addr,
-                urgency: Urgency::Reserve,
-            };
-            let forest = &core.forest;
-            let more = forest.mending(|| forest.pool.allocator().reserve(request))?;
-            self.spare.extend(more);
-        }
-        Ok(())
-    }
-
-    /// Gives back extents that no view looks at any more.
-    pub(crate) fn unpin(&mut self, core: &Core) {
-        if self.pinned.is_empty() {
-            return;
-        }
-        let oldest = core.forest.workers.oldest_view();
-        let needed = |csn: Csn| oldest.is_some_and(|o| o < csn);
-        let (keep, free): (Vec<_>, Vec<_>) = self.pinned.drain(..).partition(|p| needed(p.0));
-        self.pinned = keep;
-        if !free.is_empty() {
-            core.forest
-                .pool
-                .allocator()
-                .give_back(free.into_iter().map(|p| p.1).collect());
-        }
+        reserve_catalog(core, &mut self.spare, self.superblock.catalog_addr)
     }
 
     /// Writes the dirty nodes of a frozen tree and returns its root, complete.

@@ -60,15 +60,14 @@ pub(super) struct Write {
 }
 
 /// The evictor thread's body; ends when the store closes. After a failed write it
-/// goes on freeing clean frames, for reads go on. `grows`: the cache may be enlarged
-/// for a replay in memory, which nothing can be written from.
-pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>, grows: bool) {
+/// goes on freeing clean frames, for reads go on.
+pub(crate) fn run(core: &Core, mut queue: Box<dyn Queue>) {
     let _end = End(core);
     let worker = match core.forest.workers.mine() {
         Ok(worker) => worker,
         Err(e) => return core.fail(&e),
     };
-    while let Err(e) = serve(core, &worker, queue.as_mut(), grows) {
+    while let Err(e) = serve(core, &worker, queue.as_mut()) {
         core.fail(&e);
     }
 }
@@ -83,7 +82,7 @@ impl Drop for End<'_> {
     }
 }
 
-fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue, grows: bool) -> Result<()> {
+fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
     let cache = &core.forest.cache;
     let mut hand = 0;
     let mut shrink = Shrink::default();
@@ -115,18 +114,11 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue, grows: bool) -> Re
             };
             if done == 0 {
                 idle += 1;
-                if core.read_only && idle == 50 && cache.dirty_frames() > cache.frames() / 2 {
-                    let more = cache.most().min(2 * cache.frames());
-                    if !(grows && more > cache.frames() && cache.resize(more).is_ok()) {
-                        core.progress()
-                            .stop("cache_bytes is too small to replay the log in memory");
-                    }
-                }
                 core.progress().ask();
                 gaur_iodriver::sync::thread::sleep(Duration::from_micros(200));
             }
         }
-        if cache.dirty_frames() > cache.frames() / 2 {
+        if cache.dirty_frames() > cache.frames() / 2 || core.forest.wants_space() {
             core.progress().ask();
         }
     }

@@ -5,7 +5,6 @@
 
 use gaur_iodriver::{IoError, IoErrorKind};
 
-use crate::alloc::usual_reserve;
 use crate::error::Result;
 use crate::format::Geometry;
 use crate::growth::{Ask, GrowReport};
@@ -36,7 +35,7 @@ impl Forest {
             return 0;
         }
         let part = now.capacity / 12;
-        usual_reserve(now.capacity) + part.min(PLENTY / u64::from(now.block_size))
+        self.pool.allocator().kept_back() + part.min(PLENTY / u64::from(now.block_size))
     }
 
     /// Whether space is low although a checkpoint just brought back what it could.

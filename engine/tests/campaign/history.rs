@@ -139,6 +139,12 @@ impl Known {
         }
     }
 
+    /// The trees, by name, and their records.
+    pub(crate) fn sizes(&self) -> impl Iterator<Item = (String, u64)> + '_ {
+        let trees = self.trees.iter();
+        trees.map(|(name, records)| (name.to_string(), records.len() as u64))
+    }
+
     /// Checks that the store holds exactly this, forwards and backwards.
     pub(crate) fn compare(&self, store: &Store, when: &str) {
         let names = store.tree_names();

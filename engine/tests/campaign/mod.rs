@@ -28,6 +28,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use gaur::check::RecoveryFacts;
 use gaur::{CheckOptions, DiscardRate, FormatOptions, OpenOptions, Store};
 use gaur_iodriver::DurableMethod;
 use gaur_iodriver::sim::{DiscardFill, SimDisk, SimOptions};
@@ -188,6 +189,8 @@ pub(crate) struct Story {
     watchdog: Watchdog,
     /// Both superblocks verified at the last check.
     whole_pair: bool,
+    /// What that check said recovery would leave.
+    foreseen: RecoveryFacts,
     pub(crate) tally: Tally,
 }
 
@@ -198,11 +201,20 @@ fn pick<T: Clone>(rng: &mut Rng, from: &[T]) -> T {
 impl Story {
     /// Formats a store; the seed decides what it is like.
     pub(crate) fn new(seed: u64, watchdog: &Watchdog) -> Self {
+        Self::on(seed, watchdog, None)
+    }
+
+    /// A store so small that it is full most of the time.
+    pub(crate) fn near_full(seed: u64, watchdog: &Watchdog) -> Self {
+        Self::on(seed, watchdog, Some(16))
+    }
+
+    fn on(seed: u64, watchdog: &Watchdog, small: Option<u64>) -> Self {
         let mut rng = seeded(seed);
         let r = &mut rng;
         let block_size = pick(r, &[4096, 4096, 4096, 4096, 8192, 16384]);
         let disk = SimDisk::new(SimOptions {
-            capacity: pick(r, &[32, 48, 64]) << 20,
+            capacity: small.unwrap_or(pick(r, &[32, 48, 64])) << 20,
             logical_block: pick(r, &[512, 4096]),
             physical_block: 4096,
             seed,
@@ -231,7 +243,7 @@ impl Story {
             follow_size: r.random_bool(0.5),
             ..OpenOptions::default()
         };
-        let mix = Mix {
+        let mut mix = Mix {
             writers: pick(r, &[1, 2, 4, 4, 4]),
             keys: pick(r, &[30, 300, 300, 3000, 8000]),
             sync: pick(r, &[5, 40, 90]),
@@ -239,7 +251,10 @@ impl Story {
             batch: pick(r, &[4, 12, 40]),
             checkpoints: pick(r, &[5, 30, 100]),
         };
-        let reach = pick(r, &[30, 100, 300]);
+        let mut reach = pick(r, &[30, 100, 300]);
+        if small.is_some() {
+            (mix.keys, mix.large, reach) = (8000, 150, 10 * reach);
+        }
         Self {
             seed,
             rng,
@@ -252,6 +267,7 @@ impl Story {
             round: 0,
             watchdog: watchdog.clone(),
             whole_pair: false,
+            foreseen: RecoveryFacts::default(),
             tally: Tally {
                 stories: 1,
                 ..Tally::default()
@@ -285,7 +301,7 @@ impl Story {
         };
         let before = store.capacity();
         if self.options.follow_size && self.rng.random_bool(0.3) {
-            self.enlarge(before);
+            self.enlarge();
         }
         let cut = self.rng.random_range(1..=self.reach);
         self.disk.crash_after(cut);
@@ -324,7 +340,8 @@ impl Story {
 
     /// Somebody makes the device larger while the store is open, which it takes in
     /// when it next looks.
-    fn enlarge(&mut self, have: u64) {
+    fn enlarge(&mut self) {
+        let have = self.disk.device().geometry().capacity;
         let more = pick(&mut self.rng, &[16 << 10, 1 << 20, 30 << 20, 150 << 20]);
         if have + more <= 400 << 20 {
             self.disk.set_capacity(have + more);
@@ -393,6 +410,8 @@ impl Story {
         assert!(report.clean, "{what}: {:?}", report.problems);
         self.tally.checks += 1;
         self.tally.check_time += begun.elapsed();
+        assert_eq!(report.recovery.fails, None, "{what}");
+        self.foreseen = report.recovery;
         self.whole_pair = report.superblocks.iter().all(|s| s.decoded.is_some());
     }
 
@@ -423,8 +442,6 @@ impl Story {
         self.watch("a read-only opening");
         let options = OpenOptions {
             read_only: true,
-            // What is replayed stays in memory: nothing may be written.
-            cache_bytes: 64 << 20,
             ..self.options.clone()
         };
         let store = Store::open_device(self.disk.device(), &options).unwrap();
@@ -449,6 +466,15 @@ impl Story {
         let when = format!("round {} after recovery", self.round);
         self.tally.lost += self.known.settle(done, report.last_csn);
         self.known.compare(store, &when);
+        // What the last check foresaw, if nothing was written since.
+        let foreseen = std::mem::take(&mut self.foreseen);
+        if foreseen.verified {
+            assert_eq!(foreseen.last_csn, report.last_csn, "{when}");
+            let trees = foreseen.trees;
+            let records = trees.iter().map(|t| (t.name.clone(), t.records));
+            let there = self.known.sizes().map(|(name, n)| (name, Some(n)));
+            assert!(records.eq(there), "{when}: foreseen were {trees:?}");
+        }
     }
 
     /// Goes on without a power cut; what is closed or dropped then is all there.

@@ -250,6 +250,8 @@ impl<'a> Writer<'a> {
                 self.done.commits.push(Commit { csn, changes });
             }
             Error::Full { .. } => {
+                let deletes = changes.iter().all(|c| matches!(c, Change::Delete(..)));
+                assert!(!deletes || changes.len() > 16, "a delete was refused: {e}");
                 self.done.full += 1;
                 return true;
             }

@@ -4,13 +4,14 @@
 //! A child of a process of many threads may do little: it tries what it is to try, says so
 //! by its exit code, and ends by `_exit`.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use gaur::{
-    CheckOptions, Durability, Error, FormatOptions, OpenOptions, Store, Tree, WriteBatch,
-    check_device,
+    CheckOptions, Durability, Error, FormatOptions, OpenOptions, Store, Tree, TrimOptions,
+    WriteBatch, check_device,
 };
 use gaur_iodriver::{Device, DriverChoice, IoBuf, IoErrorKind, Op, Request};
 
@@ -69,6 +70,15 @@ fn try_all(store: &Store, tree: &Tree, scan: gaur::Scan, batch: WriteBatch) {
     refused("flush", store.flush());
     refused("wait_durable", store.wait_durable(1));
     refused("checkpoint", store.checkpoint());
+    refused("set_cache_bytes", store.set_cache_bytes(2 << 20));
+    let trim = |dry_run| TrimOptions {
+        dry_run,
+        ..TrimOptions::default()
+    };
+    for dry_run in [true, false] {
+        let trimmed = store.trim(&trim(dry_run), |_| ControlFlow::Continue(()));
+        refused("trim", trimmed);
+    }
     refused("create_tree", store.create_tree("child"));
     refused("open_tree", store.open_tree("t"));
     refused("tree", store.tree("t"));

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gaur::{
-    CheckOptions, Durability, FormatOptions, MAX_THREADS, OpenOptions, Store, WriteBatch,
-    check_device,
+    CheckOptions, Durability, FormatOptions, MAX_THREADS, OpenOptions, Store, TrimOptions,
+    WriteBatch, check_device,
 };
 use gaur_iodriver::DriverChoice;
 
@@ -16,6 +16,8 @@ pub(crate) fn test(dir: &Path, driver: DriverChoice) {
     let path = dir.join("store");
     let format = FormatOptions {
         create_size: Some(64 << 20),
+        // Only a sparse file is trimmed.
+        sparse: true,
         ..FormatOptions::default()
     };
     Store::format(&path, &format).unwrap();
@@ -74,6 +76,13 @@ pub(crate) fn test(dir: &Path, driver: DriverChoice) {
         }))
         .is_err()
     );
+    // A callback of a call on the open store.
+    let dry = TrimOptions {
+        dry_run: true,
+        ..TrimOptions::default()
+    };
+    let trim = AssertUnwindSafe(|| store.trim(&dry, |_| panic!("in a callback")).map(|_| ()));
+    assert!(catch_unwind(trim).is_err());
     std::panic::set_hook(usual);
     assert!(panicked > MAX_THREADS, "{panicked}");
 

@@ -5,18 +5,21 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use clap::Args;
-use gaur::check::{Blocks, Problem, TreeFacts};
+use gaur::check::{Blocks, Problem, RecoveredTree, RecoveryFacts, TreeFacts};
 use gaur::{CheckOptions, CheckReport};
 use serde_json::{Value, json};
 
 use crate::failure::{FINE, FOUND, Outcome};
 use crate::progress::Progress;
 use crate::run::config::Driver;
+use crate::units::Size;
 use crate::{output, units};
 
 const HELP: &str = "\
-Reads the whole store and writes nothing: both superblocks, every tree, every
-large value, every map block, the log. Ends with exit code 1 if anything is wrong.
+Reads the whole store as it lies there and writes nothing: both superblocks, every
+tree, every large value, every map block, the log. Of a store that was not closed it
+also verifies the state that recovery would leave: that every change in the log finds
+its place. Ends with exit code 1 if anything is wrong.
 
 Examples:
   gaur check /dev/loop0
@@ -34,6 +37,10 @@ pub(super) struct CheckArgs {
     /// Tell at most so many problems; all are counted.
     #[arg(long, value_name = "N", default_value_t = 1000)]
     max_problems: usize,
+    /// The most memory for what the log changes; above it, the state that recovery
+    /// would leave is not verified.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    replay_memory: Size,
     /// The I/O driver.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
@@ -48,6 +55,7 @@ pub(super) fn check(a: &CheckArgs) -> Outcome {
         &CheckOptions {
             values: !a.skip_values,
             max_problems: a.max_problems,
+            replay_memory: a.replay_memory.0,
             ..options(a.driver)
         },
     )?;
@@ -115,6 +123,7 @@ fn as_json(r: &CheckReport) -> Value {
             "newest_csn": t.newest_csn,
         })
     };
+    let recovered = |t: &RecoveredTree| json!({ "name": t.name, "id": t.id, "records": t.records });
     let named: serde_json::Map<String, Value> = blocks(&r.blocks)
         .into_iter()
         .map(|(name, n)| (name.to_owned(), n.into()))
@@ -129,6 +138,17 @@ fn as_json(r: &CheckReport) -> Value {
             "blocks": r.log.region,
             "commits_to_replay": r.log.commits_to_replay,
             "last_csn": r.log.last_csn,
+        },
+        "recovery": {
+            "commits": r.recovery.commits,
+            "operations": r.recovery.operations,
+            "last_csn": r.recovery.last_csn,
+            "changes": r.recovery.changes,
+            "memory": r.recovery.memory,
+            "created": r.recovery.created,
+            "verified": r.recovery.verified,
+            "trees": r.recovery.trees.iter().map(recovered).collect::<Vec<_>>(),
+            "fails": r.recovery.fails,
         },
         "notes": r.notes,
         "bytes_read": r.bytes_read,
@@ -161,12 +181,14 @@ fn as_text(r: &CheckReport) -> String {
             trees,
         ),
     ];
-    if r.log.commits_to_replay > 0 {
-        let n = units::count(r.log.commits_to_replay);
-        parts.push(format!(
-            "log: {n} commits to replay, up to {}",
-            r.log.last_csn
-        ));
+    let recovery = &r.recovery;
+    if recovery.commits > 0 && recovery.verified && recovery.fails.is_none() {
+        let unknown = || "unknown".to_owned();
+        let rows = recovery.trees.iter().map(|t| {
+            let records = t.records.map_or_else(unknown, units::count);
+            vec![t.name.clone(), records]
+        });
+        parts.push(output::table(["tree as recovered", "records"], rows));
     }
     parts.extend(r.notes.iter().map(|n| format!("note: {n}")));
     parts.push(format!(
@@ -174,6 +196,7 @@ fn as_text(r: &CheckReport) -> String {
         units::bytes(r.bytes_read),
         units::nanos(r.nanos)
     ));
+    parts.extend(as_recovered(recovery));
     parts.push(if r.clean {
         "clean: every block is accounted for".to_owned()
     } else {
@@ -189,4 +212,25 @@ fn as_text(r: &CheckReport) -> String {
         )
     });
     parts.join("\n\n")
+}
+
+/// What recovery would make of it, in a line; none if there is nothing to recover.
+fn as_recovered(r: &RecoveryFacts) -> Option<String> {
+    if r.commits == 0 && r.fails.is_none() {
+        return None;
+    }
+    let adds = format!(
+        "recovery would add {} commits ({} operations), up to commit {}",
+        units::count(r.commits),
+        units::count(r.operations),
+        r.last_csn
+    );
+    Some(match &r.fails {
+        Some(why) => format!("recovery would fail: {why}; opening for writing is in vain"),
+        None if r.verified => format!(
+            "{adds}: every change, on {} keys, finds its place",
+            units::count(r.changes)
+        ),
+        None => format!("{adds}: not verified"),
+    })
 }

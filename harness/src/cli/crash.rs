@@ -25,6 +25,7 @@ written and when the kills come; the threads' timing is the machine's.
 Examples:
   gaur crash
   gaur crash --rounds 1000 --seconds-per-round 3 --seed 42
+  gaur crash --path /dev/loop0 --force --dry-run
   gaur crash --path /dev/loop0 --force";
 
 /// Kill a writing process at random moments, and check what is recovered.
@@ -64,6 +65,9 @@ pub(super) struct CrashArgs {
     /// Keep the file.
     #[arg(long)]
     keep: bool,
+    /// Make the checks, tell what would be done and lost, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Print the summary as JSON, without the rounds' lines.
     #[arg(long)]
     json: bool,
@@ -120,6 +124,9 @@ pub(super) fn crash(a: &CrashArgs) -> Outcome {
         driver: a.driver,
         buffered_interval: a.buffered_interval.0,
     };
+    if a.dry_run {
+        return dry_run(a, &campaign);
+    }
     interrupt::catch();
     if !a.json {
         output::line(format!(
@@ -160,6 +167,33 @@ pub(super) fn crash(a: &CrashArgs) -> Outcome {
             total.recoveries_killed,
         ))?;
     }
+    Ok(FINE)
+}
+
+fn dry_run(a: &CrashArgs, c: &Campaign) -> Outcome {
+    let plan = gaur::Store::plan_format(&c.path, &c.format_options())?;
+    let destroys = plan.destroys.as_deref();
+    if a.json {
+        output::json(&json!({
+            "dry_run": true,
+            "path": c.path,
+            "makes_file": plan.makes_file,
+            "capacity": plan.capacity,
+            "destroys": destroys,
+            "rounds": c.rounds,
+            "threads": c.threads,
+        }))?;
+        return Ok(FINE);
+    }
+    output::line(format!(
+        "would {} {}, {}, and write, kill and recover {} times with {} writers; would be lost: {}; nothing was written",
+        if plan.makes_file { "make" } else { "format" },
+        c.path.display(),
+        units::bytes(plan.capacity),
+        c.rounds,
+        c.threads,
+        destroys.unwrap_or("nothing"),
+    ))?;
     Ok(FINE)
 }
 

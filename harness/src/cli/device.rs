@@ -3,131 +3,133 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use gaur_iodriver::{Description, describe};
 use serde_json::json;
 
-use super::contents::contents;
-use crate::blockdev::Counters;
 use crate::failure::{FINE, Failure, Outcome};
-use crate::{output, units};
+use crate::run::config::Driver;
+use crate::units::{self, Size};
+use crate::{device, floor, interrupt, output};
 
 const HELP: &str = "\
-Opens for reading, takes no lock and writes nothing.
+Without --bench it opens for reading at most, takes no lock and writes nothing.
+Without root it tells what it may not see.
+
+--bench measures the floor of the device, below any engine, and destroys nothing:
+in a store it writes to free space that the store lends and gets back; where there
+is nothing it makes a file and removes it; anything else is only read.
 
 Examples:
   gaur device /dev/nvme0n1
-  gaur device demo.store --json           the file system and the disk below a file";
+  gaur device demo.store --json           the file system and the disks below a file
+  gaur device /dev/nvme0n1p3 --bench      in a store's free space
+  gaur device /mnt/bench.tmp --bench --size 1GiB --seconds 30 --json";
 
-/// Tell what a device is, and whether it may be used.
+/// Tell what a device is, who uses it, what the engine will use; measure its floor.
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct DeviceArgs {
     /// The device or file.
     path: PathBuf,
+    /// Measure reads, writes and durable writes, by size and queue depth.
+    #[arg(long)]
+    bench: bool,
+    /// How long to measure.
+    #[arg(
+        long,
+        alias = "runtime",
+        value_name = "N",
+        default_value_t = 10.0,
+        requires = "bench"
+    )]
+    seconds: f64,
+    /// How much to write to, at most; the size of a file that is made.
+    #[arg(
+        long,
+        value_name = "SIZE",
+        default_value = "256MiB",
+        requires = "bench"
+    )]
+    size: Size,
+    /// Seed of all randomness; drawn itself if absent.
+    #[arg(long, requires = "bench")]
+    seed: Option<u64>,
+    /// The I/O driver.
+    #[arg(long, value_enum, default_value_t, requires = "bench")]
+    driver: Driver,
+    /// Tell what --bench would do, and do nothing.
+    #[arg(long, requires = "bench")]
+    dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
 pub(super) fn device(a: &DeviceArgs) -> Outcome {
-    let d = describe(&a.path)
-        .map_err(|e| Failure::refused(format!("{}: {}", a.path.display(), e.detail)))?;
-    let counters = Counters::read(&a.path);
+    if a.bench {
+        return bench(a);
+    }
+    let report = device::look(&a.path)?;
     if a.json {
-        let mut facts = as_json(&d, counters);
-        facts["contents"] = contents(&a.path).as_json();
-        output::json(&facts)?;
+        output::json(&device::as_json(&report))?;
     } else {
-        let mut rows = as_rows(&d, counters);
-        rows.push(("contents".to_owned(), contents(&a.path).as_text()));
-        output::line(output::pairs(rows))?;
+        output::line(device::as_text(&report))?;
     }
     Ok(FINE)
 }
 
-/// The facts as data.
-pub(crate) fn as_json(d: &Description, counters: Option<Counters>) -> serde_json::Value {
-    json!({
-        "path": d.path,
-        "kind": d.kind.to_string(),
-        "capacity": d.capacity,
-        "disk": d.disk,
-        "number": d.number,
-        "model": d.model,
-        "serial": d.serial,
-        "backing_file": d.backing_file,
-        "scheduler": d.scheduler,
-        "rotational": d.rotational,
-        "write_cache": d.write_cache,
-        "fua": d.fua,
-        "logical_block": d.logical_block,
-        "physical_block": d.physical_block,
-        "max_io": d.max_io,
-        "max_discard": d.max_discard,
-        "holders": d.holders,
-        "mounted_at": d.mounted_at,
-        "swap": d.swap,
-        "read_only": d.read_only,
-        "counters": counters,
-    })
+fn bench(a: &DeviceArgs) -> Outcome {
+    if !(a.seconds.is_finite() && a.seconds > 0.0 && a.seconds < 1e6) {
+        return Err(Failure::refused(
+            "--seconds is a number above 0, as in --seconds 10",
+        ));
+    }
+    if a.size.0 < 1 << 20 || !a.size.0.is_multiple_of(1 << 20) {
+        return Err(Failure::refused(format!(
+            "--size is {}; give a multiple of 1MiB, as in --size 256MiB",
+            a.size
+        )));
+    }
+    let plan = floor::Plan {
+        path: a.path.clone(),
+        seconds: a.seconds,
+        size: a.size.0,
+        seed: a.seed.unwrap_or_else(|| rand::random::<u32>().into()),
+        driver: a.driver,
+    };
+    if a.dry_run {
+        return dry_run(&plan, a.json);
+    }
+    interrupt::catch();
+    let found = floor::measure(&plan)?;
+    let text = if a.json {
+        output::to_json(&floor::as_json(&found))?
+    } else {
+        floor::as_text(&found)
+    };
+    // The space is given back before a reader of the report can go away.
+    found.subject.close()?;
+    output::line(text)?;
+    Ok(FINE)
 }
 
-/// What is known, for people.
-fn as_rows(d: &Description, counters: Option<Counters>) -> Vec<(String, String)> {
-    let yes = |b: bool| if b { "yes" } else { "no" }.to_owned();
-    let is_file = d.kind == gaur_iodriver::DeviceKind::File;
-    let mut rows = vec![
-        ("path", Some(d.path.display().to_string())),
-        ("kind", Some(d.kind.to_string())),
-        ("capacity", d.capacity.map(units::bytes)),
-        ("disk", d.disk.clone()),
-        ("number", d.number.clone()),
-        ("model", d.model.clone()),
-        ("serial", d.serial.clone()),
-        ("backing file", d.backing_file.clone()),
-        ("scheduler", d.scheduler.clone()),
-        ("rotational", d.rotational.map(yes)),
-        ("write cache", d.write_cache.clone()),
-        ("fua", d.fua.map(yes)),
-        ("logical block", d.logical_block.map(units::bytes)),
-        ("physical block", d.physical_block.map(units::bytes)),
-        ("largest i/o", d.max_io.map(units::bytes)),
-        ("largest discard", d.max_discard.map(units::bytes)),
-        (
-            "holders",
-            (!d.holders.is_empty()).then(|| d.holders.join(", ")),
-        ),
-        (
-            if is_file {
-                "file system at"
-            } else {
-                "mounted at"
-            },
-            d.mounted_at.clone(),
-        ),
-        ("swap", Some(yes(d.swap))),
-        ("read-only", Some(yes(d.read_only))),
-    ];
-    if let Some(c) = counters {
-        rows.push((
-            "reads so far",
-            Some(format!(
-                "{} ({})",
-                units::count(c.reads),
-                units::bytes(c.read_bytes)
-            )),
-        ));
-        rows.push((
-            "writes so far",
-            Some(format!(
-                "{} ({})",
-                units::count(c.writes),
-                units::bytes(c.written_bytes)
-            )),
-        ));
-        rows.push(("flushes so far", Some(units::count(c.flushes))));
+fn dry_run(plan: &floor::Plan, as_json: bool) -> Outcome {
+    let intent = floor::check(plan)?;
+    if as_json {
+        output::json(&json!({
+            "dry_run": true,
+            "path": plan.path,
+            "mode": intent,
+            "size": plan.size,
+            "seconds": plan.seconds,
+        }))?;
+        return Ok(FINE);
     }
-    rows.into_iter()
-        .filter_map(|(name, value)| Some((name.to_owned(), value?)))
-        .collect()
+    output::line(format!(
+        "would measure {} for about {} s, in up to {}: {}; nothing was done",
+        plan.path.display(),
+        plan.seconds,
+        units::bytes(plan.size),
+        intent.words()
+    ))?;
+    Ok(FINE)
 }

@@ -4,12 +4,22 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use crate::experiment::{huge, scaling, two_stage};
+use crate::experiment::fill::child::Orders;
+use crate::experiment::{fill, huge, rehearse, scaling, two_stage};
 use crate::failure::Outcome;
 use crate::units::Size;
 
+const HELP: &str = "\
+The file must not be there; it is made for the experiment and removed afterwards.
+
+Examples:
+  gaur experiment two-stage
+  gaur experiment two-stage --path /mnt/experiment.store --seconds 10 --seed 7
+  gaur experiment scaling --dry-run";
+
 /// Measure what the design claims, on a file the experiment makes itself.
 #[derive(Debug, Args)]
+#[command(after_help = HELP)]
 pub(crate) struct ExperimentArgs {
     #[command(subcommand)]
     what: What,
@@ -28,6 +38,14 @@ enum What {
     TwoStage(TwoStageArgs),
     /// Puts and gets by 1 and 2 threads, beside a memory-bound loop.
     Scaling(ScalingArgs),
+    /// Fill a store until it is full, read back, empty it, and again.
+    ///
+    /// Records of 16 bytes to 1 MiB by many writers, until a small put is refused;
+    /// then all are read back and deleted. Some cycles run in a process that is
+    /// killed by SIGKILL at a random moment. Fails if anything acknowledged is lost,
+    /// if a delete is refused, if check finds anything, or if more than 2 % fewer or
+    /// more records fit than in the first cycle.
+    Fill(FillArgs),
     /// A sparse store of 8 TiB: what making, opening and using it costs.
     ///
     /// Fails if format takes more than 2 s or an open more than 0.5 s, if resident
@@ -39,7 +57,7 @@ enum What {
 
 #[derive(Debug, Args)]
 struct Common {
-    /// The file for the store; made anew and removed afterwards.
+    /// The file for the store; made for it, and removed afterwards.
     #[arg(long, value_name = "FILE", default_value = "experiment.store")]
     path: PathBuf,
     /// Seconds for each cell.
@@ -51,6 +69,9 @@ struct Common {
     /// Seed of all randomness.
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// Tell what would be made, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -102,16 +123,93 @@ struct HugeArgs {
     keep: bool,
 }
 
+#[derive(Debug, Args)]
+struct FillArgs {
+    /// The file for the store; made anew and removed afterwards.
+    #[arg(long, value_name = "FILE", default_value = "fill.store")]
+    path: PathBuf,
+    /// Its size.
+    #[arg(long, value_name = "SIZE", default_value = "128MiB")]
+    size: Size,
+    /// Cycles.
+    #[arg(long, default_value_t = 20)]
+    cycles: u32,
+    /// Writers.
+    #[arg(long, default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    writers: u16,
+    /// One in so many cycles is killed; 0: none.
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    kill_every: u32,
+    /// The memory budget.
+    #[arg(long, value_name = "SIZE", default_value = "16MiB")]
+    cache: Size,
+    /// Seed of all randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print the summary as JSON, without the cycles' lines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Fill and empty until killed; started by `gaur experiment fill` alone.
+#[derive(Debug, Args)]
+pub(crate) struct FillChildArgs {
+    path: PathBuf,
+    #[arg(long)]
+    seed: u64,
+    #[arg(long)]
+    writers: u16,
+    #[arg(long)]
+    cache: u64,
+}
+
+pub(crate) fn fill_child(a: &FillChildArgs) -> Outcome {
+    fill::child::serve(&Orders {
+        path: a.path.clone(),
+        seed: a.seed,
+        writers: a.writers,
+        cache: a.cache,
+    })
+}
+
 pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
     match &args.what {
-        What::TwoStage(a) => two_stage::run(&two_stage::Plan {
-            path: a.common.path.clone(),
-            seconds: a.common.seconds,
-            rounds: a.common.rounds,
-            seed: a.common.seed,
+        What::TwoStage(a) => {
+            if a.common.dry_run {
+                return rehearse(&a.common.path, two_stage::STORE_BYTES);
+            }
+            two_stage::run(&two_stage::Plan {
+                path: a.common.path.clone(),
+                seconds: a.common.seconds,
+                rounds: a.common.rounds,
+                seed: a.common.seed,
+                writers: a.writers,
+                rate: a.rate,
+                delay: std::time::Duration::from_millis(a.delay),
+            })
+        }
+        What::Scaling(a) => {
+            let plan = scaling::Plan {
+                path: a.common.path.clone(),
+                seconds: a.common.seconds,
+                rounds: a.common.rounds,
+                seed: a.common.seed,
+                records: a.records,
+            };
+            if a.common.dry_run {
+                return rehearse(&plan.path, plan.store_bytes());
+            }
+            scaling::run(&plan)
+        }
+        What::Fill(a) => fill::run(&fill::Plan {
+            path: a.path.clone(),
+            size: a.size.0,
+            cycles: a.cycles,
             writers: a.writers,
-            rate: a.rate,
-            delay: std::time::Duration::from_millis(a.delay),
+            kill_every: a.kill_every,
+            cache: a.cache.0,
+            seed: a.seed,
+            json: a.json,
         }),
         What::Huge(a) => huge::run(&huge::Plan {
             path: a.path.clone(),
@@ -121,13 +219,6 @@ pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
             seconds: a.seconds,
             seed: a.seed,
             keep: a.keep,
-        }),
-        What::Scaling(a) => scaling::run(&scaling::Plan {
-            path: a.common.path.clone(),
-            seconds: a.common.seconds,
-            rounds: a.common.rounds,
-            seed: a.common.seed,
-            records: a.records,
         }),
     }
 }

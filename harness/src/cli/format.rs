@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::time::Instant;
 
 use clap::Args;
-use gaur::{DiscardProgress, Error, FormatOptions, FormatReport, Store};
+use gaur::{DiscardProgress, Error, FormatOptions, FormatPlan, FormatReport, Store};
 use serde_json::json;
 
 use crate::failure::{FINE, Failure, Outcome};
@@ -22,7 +22,8 @@ Examples:
   gaur format /dev/loop0                  the whole device
   gaur format /dev/loop0 --discard        the same; an SSD can clean up all of it
   gaur format demo.store --size 1GiB      a file, preallocated
-  gaur format demo.store --size 8TiB --sparse --log-size 64MiB";
+  gaur format demo.store --size 8TiB --sparse --log-size 64MiB
+  gaur format /dev/loop0 --force --dry-run   what would be lost";
 
 /// Make a store on a device or in a file.
 #[derive(Debug, Args)]
@@ -55,6 +56,9 @@ pub(super) struct FormatArgs {
     /// How writes are made durable; measured if absent.
     #[arg(long, value_enum, value_name = "METHOD")]
     durable_method: Option<DurableBy>,
+    /// Make all checks, tell what would be done and lost, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -96,17 +100,75 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         driver: a.driver.into(),
         durable_method: a.durable_method.map(Into::into),
     };
-    let report = Store::format(&a.path, &o).map_err(|e| match e {
+    let refused = |e| match e {
         // These do not know where.
         Error::TooSmall { .. } | Error::BadOption { .. } => Failure::engine(&shown.to_string(), e),
         e => e.into(),
-    })?;
+    };
+    if a.dry_run {
+        let plan = Store::plan_format(&a.path, &o).map_err(refused)?;
+        match a.json {
+            true => output::json(&plan_json(&plan))?,
+            false => output::line(plan_text(a, &plan))?,
+        }
+        return Ok(FINE);
+    }
+    let report = Store::format(&a.path, &o).map_err(refused)?;
     if a.json {
         output::json(&as_json(&report))?;
     } else {
         output::line(as_text(&report))?;
     }
     Ok(FINE)
+}
+
+fn plan_json(p: &FormatPlan) -> serde_json::Value {
+    json!({
+        "dry_run": true,
+        "capacity": p.capacity,
+        "block_size": p.block_size,
+        "log_bytes": p.log_bytes,
+        "durable_method": p.durable_method.map(|m| m.to_string()),
+        "driver": p.driver,
+        "direct": p.direct,
+        "makes_file": p.makes_file,
+        "destroys": p.destroys,
+        "notes": p.notes,
+    })
+}
+
+fn plan_text(a: &FormatArgs, p: &FormatPlan) -> String {
+    let mut rows = vec![
+        (
+            "would",
+            format!(
+                "{} {}",
+                if p.makes_file { "make" } else { "format" },
+                a.path.display()
+            ),
+        ),
+        ("capacity", units::bytes(p.capacity)),
+        ("block size", units::bytes(p.block_size.into())),
+        (
+            "log",
+            format!("{}, written with zeroes", units::bytes(p.log_bytes)),
+        ),
+        (
+            "durable by",
+            p.durable_method.map_or_else(
+                || "what is measured faster, by writes into the log".to_owned(),
+                |m| m.to_string(),
+            ),
+        ),
+        (
+            "would be lost",
+            p.destroys.clone().unwrap_or_else(|| "nothing".into()),
+        ),
+    ];
+    rows.extend(p.driver.map(|d| ("driver", d.to_owned())));
+    rows.extend(p.notes.iter().map(|n| ("note", n.clone())));
+    rows.push(("now", "nothing was written".into()));
+    output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))
 }
 
 /// A bar in MiB, and the way out for Ctrl-C.

@@ -11,7 +11,8 @@ use crate::output;
 use crate::run::config::Driver;
 
 const HELP: &str = "\
-Shows the structures as they lie on the device, and writes nothing.
+Shows the structures as they lie on the device, the log not replayed, and writes
+nothing. Of a store that was not closed it says what recovery would add.
 
 Examples:
   gaur inspect superblock /dev/loop0
@@ -126,6 +127,7 @@ pub(super) fn as_json(i: &Inspection) -> Value {
     };
     json!({
         "title": i.title,
+        "notes": i.notes,
         "sections": i.sections.iter().map(section).collect::<Vec<_>>(),
     })
 }
@@ -133,6 +135,10 @@ pub(super) fn as_json(i: &Inspection) -> Value {
 /// As aligned tables.
 pub(super) fn as_text(i: &Inspection) -> String {
     let mut parts = vec![i.title.clone()];
+    if !i.notes.is_empty() {
+        let notes: Vec<String> = i.notes.iter().map(|n| format!("note: {n}")).collect();
+        parts.push(notes.join("\n"));
+    }
     for s in &i.sections {
         // A list of facts needs no header.
         let body = if s.columns == ["field", "value"] {

@@ -4,10 +4,13 @@ pub(crate) mod check;
 pub(crate) mod contents;
 mod crash;
 pub(crate) mod device;
+mod dump;
 mod experiment;
 mod format;
+mod groups;
 mod grow;
 mod inspect;
+mod load;
 mod point;
 mod run;
 mod scan;
@@ -17,7 +20,7 @@ mod trim;
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use gaur::{OpenOptions, Store, Tree};
 
 use crate::failure::{Failure, Outcome};
@@ -59,11 +62,26 @@ enum Verb {
     Put(point::PutArgs),
     Delete(point::DeleteArgs),
     Scan(scan::ScanArgs),
+    Dump(dump::DumpArgs),
+    Load(load::LoadArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
     Experiment(experiment::ExperimentArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
+    #[command(hide = true, name = crate::experiment::fill::child::VERB)]
+    FillChild(experiment::FillChildArgs),
+}
+
+/// Reads the command line. What is wrong with it ends the process, with what to
+/// do and exit code 2; so does `--help`, with 0.
+pub(crate) fn parse() -> Cli {
+    Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|e| e.exit())
+}
+
+/// The command line, its verbs in groups.
+fn command() -> clap::Command {
+    groups::grouped(Cli::command())
 }
 
 /// Does what the command line says.
@@ -80,10 +98,13 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Put(a) => point::put(&a),
         Verb::Delete(a) => point::delete(&a),
         Verb::Scan(a) => scan::scan(&a),
+        Verb::Dump(a) => dump::dump(&a),
+        Verb::Load(a) => load::load(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
         Verb::CrashChild(a) => crash::child(&a),
+        Verb::FillChild(a) => experiment::fill_child(&a),
     }
 }
 
@@ -98,18 +119,45 @@ struct StoreArgs {
     /// The I/O driver.
     #[arg(long, value_enum, default_value_t)]
     driver: Driver,
+    /// When reading a store that was not closed: the most memory for what its log
+    /// changes.
+    #[arg(long, value_name = "SIZE", default_value = "1GiB")]
+    replay_memory: Size,
 }
 
 impl StoreArgs {
     /// Opens it; a read-only open writes nothing at all.
     fn open(&self, read_only: bool) -> Result<Store, Failure> {
+        self.open_by(OpenOptions {
+            read_only,
+            ..OpenOptions::default()
+        })
+    }
+
+    /// Opens it read-only; with `salvage` also if its log or its tree of trees is
+    /// damaged.
+    fn open_to_look(&self, salvage: bool) -> Result<Store, Failure> {
+        self.open_by(OpenOptions {
+            read_only: true,
+            salvage,
+            ..OpenOptions::default()
+        })
+    }
+
+    fn open_by(&self, o: OpenOptions) -> Result<Store, Failure> {
         let o = OpenOptions {
             cache_bytes: self.cache.0,
             driver: self.driver.into(),
-            read_only,
-            ..OpenOptions::default()
+            replay_memory: self.replay_memory.0,
+            ..o
         };
         Store::open(&self.path, &o).map_err(Failure::from)
+    }
+
+    /// Opens it for reading, if it could be opened for writing: for dry runs.
+    fn rehearse(&self) -> Result<Store, Failure> {
+        crate::run::store::claim(&self.path)?;
+        self.open(true)
     }
 }
 
@@ -154,10 +202,33 @@ pub(crate) fn name_of(driver: Driver) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
+    }
+
+    #[test]
+    fn help_names_every_verb_once() {
+        let help = command().render_help().to_string();
+        for verb in command().get_subcommands() {
+            let name = format!("\n  {} ", verb.get_name());
+            let times = help
+                .split("Examples:")
+                .next()
+                .map_or(0, |h| h.matches(&name).count());
+            assert_eq!(times, usize::from(!verb.is_hide_set()), "{name}: {help}");
+        }
+    }
+
+    #[test]
+    fn every_verb_shows_examples() {
+        for mut verb in command().get_subcommands().cloned() {
+            if verb.is_hide_set() || verb.get_name() == "help" {
+                continue;
+            }
+            let help = verb.render_help().to_string();
+            assert!(help.contains("Examples:"), "{}", verb.get_name());
+        }
     }
 }

@@ -8,6 +8,9 @@ use crate::failure::{FINE, Failure, Outcome};
 use crate::output;
 use crate::text::{Bytes, show};
 
+/// The longest name of a tree, in bytes.
+const MAX_TREE_NAME: usize = 255;
+
 const GET_HELP: &str = "\
 Ends with exit code 2 if there is no such key.
 
@@ -37,7 +40,8 @@ The record is durable when the command ends. The tree is made if there is none.
 
 Examples:
   gaur put demo.store greeting hello
-  gaur put demo.store 0x00ff 0xc0ffee --tree index";
+  gaur put demo.store 0x00ff 0xc0ffee --tree index
+  gaur put demo.store greeting hello --dry-run     what would be written over";
 
 /// Write one record.
 #[derive(Debug, Args)]
@@ -49,6 +53,9 @@ pub(super) struct PutArgs {
     key: Bytes,
     /// The value: text, or 0x… hex.
     value: Bytes,
+    /// Make the checks, tell what would be written over, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -59,7 +66,7 @@ The deletion is durable when the command ends. A key that is not there is no err
 
 Examples:
   gaur delete demo.store greeting
-  gaur delete demo.store 0x00ff --tree index";
+  gaur delete demo.store 0x00ff --tree index --dry-run";
 
 /// Delete one record.
 #[derive(Debug, Args)]
@@ -69,6 +76,9 @@ pub(super) struct DeleteArgs {
     at: TreeArgs,
     /// The key: text, or 0x… hex.
     key: Bytes,
+    /// Make the checks, tell what would be deleted, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -103,6 +113,9 @@ pub(super) fn get(a: &GetArgs) -> Outcome {
 }
 
 pub(super) fn put(a: &PutArgs) -> Outcome {
+    if a.dry_run {
+        return rehearse_put(a);
+    }
     let (store, tree) = a.at.write()?;
     let csn = tree.put(&a.key.0, &a.value.0)?;
     store.close()?;
@@ -110,10 +123,112 @@ pub(super) fn put(a: &PutArgs) -> Outcome {
 }
 
 pub(super) fn delete(a: &DeleteArgs) -> Outcome {
+    if a.dry_run {
+        return rehearse_delete(a);
+    }
     let store = a.at.store.open(false)?;
     let csn = store.open_tree(&a.at.tree)?.delete(&a.key.0)?;
     store.close()?;
     committed(csn, a.json)
+}
+
+/// Only the room there is shows no sooner than at the commit.
+fn rehearse_put(a: &PutArgs) -> Outcome {
+    let store = a.at.store.rehearse()?;
+    let (key, value) = (&a.key.0, &a.value.0);
+    if key.len() > gaur::MAX_KEY {
+        return Err(gaur::Error::KeyTooLong {
+            len: key.len(),
+            max: gaur::MAX_KEY,
+        }
+        .into());
+    }
+    if value.len() as u64 > gaur::MAX_VALUE {
+        return Err(gaur::Error::ValueTooLong {
+            len: value.len() as u64,
+            max: gaur::MAX_VALUE,
+        }
+        .into());
+    }
+    let tree = match store.open_tree(&a.at.tree) {
+        Ok(tree) => Some(tree),
+        Err(gaur::Error::NoSuchTree(_)) => {
+            check_tree_name(&a.at.tree)?;
+            None
+        }
+        Err(e) => return Err(e.into()),
+    };
+    let old = match &tree {
+        Some(tree) => tree.get(key)?,
+        None => None,
+    };
+    let makes_tree = tree.is_none();
+    drop(tree);
+    store.close()?;
+    if a.json {
+        output::json(&json!({
+            "dry_run": true,
+            "tree": a.at.tree,
+            "makes_tree": makes_tree,
+            "key": show(key),
+            "value_bytes": value.len(),
+            "replaces_bytes": old.as_ref().map(Vec::len),
+        }))?;
+        return Ok(FINE);
+    }
+    output::line(format!(
+        "would {}put {} with a value of {} bytes into tree {}, {}; nothing was written",
+        if makes_tree { "make the tree and " } else { "" },
+        show(key),
+        value.len(),
+        a.at.tree,
+        match &old {
+            Some(old) => format!("in place of one of {} bytes", old.len()),
+            None => "where there is none".to_owned(),
+        }
+    ))?;
+    Ok(FINE)
+}
+
+fn check_tree_name(name: &str) -> Result<(), Failure> {
+    if name.is_empty() || name.len() > MAX_TREE_NAME {
+        return Err(gaur::Error::BadOption {
+            name: "tree name",
+            detail: format!("{} bytes; 1 to {MAX_TREE_NAME}", name.len()),
+        }
+        .into());
+    }
+    Ok(())
+}
+
+fn rehearse_delete(a: &DeleteArgs) -> Outcome {
+    let store = a.at.store.rehearse()?;
+    let old = store.open_tree(&a.at.tree)?.get(&a.key.0)?;
+    store.close()?;
+    if a.json {
+        output::json(&json!({
+            "dry_run": true,
+            "tree": a.at.tree,
+            "key": show(&a.key.0),
+            "found": old.is_some(),
+            "value_bytes": old.as_ref().map(Vec::len),
+        }))?;
+        return Ok(FINE);
+    }
+    output::line(match &old {
+        Some(old) => format!(
+            "would delete {} with its value of {} bytes from tree {}; nothing was written",
+            show(&a.key.0),
+            old.len(),
+            a.at.tree
+        ),
+        None => format!(
+            "there is no {} in tree {}: its deletion would change nothing; nothing was written",
+            show(&a.key.0),
+            a.at.tree
+        ),
+    })?;
+    Ok(FINE)
 }
 
 fn committed(csn: gaur::Csn, json: bool) -> Outcome {

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 
 use crate::failure::{FINE, FOUND, Outcome};
+use crate::run::rehearse::rehearse;
 use crate::run::{config::Create, execute, file, report, write_summary};
 use crate::{interrupt, output};
 
@@ -14,6 +15,7 @@ Examples:
   gaur run configs/ycsb-a.toml --device /dev/loop0 --set run.threads=8
   gaur run configs/ycsb-a.toml --set run.rate=5000 --out runs/open-loop
   gaur run runs/open-loop/run.toml        the same run again
+  gaur run configs/ycsb-a.toml --device /dev/loop0 --dry-run
 
 Every key of a configuration can be set: --set run.mix.read=0.5, --set
 store.cache=1GiB. The README lists all keys. Ctrl-C ends a run in good order.";
@@ -33,6 +35,9 @@ pub(super) struct RunArgs {
     /// Replace a store that --device names, if the configuration asks for a fresh one.
     #[arg(long)]
     fresh: bool,
+    /// Make all checks, tell what would be done, and write nothing.
+    #[arg(long)]
+    dry_run: bool,
     /// Write the summary as JSON to this file; - is standard output, without the report.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -65,9 +70,17 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         .file_stem()
         .map_or_else(|| "run".into(), |n| n.to_string_lossy());
 
+    let to_stdout = a.json.as_deref() == Some(Path::new("-"));
+    if a.dry_run {
+        let would = rehearse(&config, may_replace)?;
+        match to_stdout {
+            true => output::json(&would.data)?,
+            false => output::line(would.lines.join("\n"))?,
+        }
+        return Ok(FINE);
+    }
     interrupt::catch();
     let summary = execute(&name, &config, may_replace)?;
-    let to_stdout = a.json.as_deref() == Some(Path::new("-"));
     if to_stdout {
         output::json(&summary)?;
     } else {
@@ -82,7 +95,7 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         }
     }
     for missed in &summary.missed {
-        eprintln!("gaur: {missed}");
+        output::complain(missed);
     }
     Ok(if summary.missed.is_empty() {
         FINE

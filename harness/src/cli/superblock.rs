@@ -1,9 +1,11 @@
 //! The facts of a superblock that people and programs ask for first.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use gaur::DurableMethod;
-use gaur::inspect::{self, InspectOptions};
+use gaur::inspect::{self, InspectOptions, Inspection};
+use gaur_iodriver::Device;
 
 use crate::failure::Failure;
 use crate::run::config::Driver;
@@ -15,7 +17,16 @@ pub(crate) fn facts(path: &Path, driver: Driver) -> Result<Vec<(String, String)>
         driver: driver.into(),
         ..InspectOptions::default()
     };
-    let found = inspect::superblock(path, &o)?;
+    Ok(verified(&inspect::superblock(path, &o)?))
+}
+
+/// The same on a device that is open already; empty if no copy verifies.
+pub(crate) fn facts_on(device: Arc<dyn Device>) -> Result<Vec<(String, String)>, gaur::Error> {
+    let found = inspect::superblock_device(device, &InspectOptions::default())?;
+    Ok(verified(&found))
+}
+
+fn verified(found: &Inspection) -> Vec<(String, String)> {
     let pairs = |rows: &[Vec<String>]| -> Vec<(String, String)> {
         rows.iter()
             .filter_map(|row| match row.as_slice() {
@@ -24,12 +35,12 @@ pub(crate) fn facts(path: &Path, driver: Driver) -> Result<Vec<(String, String)>
             })
             .collect()
     };
-    Ok(found
+    found
         .sections
         .iter()
         .map(|s| pairs(&s.rows))
         .find(|facts| facts.iter().any(|(f, v)| f == "state" && v == "verifies"))
-        .unwrap_or_default())
+        .unwrap_or_default()
 }
 
 /// How the store makes writes durable, by the method's own name.

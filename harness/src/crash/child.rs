@@ -63,7 +63,7 @@ pub(crate) fn serve(orders: &Orders) -> Outcome {
                     Ok(never) => never,
                     Err(failure) => {
                         // The parent must see it though the other writers go on.
-                        eprintln!("gaur: writer {t}: {failure}");
+                        crate::output::complain(&format!("writer {t}: {failure}"));
                         std::process::exit(failure.code.into());
                     }
                 })

@@ -4,10 +4,10 @@
 
 pub(crate) mod child;
 mod plan;
-mod process;
+pub(crate) mod process;
 mod state;
 mod verdict;
-mod wire;
+pub(crate) mod wire;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -54,6 +54,18 @@ pub(crate) struct Campaign {
     pub(crate) buffered_interval: Duration,
 }
 
+impl Campaign {
+    /// How its store is made.
+    pub(crate) fn format_options(&self) -> FormatOptions {
+        FormatOptions {
+            create_size: self.size,
+            force: self.force,
+            driver: self.driver.into(),
+            ..FormatOptions::default()
+        }
+    }
+}
+
 /// What a campaign showed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Total {
@@ -71,13 +83,7 @@ pub(crate) fn run(
     c: &Campaign,
     mut say: impl FnMut(String) -> Result<(), Failure>,
 ) -> Result<Total, Failure> {
-    let o = FormatOptions {
-        create_size: c.size,
-        force: c.force,
-        driver: c.driver.into(),
-        ..FormatOptions::default()
-    };
-    Store::format(&c.path, &o)?;
+    Store::format(&c.path, &c.format_options())?;
     let mut total = Total::default();
     let mut states = vec![State::default(); usize::from(c.threads)];
     for round in 1..=c.rounds {
@@ -233,7 +239,7 @@ fn clean(c: &Campaign, when: &str) -> Result<(), Failure> {
 }
 
 /// Tries again while a killed process's I/O still holds the device.
-fn patiently<T>(mut open: impl FnMut() -> gaur::Result<T>) -> Result<T, Failure> {
+pub(crate) fn patiently<T>(mut open: impl FnMut() -> gaur::Result<T>) -> Result<T, Failure> {
     let until = Instant::now() + RELEASE;
     loop {
         match open() {

@@ -1,5 +1,6 @@
 //! Starting the child, listening to it, and killing it.
 
+use std::ffi::OsString;
 use std::io::{BufReader, Read};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -35,10 +36,15 @@ pub(crate) struct Remains {
 impl Running {
     /// Starts this program once more, as a child.
     pub(crate) fn start(orders: &Orders) -> Result<Self, Failure> {
+        Self::start_with(super::child_args(orders))
+    }
+
+    /// Starts this program once more, with these arguments.
+    pub(crate) fn start_with(args: Vec<OsString>) -> Result<Self, Failure> {
         let failed = |e| Failure::refused(format!("cannot start the child: {e}"));
         let program = std::env::current_exe().map_err(failed)?;
         let mut child = Command::new(program)
-            .args(super::child_args(orders))
+            .args(args)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -1,6 +1,7 @@
 //! Experiments: what the design claims, measured. Cells run in turn, so that a
 //! machine whose speed drifts does not favour one.
 
+pub(crate) mod fill;
 pub(crate) mod huge;
 pub(crate) mod scaling;
 pub(crate) mod two_stage;
@@ -9,19 +10,38 @@ use std::path::Path;
 
 use gaur::{FormatOptions, Store};
 
-use crate::failure::Failure;
+use crate::failure::{FINE, Failure, Outcome};
+use crate::{output, units};
 
-/// A fresh store in a file; what was there of an earlier experiment is replaced.
+/// A fresh store in a file, which must not be there: it is removed in the end.
 fn fresh_store(path: &Path, bytes: u64) -> Result<(), Failure> {
-    if path.exists() {
-        std::fs::remove_file(path).map_err(|e| Failure::file("remove", path, &e))?;
-    }
-    let options = FormatOptions {
-        create_size: Some(bytes),
-        ..FormatOptions::default()
-    };
+    let options = fresh_options(path, bytes)?;
     Store::format(path, &options)?;
     Ok(())
+}
+
+/// What an experiment would make, with nothing written.
+pub(crate) fn rehearse(path: &Path, bytes: u64) -> Outcome {
+    let plan = Store::plan_format(path, &fresh_options(path, bytes)?)?;
+    output::line(format!(
+        "would make {}, {}, and remove it at the end; nothing was written",
+        path.display(),
+        units::bytes(plan.capacity)
+    ))?;
+    Ok(FINE)
+}
+
+fn fresh_options(path: &Path, bytes: u64) -> Result<FormatOptions, Failure> {
+    if path.exists() {
+        return Err(Failure::refused(format!(
+            "{} exists; remove it, or name another --path",
+            path.display()
+        )));
+    }
+    Ok(FormatOptions {
+        create_size: Some(bytes),
+        ..FormatOptions::default()
+    })
 }
 
 fn median(values: &[f64]) -> f64 {

@@ -26,13 +26,23 @@ pub(crate) struct Plan {
     pub(crate) records: u64,
 }
 
+impl Plan {
+    /// Bytes of the store.
+    pub(crate) fn store_bytes(&self) -> u64 {
+        self.records
+            .saturating_mul(1000)
+            .max(1 << 30)
+            .next_multiple_of(4096)
+    }
+}
+
 pub(crate) fn run(plan: &Plan) -> Outcome {
     output::line(format!(
         "scaling from 1 to 2 threads: {} records, all cached, seed {}",
         units::count(plan.records),
         plan.seed
     ))?;
-    fresh_store(&plan.path, (plan.records * 1000).max(1 << 30))?;
+    fresh_store(&plan.path, plan.store_bytes())?;
     let outcome = measure(plan);
     let _ = std::fs::remove_file(&plan.path);
     outcome

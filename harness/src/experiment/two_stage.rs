@@ -15,6 +15,8 @@ use crate::failure::{FINE, FOUND, Failure, Outcome};
 use crate::output;
 use crate::units;
 
+/// Bytes of the store.
+pub(crate) const STORE_BYTES: u64 = 1 << 30;
 const RECORDS: u64 = 20_000;
 const VALUE: [u8; 100] = [7; 100];
 const CHECKPOINT: Duration = Duration::from_millis(200);
@@ -47,7 +49,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         CHECKPOINT.as_millis(),
         plan.seed
     ))?;
-    fresh_store(&plan.path, 1 << 30)?;
+    fresh_store(&plan.path, STORE_BYTES)?;
     let outcome = rounds(plan, inline);
     let _ = std::fs::remove_file(&plan.path);
     outcome

@@ -8,7 +8,7 @@ use gaur_iodriver::describe;
 use serde::Serialize;
 
 use super::store::Means;
-use crate::cli::device;
+use crate::device;
 
 /// Facts that a reader of the figures must know.
 #[derive(Clone, Debug, Serialize)]
@@ -62,7 +62,7 @@ impl Environment {
             direct: open_with_direct(path),
             driver: means.driver,
             durable_method: means.durable_method,
-            device: describe(path).ok().map(|d| device::as_json(&d, None)),
+            device: describe(path).ok().map(|d| device::facts(&d, None)),
             notes: store.notes(),
         }
     }

@@ -1,98 +1,110 @@
 //! Reading a configuration file, and `--set key=value` on top of it. Errors name
-//! the line and the nearest known key.
+//! line, column and the nearest known key or value; all are told at once.
 
 use std::path::Path;
 
 use toml::{Table, Value};
 
 use super::config::Config;
+use super::places::{self, line_and_column, parse_value};
 use super::validate::validate;
 use crate::failure::Failure;
 
 /// Reads the file, applies the overrides in order, and checks the whole.
 pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Config, Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
-    let config = parse(&text, sets, &path.display().to_string()).map_err(Failure::refused)?;
-    validate(&config).map_err(|e| Failure::refused(format!("{}: {e}", path.display())))?;
-    Ok(config)
+    read(&text, sets, &path.display().to_string()).map_err(Failure::several)
+}
+
+/// The checked configuration that `text` and the overrides make.
+fn read(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> {
+    let config = parse(text, sets, name)?;
+    let wrong = validate(&config);
+    if wrong.is_empty() {
+        return Ok(config);
+    }
+    let keys = places::keys(text).unwrap_or_default();
+    // The last override of a key is the one that counts.
+    let place = |key: &str| {
+        let set = sets.iter().rev().find(|s| key_of(s) == key);
+        let at = keys.iter().find(|(k, _)| k == key).map(|(_, at)| *at);
+        match (set, at) {
+            (Some(set), _) => format!("--set {set}"),
+            (None, Some(at)) => place_of(text, at, name),
+            (None, None) => name.to_owned(),
+        }
+    };
+    Err(wrong
+        .iter()
+        .map(|w| format!("{}: {}", place(&w.key), w.what))
+        .collect())
 }
 
 /// The configuration that `text` and the overrides make; `name` is for errors.
-pub(crate) fn parse(text: &str, sets: &[String], name: &str) -> Result<Config, String> {
-    let mut config: Config = toml::from_str(text).map_err(|e| {
-        let place = match e.span() {
-            Some(span) => format!("{name}:{}", line_of(text, span.start)),
-            None => name.to_owned(),
-        };
-        format!("{place}: {}", explain(e.message()))
-    })?;
-    let mut table: Table = toml::from_str(text).map_err(|e| format!("{name}: {}", e.message()))?;
+pub(crate) fn parse(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> {
+    let mut wrong: Vec<String> = match places::keys(text) {
+        Ok(_) => Vec::new(),
+        Err(wrong) => wrong
+            .into_iter()
+            .map(|(at, what)| format!("{}: {what}", place_of(text, at, name)))
+            .collect(),
+    };
+    let mut table: Table = toml::from_str(text).unwrap_or_default();
     for set in sets {
-        apply(&mut table, set).map_err(|e| format!("--set {set}: {e}"))?;
-        config = table
-            .clone()
-            .try_into()
-            .map_err(|e: toml::de::Error| format!("--set {set}: {}", explain(e.message())))?;
+        if let Err(what) = apply(&mut table, set) {
+            wrong.extend(what.into_iter().map(|e| format!("--set {set}: {e}")));
+        }
     }
-    Ok(config)
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    // Every key was tried alone; this is the whole.
+    table
+        .try_into()
+        .map_err(|e: toml::de::Error| vec![format!("{name}: {}", e.message())])
+}
+
+fn place_of(text: &str, at: usize, name: &str) -> String {
+    let (line, column) = line_and_column(text, at);
+    format!("{name}:{line}:{column}")
+}
+
+/// The key of an override.
+fn key_of(set: &str) -> &str {
+    set.split_once('=').map_or(set, |(key, _)| key).trim()
 }
 
 /// Puts `dotted.key=value` into the table.
-fn apply(table: &mut Table, set: &str) -> Result<(), String> {
+fn apply(table: &mut Table, set: &str) -> Result<(), Vec<String>> {
+    let one = |e: &str| vec![e.to_owned()];
     let (key, value) = set
         .split_once('=')
-        .ok_or("write key=value, as in --set run.threads=8")?;
+        .ok_or_else(|| one("write key=value, as in --set run.threads=8"))?;
     let mut parts: Vec<&str> = key.trim().split('.').collect();
-    let last = parts
-        .pop()
-        .filter(|p| !p.is_empty())
-        .ok_or("the key is empty")?;
+    // Text that is no TOML value stands for itself: `sync`, `256MiB`.
+    let value = parse_value(value.trim()).unwrap_or_else(|| Value::String(value.trim().to_owned()));
+    if parts.iter().any(|p| p.is_empty()) {
+        return Err(one(
+            "a part of the key is empty; write key=value, as in --set run.threads=8",
+        ));
+    }
+    let wrong = places::check(&parts, &value);
+    if !wrong.is_empty() {
+        return Err(wrong);
+    }
+    let Some(last) = parts.pop() else {
+        return Ok(());
+    };
     let mut at = table;
     for part in parts {
         at = at
             .entry(part)
             .or_insert_with(|| Value::Table(Table::new()))
             .as_table_mut()
-            .ok_or_else(|| format!("`{part}` has no keys below it"))?;
+            .ok_or_else(|| one("a part of the key has no keys below it"))?;
     }
-    at.insert(last.to_owned(), value_of(value.trim()));
+    at.insert(last.to_owned(), value);
     Ok(())
-}
-
-/// A TOML value if it reads as one, else the text itself: `sync`, `256MiB`.
-fn value_of(text: &str) -> Value {
-    toml::from_str::<Table>(&format!("v = {text}"))
-        .ok()
-        .filter(|t| t.len() == 1)
-        .and_then(|mut t| t.remove("v"))
-        .unwrap_or_else(|| Value::String(text.to_owned()))
-}
-
-fn line_of(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|&b| b == b'\n').count()
-}
-
-/// Adds the nearest known name to what the parser says of an unknown one.
-fn explain(message: &str) -> String {
-    let kind = if message.starts_with("unknown field") {
-        "key"
-    } else if message.starts_with("unknown variant") {
-        "value"
-    } else {
-        return message.trim_end().replace('\n', "; ");
-    };
-    let mut quoted = message.split('`').skip(1).step_by(2);
-    let wrong = quoted.next().unwrap_or_default();
-    let known: Vec<&str> = quoted.collect();
-    let nearest = known
-        .iter()
-        .map(|k| (strsim::damerau_levenshtein(wrong, k), *k))
-        .min()
-        .filter(|(distance, k)| *distance <= 1 + k.len() / 3);
-    match nearest {
-        Some((_, k)) => format!("unknown {kind} `{wrong}`; did you mean `{k}`?"),
-        None => format!("unknown {kind} `{wrong}`; known here: {}", known.join(", ")),
-    }
 }
 
 #[cfg(test)]
@@ -101,42 +113,101 @@ mod tests {
     use crate::run::config::{Create, Distribution, Durable};
     use crate::units::Size;
 
-    fn error(text: &str, sets: &[&str]) -> String {
+    fn errors(text: &str, sets: &[&str]) -> Vec<String> {
         let sets: Vec<String> = sets.iter().map(|s| (*s).to_owned()).collect();
-        parse(text, &sets, "x.toml").unwrap_err()
+        read(text, &sets, "x.toml").unwrap_err()
+    }
+
+    fn error(text: &str, sets: &[&str]) -> String {
+        errors(text, sets).join(" | ")
     }
 
     #[test]
-    fn an_unknown_key_names_its_line_and_the_nearest_one() {
+    fn an_unknown_key_names_its_place_and_the_nearest_one() {
         let e = error("[store]\npath = \"a\"\n\n[run]\nthreds = 4\n", &[]);
-        assert_eq!(e, "x.toml:5: unknown key `threds`; did you mean `threads`?");
+        assert_eq!(
+            e,
+            "x.toml:5:1: unknown key `threds`; did you mean `threads`?"
+        );
         let e = error("[lod]\nrecords = 1\n", &[]);
-        assert_eq!(e, "x.toml:1: unknown key `lod`; did you mean `load`?");
+        assert_eq!(e, "x.toml:1:2: unknown key `lod`; did you mean `load`?");
         let e = error("[run]\nmix = { reads = 1 }\n", &[]);
-        assert_eq!(e, "x.toml:2: unknown key `reads`; did you mean `read`?");
+        assert_eq!(e, "x.toml:2:9: unknown key `reads`; did you mean `read`?");
     }
 
     #[test]
     fn a_far_off_key_lists_the_known_ones() {
         let e = error("[output]\nzebra = 1\n", &[]);
-        assert_eq!(e, "x.toml:2: unknown key `zebra`; known here: dir");
+        assert_eq!(e, "x.toml:2:1: unknown key `zebra`; known here: dir");
+        let e = error("[output]\nrecords = 1\n", &[]);
+        assert_eq!(
+            e,
+            "x.toml:2:1: unknown key `records` here; it belongs to [load]"
+        );
     }
 
     #[test]
-    fn wrong_values_name_their_line() {
-        let e = error("[run]\ndistribution = \"zipfain\"\n", &[]);
-        assert_eq!(
-            e,
-            "x.toml:2: unknown value `zipfain`; did you mean `zipfian`?"
-        );
-        let e = error("[run]\n\nthreads = \"many\"\n", &[]);
-        assert!(e.starts_with("x.toml:3: invalid type"), "{e}");
-        let e = error("[store]\ncache = \"lots\"\n", &[]);
-        assert!(e.starts_with("x.toml:2: \"lots\" is no size"), "{e}");
-        let e = error("[store]\ncache = -1\n", &[]);
-        assert!(e.starts_with("x.toml:2:") && e.contains("negative"), "{e}");
+    fn wrong_values_name_their_place_and_what_is_expected() {
+        for (text, expected) in [
+            (
+                "[run]\ndistribution = \"zipfain\"\n",
+                "x.toml:2:16: unknown value `zipfain` of run.distribution; did you mean `zipfian`?",
+            ),
+            (
+                "[run]\n\nthreads = \"many\"\n",
+                "x.toml:3:11: run.threads takes a whole number, 0 or more, not the text \"many\"",
+            ),
+            (
+                "[run]\nthreads = -1\n",
+                "x.toml:2:11: run.threads takes a whole number, 0 or more, not integer -1",
+            ),
+            (
+                "[run]\nverify = 1\n",
+                "x.toml:2:10: run.verify takes true or false, not integer 1",
+            ),
+            (
+                "run = 3\n",
+                "x.toml:1:7: run takes a table of keys, not integer 3",
+            ),
+            (
+                "[store]\npath = 3\n",
+                "x.toml:2:8: store.path takes text in quotes, not integer 3",
+            ),
+            (
+                "[store]\ncache = \"lots\"\n",
+                "x.toml:2:9: store.cache: \"lots\" is no size; write bytes, or 64KiB, 256MiB, 1GiB",
+            ),
+            (
+                "[store]\ncache = -1\n",
+                "x.toml:2:9: store.cache: -1 is negative",
+            ),
+        ] {
+            assert_eq!(error(text, &[]), expected);
+        }
         let e = error("[store\n", &[]);
         assert!(e.starts_with("x.toml:1:"), "{e}");
+    }
+
+    #[test]
+    fn rules_beyond_types_name_the_place_too() {
+        let text = "[load]\nrecords = 1\nbatch = 0\n[store]\npath = 'p'\n";
+        assert_eq!(
+            error(text, &[]),
+            "x.toml:3:1: load.batch is 0; it must be at least 1"
+        );
+        let both = errors(text, &["run.threads=0"]);
+        assert_eq!(both.len(), 2, "{both:?}");
+        assert!(both[1].starts_with("--set run.threads=0: run.threads is 0"));
+    }
+
+    #[test]
+    fn several_errors_are_told_at_once() {
+        let all = errors(
+            "[run]\nthreds = 4\ntheta = 'x'\n",
+            &["store.cahe=1", "load.order=up"],
+        );
+        assert_eq!(all.len(), 4, "{all:?}");
+        assert!(all[3].starts_with("--set load.order=up: unknown value `up`"));
     }
 
     #[test]
@@ -168,8 +239,12 @@ mod tests {
             "--set run.threds=8: unknown key `threds`; did you mean `threads`?"
         );
         assert!(error("", &["run.threads"]).contains("key=value"));
-        assert!(error("", &["run.threads.x=1", "run.y=1"]).starts_with("--set run.threads.x=1"));
-        assert!(error("[run]\nthreads=1\n", &["run.threads.x=1"]).contains("has no keys below it"));
+        assert_eq!(
+            error("[run]\nthreads=1\n", &["run.threads.x=1"]),
+            "--set run.threads.x=1: run.threads takes a whole number, 0 or more, not map"
+        );
+        assert!(error("", &["rn.threads=1"]).contains("did you mean `run`"));
+        assert!(error("", &["run.mix={read=1,wite=2}"]).contains("unknown key `wite`"));
         assert!(error("", &["=1"]).contains("empty"));
     }
 

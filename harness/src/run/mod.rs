@@ -8,10 +8,12 @@ mod files;
 mod hgrm;
 mod keys;
 mod load;
-mod measure;
+pub(crate) mod measure;
 mod pace;
 pub(crate) mod permute;
+mod places;
 mod readback;
+pub(crate) mod rehearse;
 pub(crate) mod report;
 pub(crate) mod store;
 pub(crate) mod summary;
@@ -51,11 +53,15 @@ struct Run<'a> {
 pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<Summary, Failure> {
     let out = config.output.dir.as_deref().map(Path::new);
     if let Some(dir) = out {
-        files::prepare(dir)?;
+        rehearse::may_make(dir)?;
     }
     store::create(&config.store, may_replace)?;
     let means = store::means(&config.store)?;
     let target = Target::new(store::open(&config.store)?, config)?;
+    // Only now: a run that is refused leaves no directory.
+    if let Some(dir) = out {
+        files::prepare(dir)?;
+    }
     let path = Path::new(&config.store.path);
     let mut run = Run {
         config,
@@ -141,10 +147,7 @@ impl Run<'_> {
         }
         if load.skip {
             if !load::is_loaded(&self.target, load.records)? {
-                return Err(Failure::refused(format!(
-                    "load.skip is set, but the store does not hold {} records from seed {}; load them first",
-                    load.records, load.seed
-                )));
+                return Err(rehearse::not_loaded(self.config));
             }
             return Ok(());
         }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use gaur::inspect::InspectOptions;
-use gaur::{DriverChoice, DurableMethod, FormatOptions, OpenOptions, Store};
+use gaur::{DriverChoice, DurableMethod, FormatOptions, FormatPlan, OpenOptions, Store};
 
 use super::config::{Create, Driver, DurableBy, StoreConfig};
 use crate::cli::superblock;
@@ -92,14 +92,23 @@ pub(crate) fn means(c: &StoreConfig) -> Result<Means, Failure> {
     })
 }
 
-/// Formats if the configuration asks for it. `may_replace` says that a store
-/// which is there may go; foreign data always stays.
-pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> {
-    let mut path = Path::new(&c.path);
-    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+/// What is to be done before the store is opened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// Nothing: the store is there, or must be.
+    Keep,
+    /// It is formatted. `present`: over a store, which goes; `remake`: whose file
+    /// has another size, and is removed first.
+    Format { present: bool, remake: bool },
+}
+
+/// Decides whether to format. `may_replace` says that a store which is there may
+/// go; foreign data always stays. Writes nothing.
+pub(crate) fn decide(c: &StoreConfig, may_replace: bool) -> Result<Step, Failure> {
+    let path = Path::new(&c.path);
     let present = path.exists() && holds_store(c)?;
     match (c.create, present) {
-        (Create::Never, _) | (Create::Missing, true) => return Ok(()),
+        (Create::Never, _) | (Create::Missing, true) => return Ok(Step::Keep),
         (Create::Fresh, true) if !may_replace => {
             return Err(Failure::refused(format!(
                 "{}: holds a store already; add --fresh to replace it, or --set store.create=missing to use it",
@@ -108,16 +117,72 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
         }
         (Create::Missing | Create::Fresh, _) => {}
     }
-    if present && path.is_file() && std::fs::metadata(path).map(|m| m.len()).ok() != Some(c.size.0)
-    {
+    let remake = present
+        && path.is_file()
+        && std::fs::metadata(path).map(|m| m.len()).ok() != Some(c.size.0);
+    Ok(Step::Format { present, remake })
+}
+
+/// Formats if the configuration asks for it; see [`decide`].
+pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> {
+    let Step::Format { present, remake } = decide(c, may_replace)? else {
+        return Ok(());
+    };
+    let mut path = Path::new(&c.path);
+    let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if remake {
         // A link stays: what it leads to is made anew.
         remove(&real)?;
         path = &real;
     }
-    let makes_file = !path.exists();
-    let o = FormatOptions {
-        block_size: u32::try_from(c.block_size.0)
-            .map_err(|_| Failure::refused("store.block_size is too large"))?,
+    let o = format_options(c, present, !path.exists())?;
+    Store::format(path, &o).map(drop).map_err(Failure::from)
+}
+
+/// What [`create`] would do, with nothing written.
+pub(crate) fn rehearse_create(
+    c: &StoreConfig,
+    present: bool,
+    remake: bool,
+) -> Result<FormatPlan, Failure> {
+    let path = Path::new(&c.path);
+    let mut o = format_options(c, present, remake || !path.exists())?;
+    if !remake {
+        return Ok(Store::plan_format(path, &o)?);
+    }
+    claim(path)?;
+    // The file's room comes free before the new one takes it.
+    o.sparse = true;
+    Ok(Store::plan_format(path.with_extension("dry-run"), &o)?)
+}
+
+/// Opens the store as a run would, but only for reading, after a look whether it
+/// could be opened for writing.
+pub(crate) fn rehearse_open(c: &StoreConfig) -> Result<Store, Failure> {
+    claim(Path::new(&c.path))?;
+    let o = OpenOptions {
+        read_only: true,
+        ..open_options(c)
+    };
+    Store::open(&c.path, &o).map_err(Failure::from)
+}
+
+/// Claims a device or file as for writing, and lets it go again.
+pub(crate) fn claim(path: &Path) -> Result<(), Failure> {
+    gaur_iodriver::open(path, &gaur_iodriver::OpenOptions::default())
+        .map(drop)
+        .map_err(|e| Failure::from(gaur::Error::Io(e)))
+}
+
+fn format_options(
+    c: &StoreConfig,
+    present: bool,
+    makes_file: bool,
+) -> Result<FormatOptions, Failure> {
+    Ok(FormatOptions {
+        block_size: u32::try_from(c.block_size.0).map_err(|_| {
+            Failure::refused("store.block_size is too large; it is 4KiB, 8KiB or 16KiB")
+        })?,
         log_size: c.log_size.map(|s| s.0),
         // Only what is known to be a store of ours is replaced.
         force: present,
@@ -127,8 +192,7 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
         discard_progress: None,
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
-    };
-    Store::format(path, &o).map(drop).map_err(Failure::from)
+    })
 }
 
 /// Whether there is a store, whole enough to be known as one.
@@ -148,7 +212,6 @@ fn holds_store(c: &StoreConfig) -> Result<bool, Failure> {
 /// another size.
 fn remove(path: &Path) -> Result<(), Failure> {
     // Opening for writing takes the lock: a file in use stays.
-    gaur_iodriver::open(path, &gaur_iodriver::OpenOptions::default())
-        .map_err(|e| Failure::from(gaur::Error::Io(e)))?;
+    claim(path)?;
     std::fs::remove_file(path).map_err(|e| Failure::file("remove", path, &e))
 }

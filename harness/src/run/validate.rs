@@ -3,83 +3,132 @@
 use super::config::{Config, Create, Mix};
 use super::keys::{MAX_KEY, MIN_KEY};
 
-/// Says what is wrong, by key, or nothing.
-pub(crate) fn validate(c: &Config) -> Result<(), String> {
-    at_least("load.batch", c.load.batch, 1)?;
-    at_least("load.threads", c.load.threads, 1)?;
-    at_least("run.batch", c.run.batch, 1)?;
-    at_least("run.threads", c.run.threads, 1)?;
-    at_least("run.scan_length", c.run.scan_length as usize, 1)?;
-    at_least("verify.threads", c.verify.threads, 1)?;
-    if !(MIN_KEY..=MAX_KEY).contains(&c.load.key_bytes) {
-        return Err(format!(
-            "load.key_bytes is {}; it may be {MIN_KEY} to {MAX_KEY}",
-            c.load.key_bytes
-        ));
-    }
-    if c.store.path.is_empty() {
-        return Err("store.path is missing; set it, or use --device PATH".into());
-    }
-    if let Some(most) = c.store.grow_to
-        && c.store.create != Create::Never
-        && most < c.store.size
-    {
-        return Err(format!(
-            "store.grow_to is {most}; it must not be below store.size ({})",
-            c.store.size
-        ));
-    }
-    if c.store.tree.is_empty() {
-        return Err("store.tree is empty; give the tree a name".into());
-    }
-    if let Some(s) = c.run.seconds
-        && !(s.is_finite() && s > 0.0 && s < 1e9)
-    {
-        return Err(format!("run.seconds is {s}; it must be above 0"));
-    }
-    if c.run.operations == Some(0) {
-        return Err("run.operations is 0; leave it out for a run by time".into());
-    }
-    if let Some(r) = c.run.rate
-        && !(r.is_finite() && r > 0.0)
-    {
-        return Err(format!("run.rate is {r}; it must be above 0"));
-    }
-    if !(c.run.theta.is_finite() && c.run.theta >= 0.0) {
-        return Err(format!(
-            "run.theta is {}; it must be 0 or more",
-            c.run.theta
-        ));
-    }
-    mix(c)?;
-    if c.verify.read_back && c.load.records == 0 {
-        return Err("verify.read_back needs load.records".into());
-    }
-    if c.load.skip && c.load.records == 0 {
-        return Err("load.skip needs load.records, the number that was loaded".into());
-    }
-    if c.load.records == 0 && !c.run.wanted() {
-        return Err("nothing to do: set load.records, or run.seconds with run.mix".into());
-    }
-    Ok(())
+/// A rule that is not kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Wrong {
+    /// The key it is about; empty if it is about the whole.
+    pub(crate) key: String,
+    /// What is wrong, and what to do.
+    pub(crate) what: String,
 }
 
-fn mix(c: &Config) -> Result<(), String> {
+/// Says all that is wrong.
+pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
+    let mut wrong = Vec::new();
+    let mut unless = |kept: bool, key: &str, what: String| {
+        if !kept {
+            wrong.push(Wrong {
+                key: key.to_owned(),
+                what,
+            });
+        }
+    };
+    for (key, value) in [
+        ("load.batch", c.load.batch),
+        ("load.threads", c.load.threads),
+        ("run.batch", c.run.batch),
+        ("run.threads", c.run.threads),
+        ("run.scan_length", c.run.scan_length as usize),
+        ("verify.threads", c.verify.threads),
+    ] {
+        let what = format!("{key} is {value}; it must be at least 1");
+        unless(value >= 1, key, what);
+    }
+    let bytes = c.load.key_bytes;
+    unless(
+        (MIN_KEY..=MAX_KEY).contains(&bytes),
+        "load.key_bytes",
+        format!("load.key_bytes is {bytes}; it may be {MIN_KEY} to {MAX_KEY}"),
+    );
+    unless(
+        !c.store.path.is_empty(),
+        "store.path",
+        "store.path is missing; set it, or use --device PATH".into(),
+    );
+    unless(
+        !c.store.tree.is_empty(),
+        "store.tree",
+        "store.tree is empty; give the tree a name".into(),
+    );
+    if let Some(most) = c.store.grow_to {
+        let size = c.store.size;
+        unless(
+            c.store.create == Create::Never || most >= size,
+            "store.grow_to",
+            format!("store.grow_to is {most}; it must not be below store.size ({size})"),
+        );
+    }
+    if let Some(s) = c.run.seconds {
+        unless(
+            s.is_finite() && s > 0.0 && s < 1e9,
+            "run.seconds",
+            format!("run.seconds is {s}; it must be above 0"),
+        );
+    }
+    unless(
+        c.run.operations != Some(0),
+        "run.operations",
+        "run.operations is 0; leave it out for a run by time".into(),
+    );
+    if let Some(r) = c.run.rate {
+        unless(
+            r.is_finite() && r > 0.0,
+            "run.rate",
+            format!("run.rate is {r}; it must be above 0"),
+        );
+    }
+    let theta = c.run.theta;
+    unless(
+        theta.is_finite() && theta >= 0.0,
+        "run.theta",
+        format!("run.theta is {theta}; it must be 0 or more"),
+    );
+    mix(c, &mut unless);
+    let none = c.load.records == 0;
+    unless(
+        !(c.verify.read_back && none),
+        "verify.read_back",
+        "verify.read_back needs load.records; set it".into(),
+    );
+    unless(
+        !(c.load.skip && none),
+        "load.skip",
+        "load.skip needs load.records, the number that was loaded".into(),
+    );
+    unless(
+        !none || c.run.wanted(),
+        "",
+        "nothing to do: set load.records, or run.seconds with run.mix".into(),
+    );
+    wrong
+}
+
+fn mix(c: &Config, unless: &mut impl FnMut(bool, &str, String)) {
     let mut sum = 0.0;
     for (name, weight) in weights(&c.run.mix) {
-        if !(weight.is_finite() && weight >= 0.0) {
-            return Err(format!("run.mix.{name} is {weight}; weights are 0 or more"));
-        }
+        let key = format!("run.mix.{name}");
+        let what = format!("{key} is {weight}; weights are 0 or more");
+        unless(weight.is_finite() && weight >= 0.0, &key, what);
         sum += weight;
     }
     match (c.run.wanted(), sum > 0.0) {
-        (true, false) => Err("run.mix is empty; say what to run, as in mix = { read = 1 }".into()),
-        (false, true) => Err("run.mix needs run.seconds or run.operations".into()),
-        (true, true) if c.load.records == 0 && sum > c.run.mix.insert => Err(
+        (true, false) => unless(
+            false,
+            "run.mix",
+            "run.mix is empty; say what to run, as in mix = { read = 1 }".into(),
+        ),
+        (false, true) => unless(
+            false,
+            "run.mix",
+            "run.mix needs run.seconds or run.operations; set one".into(),
+        ),
+        (true, true) => unless(
+            c.load.records > 0 || sum <= c.run.mix.insert,
+            "run.mix",
             "the mix works on loaded records: set load.records, with load.skip if they are there"
                 .into(),
         ),
-        _ => Ok(()),
+        (false, false) => {}
     }
 }
 
@@ -95,26 +144,20 @@ pub(crate) fn weights(m: &Mix) -> [(&'static str, f64); 6] {
     ]
 }
 
-fn at_least(name: &str, value: usize, least: usize) -> Result<(), String> {
-    if value < least {
-        return Err(format!("{name} is {value}; it must be at least {least}"));
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::run::file::parse;
 
-    fn verdict(text: &str) -> Result<(), String> {
-        validate(&parse(text, &[], "x").unwrap())
+    fn verdict(text: &str) -> Vec<String> {
+        let wrong = validate(&parse(text, &[], "x").unwrap());
+        wrong.into_iter().map(|w| w.what).collect()
     }
 
     #[test]
     fn each_rule_names_its_key() {
         let ok = "store.path = 'p'\nload.records = 10\nrun = { seconds = 1, mix = { read = 1 } }\n";
-        assert_eq!(verdict(ok), Ok(()));
+        assert!(verdict(ok).is_empty());
         for (text, key) in [
             ("load.records = 1", "store.path"),
             ("store.path = 'p'", "nothing to do"),
@@ -167,16 +210,14 @@ mod tests {
                 "load.skip",
             ),
         ] {
-            let e = verdict(text).unwrap_err();
-            assert!(e.contains(key), "{text}: {e}");
+            let all = verdict(text);
+            assert!(all.iter().any(|e| e.contains(key)), "{text}: {all:?}");
         }
     }
 
     #[test]
     fn inserts_alone_need_no_loaded_records() {
-        assert_eq!(
-            verdict("store.path = 'p'\nrun = { seconds = 1, mix = { insert = 1 } }"),
-            Ok(())
-        );
+        let text = "store.path = 'p'\nrun = { seconds = 1, mix = { insert = 1 } }";
+        assert!(verdict(text).is_empty());
     }
 }

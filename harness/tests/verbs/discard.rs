@@ -208,7 +208,7 @@ fn format_can_discard_what_was_there() {
         if sparse == "--sparse" {
             // Refused, and nothing was touched.
             let e = s.place.refused(&line);
-            assert!(e.contains("a gaur store is there"), "{e}");
+            assert!(e.contains("a gaur store"), "{e}");
             assert_eq!(s.taken(), full);
         }
         let line = line.replace("--force", "");

@@ -102,8 +102,11 @@ fn lock(path: &Path, file: &File, shared: bool) -> Result<(), IoError> {
         Err(fs::TryLockError::WouldBlock) => Err(open_error(
             path,
             IoErrorKind::Busy,
-            "another store holds it open; nothing was written. Close that one first, or use \
-             read-only opens only",
+            format!(
+                "another store holds it open{}; nothing was written. Close that one first, or \
+                 use read-only opens only",
+                super::holder::of(file).map_or_else(String::new, |who| format!(" ({who})"))
+            ),
         )),
         Err(fs::TryLockError::Error(e)) => Err(open_os_error(path, &e)),
     }
@@ -148,13 +151,13 @@ pub(crate) fn swaps() -> Vec<PathBuf> {
         .collect()
 }
 
-fn block_number(path: &Path) -> Option<DevNumber> {
+pub(crate) fn block_number(path: &Path) -> Option<DevNumber> {
     let metadata = fs::metadata(path).ok()?;
     crate::target::is_block_device(&metadata).then(|| DevNumber::new(metadata.rdev()))
 }
 
 /// The kernel writes blanks and backslashes in paths as `\040`.
-fn unescape(text: &str) -> String {
+pub(crate) fn unescape(text: &str) -> String {
     let mut out = Vec::with_capacity(text.len());
     let bytes = text.as_bytes();
     let mut i = 0;

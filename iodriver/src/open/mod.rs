@@ -5,7 +5,9 @@
 //! swap or held by somebody else is refused, always; where io_uring is not to be
 //! had the psync driver takes its place and the notes say why.
 
+mod create;
 pub(crate) mod guard;
+mod holder;
 mod link;
 mod users;
 
@@ -24,6 +26,8 @@ use crate::psync::PsyncDevice;
 use crate::sysfs::{BlockDir, DevNumber};
 use crate::target::Target;
 use crate::uring::{self, UringDevice};
+
+pub use create::check_create;
 
 /// Which driver to use.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 //!
 //! Each is known by its *signature*: some bytes at a fixed distance from the
 //! start or the end of the device, and, where these are so few that chance could
-//! have put them there, a look at the structure around them. [`table`] lists them
+//! have put them there, a look at the structure around them. One table lists them
 //! all. A signature says that something was there, not that it is whole: of two
 //! copies one may be left, and both are told.
 //!

@@ -49,6 +49,28 @@ pub(crate) fn build(entries: u32, kind: RingKind) -> io::Result<IoUring> {
     builder.build(entries)
 }
 
+/// Whether memory can be registered with this ring.
+pub(crate) fn can_register_buffers(ring: &IoUring) -> bool {
+    let mut page = crate::buf::IoBuf::zeroed(4096);
+    let iovec = libc::iovec {
+        iov_base: page.as_mut_ptr().cast(),
+        iov_len: page.len(),
+    };
+    // SAFETY: the page outlives its registration, which is taken back at once.
+    // Nothing is submitted to this ring, so nobody reads or writes it.
+    let registered = unsafe { ring.submitter().register_buffers(&[iovec]) }.is_ok();
+    if registered {
+        let _ = ring.submitter().unregister_buffers();
+    }
+    registered
+}
+
+/// Whether rings that poll for completions can be made.
+pub(crate) fn can_poll() -> bool {
+    let mut builder: io_uring::Builder = IoUring::builder();
+    builder.setup_iopoll().build(2).is_ok()
+}
+
 fn check(ring: &IoUring) -> Result<(), String> {
     if !ring.params().is_feature_ext_arg() || !ring.params().is_feature_nodrop() {
         return Err("io_uring of this kernel is too old (Linux 5.11 is needed)".into());
@@ -70,7 +92,7 @@ fn check(ring: &IoUring) -> Result<(), String> {
     }
 }
 
-fn refusal(e: &io::Error) -> String {
+pub(crate) fn refusal(e: &io::Error) -> String {
     format!("{}: {e}", hint(e))
 }
 

@@ -55,6 +55,7 @@ impl Store {
         let used: u64 = used.iter().map(|r| u64::from(r.len)).sum();
         let free = all(&self.config.geometry) - used;
         assert_eq!(self.all_free(), free);
+        assert_eq!(self.alloc.data_blocks(), all(&self.config.geometry));
         self.reopen();
         assert_eq!(self.all_free(), free);
         assert!(self.alloc.damaged_groups().unwrap().is_empty());
@@ -237,29 +238,6 @@ fn a_power_cut_leaves_the_old_size_or_the_new_one() {
         let after = store.disk.device();
         store.alloc = Allocator::start(&after, store.root, store.config.clone()).unwrap();
         store.adds_up(&used);
-    }
-}
-
-#[test]
-fn the_reserve_grows_with_the_store_unless_it_was_set() {
-    let g = blocks(8000);
-    for set in [false, true] {
-        let mut config = AllocConfig::new(g, 77);
-        if set {
-            config.reserve_blocks = 7;
-        }
-        let mut store = Store::new(config);
-        let to = g.grown(4096 * 4 * GROUP).unwrap();
-        store.grow(to, &[], true);
-        let reserve = if set { 7 } else { to.capacity / 64 };
-        let free = store.all_free();
-        assert!(
-            store
-                .alloc
-                .reserve(nodes((free - reserve) as u32 + 1))
-                .is_err()
-        );
-        store.alloc.reserve(nodes((free - reserve) as u32)).unwrap();
     }
 }
 

@@ -1,0 +1,324 @@
+//! What the log changes, held beside the trees: how a store that was not closed is
+//! read as recovery would give it, although nothing may be written.
+//!
+//! Recovery proper replays the log into the trees, whose changed nodes then lie in
+//! memory until they are written. A read-only open writes none of them, so it does
+//! not make them: it keeps the last change to each key, by tree and key, and readers
+//! look here first. That takes memory by what the log changes, never by how many
+//! nodes that touches, and needs neither space nor frames. Large values stay on the
+//! device. Once made it does not change.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
+
+use crate::commit::versions::Image;
+use crate::core::MAX_PIECES;
+use crate::error::{Damage, Error, Result};
+use crate::format::node::{KIND_EXTENT, KIND_VALUE};
+use crate::format::{Csn, Geometry, TreeId};
+use crate::log::{LogOp, LogReader, Ops};
+use crate::node::{MAX_KEY, max_inline};
+use crate::writeback::catalog::MAX_NAME;
+
+/// Memory that an entry takes beside its key and value, about: two allocations,
+/// their sizes, and its share of a node of the map.
+const OVERHEAD: u64 = 112;
+
+/// The last change to each key that the log changes.
+#[derive(Debug, Default)]
+pub(crate) struct Overlay {
+    trees: BTreeMap<TreeId, BTreeMap<Vec<u8>, Image>>,
+    bytes: u64,
+}
+
+impl Overlay {
+    /// What the log made of a key; `None`: it does not change it.
+    pub(crate) fn get(&self, tree: TreeId, key: &[u8]) -> Option<&Image> {
+        self.trees.get(&tree)?.get(key)
+    }
+
+    /// The changed keys of `[lower, upper)`, in order.
+    pub(crate) fn range<'a>(
+        &'a self,
+        tree: TreeId,
+        lower: &[u8],
+        upper: Option<&[u8]>,
+    ) -> impl DoubleEndedIterator<Item = (&'a Vec<u8>, &'a Image)> {
+        let empty = upper.is_some_and(|u| u <= lower);
+        let tree = self.trees.get(&tree).filter(|_| !empty);
+        let bounds = (
+            Bound::Included(lower),
+            upper.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        tree.into_iter()
+            .flat_map(move |t| t.range::<[u8], _>(bounds))
+    }
+
+    /// How many keys of a tree are changed.
+    pub(crate) fn keys(&self, tree: TreeId) -> u64 {
+        self.trees.get(&tree).map_or(0, |t| t.len() as u64)
+    }
+
+    /// How many keys are changed, and about how much memory that takes.
+    pub(crate) fn size(&self) -> (u64, u64) {
+        let keys = self.trees.values().map(|t| t.len() as u64).sum();
+        (keys, self.bytes)
+    }
+
+    fn set(&mut self, tree: TreeId, key: &[u8], image: Image) {
+        self.bytes += cost(key, &image);
+        let old = self.trees.entry(tree).or_default();
+        if let Some(old) = old.insert(key.to_vec(), image) {
+            self.bytes -= cost(key, &old);
+        }
+    }
+}
+
+fn cost(key: &[u8], image: &Image) -> u64 {
+    OVERHEAD + key.len() as u64 + image.as_ref().map_or(0, |i| i.1.len() as u64)
+}
+
+/// What a record of the log may say: the conditions for replaying it, whether into
+/// the trees, beside them, or only in a check.
+#[derive(Debug)]
+pub(crate) struct Rules {
+    geometry: Geometry,
+    ids: BTreeSet<TreeId>,
+    names: BTreeSet<Vec<u8>>,
+}
+
+impl Rules {
+    /// With the trees that the checkpoint has.
+    pub(crate) fn new<'a>(
+        geometry: Geometry,
+        trees: impl Iterator<Item = (TreeId, &'a str)>,
+    ) -> Self {
+        let (ids, names) = trees
+            .map(|(id, name)| (id, name.as_bytes().to_vec()))
+            .unzip();
+        Self {
+            geometry,
+            ids,
+            names,
+        }
+    }
+
+    /// Whether recovery can do this operation, after those it was asked about
+    /// before; if not, why.
+    pub(crate) fn check(&mut self, op: &LogOp<'_>) -> Result<(), String> {
+        let (tree, key) = match *op {
+            LogOp::CreateTree { tree, name, .. } => return self.create(tree, name),
+            // Nothing writes this yet, so nothing knows what it would mean.
+            LogOp::DropTree { .. } => return Err("drops a tree".into()),
+            LogOp::Put { tree, key, .. }
+            | LogOp::PutExtent { tree, key, .. }
+            | LogOp::Delete { tree, key } => (tree, key),
+        };
+        if !self.ids.contains(&tree) {
+            return Err(format!("names tree {tree}, which there is not"));
+        }
+        if key.len() > MAX_KEY {
+            return Err(format!("has a key of {} bytes", key.len()));
+        }
+        match *op {
+            LogOp::Put { value, .. }
+                if value.len() > max_inline(self.geometry.block_size, key.len()) =>
+            {
+                Err(format!("has a value of {} bytes in it", value.len()))
+            }
+            LogOp::PutExtent { extents, .. } => {
+                if extents.len() > MAX_PIECES {
+                    return Err(format!("has a value in {} pieces", extents.len()));
+                }
+                let block_size = self.geometry.block_size;
+                match extents
+                    .iter()
+                    .find(|e| !self.geometry.is_data(e.run(block_size)))
+                {
+                    None => Ok(()),
+                    Some(e) => Err(format!(
+                        "names an extent outside the data, block {}",
+                        e.addr
+                    )),
+                }
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether it is of a tree that there is not.
+    fn is_unknown(&self, op: &LogOp<'_>) -> bool {
+        match *op {
+            LogOp::CreateTree { .. } => false,
+            LogOp::DropTree { tree, .. }
+            | LogOp::Put { tree, .. }
+            | LogOp::PutExtent { tree, .. }
+            | LogOp::Delete { tree, .. } => !self.ids.contains(&tree),
+        }
+    }
+
+    fn create(&mut self, tree: TreeId, name: &[u8]) -> Result<(), String> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(format!("names a tree with {} bytes", name.len()));
+        }
+        if std::str::from_utf8(name).is_err() {
+            return Err("a tree's name is not UTF-8".into());
+        }
+        if self.ids.contains(&tree) || self.names.contains(name) {
+            return Err(format!("makes tree {tree}, which there is already"));
+        }
+        self.ids.insert(tree);
+        self.names.insert(name.to_vec());
+        Ok(())
+    }
+}
+
+/// How to read the log beside the trees.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside {
+    /// The most memory that the changes may take.
+    pub(crate) memory: u64,
+    /// Take what lies before damage, instead of failing.
+    pub(crate) salvage: bool,
+    /// The tree of trees is damaged: changes to trees that are not known are passed
+    /// over.
+    pub(crate) unknown_trees: bool,
+}
+
+/// What the log behind a checkpoint adds to it.
+#[derive(Debug, Default)]
+pub(crate) struct Added {
+    pub(crate) overlay: Overlay,
+    pub(crate) created: Vec<(TreeId, String)>,
+    pub(crate) commits: u64,
+    pub(crate) ops: u64,
+    pub(crate) last_csn: Csn,
+    /// Where the log is damaged; what lies behind is not in it.
+    pub(crate) damage: Option<Damage>,
+}
+
+/// Reads the log to its end, or to where it is damaged.
+///
+/// # Errors
+/// [`Error::ReplayMemory`] with how much is needed; unless salvaging,
+/// [`Error::Damaged`] and [`Error::Io`].
+pub(crate) fn read(
+    reader: &mut LogReader,
+    rules: &mut Rules,
+    cut: Csn,
+    how: Beside,
+) -> Result<Added> {
+    let mut added = Added {
+        last_csn: cut,
+        ..Added::default()
+    };
+    // Above the limit the rest is only counted, to say how much would do.
+    let mut needed = 0;
+    loop {
+        let found = match reader.next_record() {
+            Ok(None) => break,
+            Ok(Some(record)) => checked(record.ops, rules, how)
+                .map(|ops| (record.csn, ops))
+                .map_err(|why| bad_record(record.csn, &why)),
+            Err(e) => Err(e),
+        };
+        match found {
+            Ok((csn, ops)) => {
+                added.commits += 1;
+                added.ops += ops.len() as u64;
+                added.last_csn = csn;
+                for op in &ops {
+                    needed += added.take(op, needed > 0);
+                }
+                if added.overlay.bytes > how.memory {
+                    needed = added.overlay.bytes;
+                    added.overlay = Overlay::default();
+                }
+            }
+            Err(Error::Damaged(damage)) if how.salvage => {
+                added.damage = Some(damage);
+                break;
+            }
+            Err(Error::Io(e)) if how.salvage => {
+                added.damage = Some(Damage::new("log block", 0, e.to_string()));
+                break;
+            }
+            Err(e) => return Err(e),
+        }
+    }
+    if needed > 0 {
+        let max = how.memory;
+        return Err(Error::ReplayMemory { needed, max });
+    }
+    Ok(added)
+}
+
+/// The operations of a commit, all of which can be done.
+fn checked<'a>(ops: &'a [u8], rules: &mut Rules, how: Beside) -> Result<Vec<LogOp<'a>>, String> {
+    let mut all = Vec::new();
+    for op in Ops::new(ops) {
+        let op = op.map_err(str::to_owned)?;
+        if how.unknown_trees && rules.is_unknown(&op) {
+            continue;
+        }
+        rules.check(&op)?;
+        all.push(op);
+    }
+    Ok(all)
+}
+
+/// A commit in the log that cannot be replayed.
+pub(crate) fn bad_record(csn: Csn, why: &str) -> Error {
+    Damage::new("log record", 0, format!("commit {csn}: {why}")).into()
+}
+
+impl Added {
+    /// Takes an operation in, or only says what it would cost.
+    fn take(&mut self, op: &LogOp<'_>, only_count: bool) -> u64 {
+        let (tree, key, image) = match *op {
+            LogOp::Put { tree, key, value } => (tree, key, Some((KIND_VALUE, value))),
+            LogOp::PutExtent { tree, key, extents } => {
+                (tree, key, Some((KIND_EXTENT, extents.as_bytes())))
+            }
+            LogOp::Delete { tree, key } => (tree, key, None),
+            LogOp::CreateTree { tree, name, .. } => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                self.created.push((tree, name));
+                return 0;
+            }
+            LogOp::DropTree { .. } => unreachable!("the rules refuse it"),
+        };
+        let image = image.map(|(kind, value)| (kind, value.to_vec()));
+        if only_count {
+            return cost(key, &image);
+        }
+        self.overlay.set(tree, key, image);
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_change_counts_and_ranges_are_half_open() {
+        let mut o = Overlay::default();
+        let value = |v: &[u8]| Some((KIND_VALUE, v.to_vec()));
+        o.set(1, b"b", value(b"old, and longer"));
+        o.set(1, b"b", value(b"new"));
+        o.set(1, b"d", None);
+        o.set(2, b"c", value(b"other tree"));
+        assert_eq!(o.get(1, b"b"), Some(&value(b"new")));
+        assert_eq!((o.get(1, b"d"), o.get(1, b"c")), (Some(&None), None));
+        let keys = |lower: &[u8], upper: Option<&[u8]>| -> Vec<Vec<u8>> {
+            o.range(1, lower, upper).map(|(k, _)| k.clone()).collect()
+        };
+        assert_eq!(keys(b"", None), [b"b", b"d"]);
+        assert_eq!(keys(b"b", Some(b"d")), [b"b"]);
+        assert!(keys(b"d", Some(b"d")).is_empty() && keys(b"e", Some(b"a")).is_empty());
+        assert_eq!((o.keys(1), o.keys(2), o.keys(3)), (2, 1, 0));
+        let entries = 3 * OVERHEAD + 3 + 3 + 10;
+        assert_eq!(o.size(), (3, entries));
+    }
+}
