@@ -119,6 +119,17 @@ impl Subject {
         })
     }
 
+    /// Looks at one of its structures, and says how the store was left.
+    fn shown(
+        &self,
+        options: &InspectOptions,
+        inspect: fn(&Self, &InspectOptions) -> Result<Inspection>,
+    ) -> Result<Inspection> {
+        let mut found = inspect(self, options)?;
+        found.notes = self.notes()?;
+        Ok(found)
+    }
+
     /// How the store was left, if not closed.
     fn notes(&self) -> Result<Vec<String>> {
         if self.sb.flags & FLAG_CLEAN != 0 {
@@ -179,7 +190,7 @@ macro_rules! inspections {
         /// [`Error::NoSuchTree`](crate::Error::NoSuchTree),
         /// [`Error::Io`](crate::Error::Io), also if somebody has it open for writing.
         pub fn $name(path: impl AsRef<Path>, options: &InspectOptions) -> Result<Inspection> {
-            $module::inspect(&open(path.as_ref(), options)?, options)
+            open(path.as_ref(), options)?.shown(options, $module::inspect)
         }
 
         /// The same on a device that is open already.
@@ -190,10 +201,7 @@ macro_rules! inspections {
             device: Arc<dyn Device>,
             options: &InspectOptions,
         ) -> Result<Inspection> {
-            let subject = Subject::new(device, "device")?;
-            let mut found = $module::inspect(&subject, options)?;
-            found.notes = subject.notes()?;
-            Ok(found)
+            Subject::new(device, "device")?.shown(options, $module::inspect)
         }
     )*};
 }
