@@ -104,6 +104,22 @@ mod tests {
     }
 
     #[test]
+    fn what_no_store_takes_is_refused_as_it_is_read() {
+        let dump = |tree: &str, key: &[u8]| {
+            let mut out = Vec::new();
+            let mut w = Writer::begin(&mut out, 7, 1).unwrap();
+            w.tree(tree).unwrap();
+            w.record(key, b"value").unwrap();
+            w.end().unwrap();
+            read(&out)
+        };
+        assert!(dump("t", &[b'k'; gaur::MAX_KEY]).is_ok());
+        for (tree, key) in [("t", gaur::MAX_KEY + 1), ("", 1), (&"t".repeat(256), 1)] {
+            assert!(dump(tree, &vec![b'k'; key]).is_err(), "{tree:?} {key}");
+        }
+    }
+
+    #[test]
     fn other_files_and_newer_dumps_are_named_so() {
         let refused = |text: &str| read(text.as_bytes()).unwrap_err();
         for text in ["", "hello\n", "{}\n", "{\"key\":\"a\"}\n", "\0\0\0"] {

@@ -15,6 +15,9 @@ const MAX_HEADER: u64 = 4096;
 /// The longest line: the largest value in hex, with the largest key.
 const MAX_LINE: u64 = 2 * gaur::MAX_VALUE + (64 << 10);
 
+/// The longest name of a tree.
+const MAX_NAME: usize = 255;
+
 /// What a dump holds, in its order.
 #[derive(Debug)]
 pub(crate) enum Event {
@@ -129,6 +132,9 @@ impl<R: BufRead> Reader<R> {
                 records: None,
                 xxh3: None,
             } => {
+                if name.is_empty() || name.len() > MAX_NAME {
+                    return Err(self.bad("a tree's name has 1 to 255 bytes"));
+                }
                 if !self.names.insert(name.clone()) {
                     return Err(self.bad("the tree comes a second time"));
                 }
@@ -179,6 +185,9 @@ impl<R: BufRead> Reader<R> {
         let bytes = |text: &str| text.parse::<Bytes>().map(|b| b.0);
         let key = bytes(key).map_err(|e| self.bad(&e))?;
         let value = bytes(value).map_err(|e| self.bad(&e))?;
+        if key.len() > gaur::MAX_KEY || value.len() as u64 > gaur::MAX_VALUE {
+            return Err(self.bad("a key or value longer than any store takes"));
+        }
         if self.last_key.as_ref().is_some_and(|last| *last >= key) {
             return Err(self.bad("keys do not ascend"));
         }
