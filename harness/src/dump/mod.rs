@@ -127,6 +127,11 @@ mod tests {
             assert_eq!(f.code, crate::failure::REFUSED, "{text:?}");
             assert!(f.to_string().contains("no dump"), "{f}");
         }
+        for line in ["3", "{", "[]", "\"x\"", "{\"from\":}", "null"] {
+            let text = format!("{{\"gaur_dump\":1}}\n{{\"left_out\":{line}}}\n");
+            let f = refused(&text);
+            assert!(f.to_string().contains("line 2"), "{f}");
+        }
         let f = refused("{\"gaur_dump\":2,\"store\":\"0\",\"csn\":1,\"new\":1}\n");
         assert!(f.to_string().contains("version 2"), "{f}");
     }

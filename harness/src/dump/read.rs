@@ -1,9 +1,11 @@
 //! Reading a dump, and refusing what is none, or not whole.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{BufRead, Read};
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Totals, VERSION};
@@ -36,11 +38,42 @@ struct Line {
     tree: Option<String>,
     key: Option<String>,
     value: Option<String>,
-    left_out: Option<serde_json::Value>,
+    left_out: Option<Lacks>,
     end: Option<bool>,
     trees: Option<u64>,
     records: Option<u64>,
     xxh3: Option<String>,
+}
+
+/// What `left_out` says: in the last line how many, else what. That is for people
+/// and not kept, however much it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacks {
+    Count(u64),
+    Part,
+}
+
+impl<'de> Deserialize<'de> for Lacks {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Seen;
+        impl<'de> Visitor<'de> for Seen {
+            type Value = Lacks;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or what was left out")
+            }
+
+            fn visit_u64<E>(self, n: u64) -> Result<Lacks, E> {
+                Ok(Lacks::Count(n))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lacks, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Lacks::Part)
+            }
+        }
+        from.deserialize_any(Seen)
+    }
 }
 
 /// A dump being read.
@@ -146,7 +179,7 @@ impl<R: BufRead> Reader<R> {
                 end: Some(true),
                 trees: Some(trees),
                 records: Some(records),
-                left_out: Some(left_out),
+                left_out: Some(Lacks::Count(left_out)),
                 xxh3: Some(xxh3),
                 tree: None,
                 key: None,
@@ -155,13 +188,13 @@ impl<R: BufRead> Reader<R> {
                 let says = Totals {
                     trees,
                     records,
-                    left_out: left_out.as_u64().unwrap_or(u64::MAX),
+                    left_out,
                 };
                 self.end(says, &xxh3, before)?;
                 return Ok(None);
             }
             Line {
-                left_out: Some(serde_json::Value::Object(_)),
+                left_out: Some(Lacks::Part),
                 end: None,
                 tree: None,
                 key: None,
