@@ -258,7 +258,9 @@ fn what_was_made_over_a_store_is_not_written_to() {
         &["put PATH k w", "trim PATH", "format PATH"],
         &["gaur store"],
     );
-    bench.refused(&["put PATH k w"], &["swap", "right device"]);
+    bench.refused(&["put PATH k w", "format PATH"], &["swap", "right device"]);
+    let seen = bench.place.ok(&format!("device {}", bench.name()));
+    assert!(seen.contains("swap"), "{seen}");
     bench.refused(&["run c.toml --device PATH --fresh"], &["superblock"]);
     let seen = bench.place.ok(&format!("get {} k", bench.name()));
     assert_eq!(seen.trim(), "v");
