@@ -27,6 +27,7 @@ use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::pointer::ADDR_BITS;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, Superblock};
 use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
+use crate::growth::Growth;
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
@@ -113,7 +114,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     let frames = |bytes: u64| (bytes / u64::from(sb.block_size)) as usize;
     let most = frames(o.most_cache_bytes());
     let cache = Cache::new(frames(o.cache_bytes), most, sb.block_size as usize)?;
-    let forest = Forest::new(
+    let mut forest = Forest::new(
         device,
         geometry,
         &sb,
@@ -121,6 +122,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         Pool::new(alloc),
         Mend::new(sb),
     );
+    forest.growth = Growth::new(o, sb.flags & FLAG_SPARSE != 0);
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 
     let mut entries = Vec::new();
@@ -182,8 +184,7 @@ pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geomet
     let need = geometry.byte(sb.capacity);
     let have = device.geometry().capacity;
     if need > have {
-        let detail = format!("the store has {need} bytes, the device only {have}");
-        return Err(Damage::new("superblock", 0, detail).into());
+        return Err(Error::Shrunk { need, have });
     }
     Ok(geometry)
 }
@@ -286,7 +287,7 @@ fn open_log(opening: &Opening) -> Result<LogReader> {
 fn rules_of(core: &Core) -> Rules {
     let trees = core.trees.lock().all();
     let trees = trees.iter().map(|t| (t.id, t.name.as_str()));
-    Rules::new(core.forest.geometry, trees)
+    Rules::new(core.forest.geometry.now(), trees)
 }
 
 /// Step 3 of a read-only open.

@@ -36,6 +36,8 @@ pub(crate) fn open_options(c: &StoreConfig) -> OpenOptions {
         driver: c.driver.into(),
         durable_method: c.durable_method.map(Into::into),
         discard: c.discard,
+        grow_to: c.grow_to.map(|s| s.0),
+        follow_size: c.follow_size,
         allocator_delay: c.allocator_delay.map(|s| s.0),
         ..OpenOptions::default()
     };
