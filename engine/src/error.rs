@@ -140,6 +140,28 @@ pub enum Error {
         need: u64,
     },
 
+    /// The store could not be made larger. It goes on as it is, with nothing lost.
+    #[error("the store cannot grow to {wanted} bytes: {cause}; it goes on at {have} bytes")]
+    CannotGrow {
+        /// Its size in bytes.
+        have: u64,
+        /// The size in bytes that was asked for.
+        wanted: u64,
+        /// What stood in the way; its kind is `NoSpace` if the file system is full.
+        cause: IoError,
+    },
+
+    /// The device is smaller than the store on it.
+    #[error(
+        "the store has {need} bytes, the device only {have}: it was made smaller, or copied in part; give it its size back"
+    )]
+    Shrunk {
+        /// Bytes the store uses.
+        need: u64,
+        /// Bytes there are.
+        have: u64,
+    },
+
     /// An option has a value it cannot have.
     #[error("bad option {name}: {detail}")]
     BadOption {

@@ -98,6 +98,17 @@ pub struct OpenOptions {
     /// device cannot discard, nor on a file that was not formatted as sparse;
     /// [`Store::notes`](crate::Store::notes) says so.
     pub discard: bool,
+    /// Let a file grow by itself up to this many bytes, in steps of an eighth, at
+    /// least 64 MiB, before it is full. Where the file system has no more, the
+    /// store goes on at the size it has. `None`: only [`Store::grow`] makes it
+    /// larger. Has no effect on a block device.
+    ///
+    /// [`Store::grow`]: crate::Store::grow
+    pub grow_to: Option<u64>,
+    /// Take in what is new when somebody else made the device or file larger:
+    /// looked for every [`OpenOptions::checkpoint_interval`], and before a commit
+    /// is refused as full.
+    pub follow_size: bool,
     /// How fast; by default 1 GiB and 1000 discards a second.
     pub discard_rate: DiscardRate,
     /// Memory for blocks of the space map, in bytes. What was handed out since the
@@ -126,6 +137,8 @@ impl Default for OpenOptions {
             checkpoint_interval: Duration::from_secs(10),
             buffered_interval: Duration::from_millis(50),
             discard: false,
+            grow_to: None,
+            follow_size: true,
             discard_rate: DiscardRate::default(),
             map_memory: 16 << 20,
             version_memory: 16 << 20,

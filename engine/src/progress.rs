@@ -40,6 +40,11 @@ impl Progress {
         let _ = self.nudge.0.try_send(());
     }
 
+    /// What wakes the checkpointer, as [`Progress::ask`] does.
+    pub(crate) fn nudger(&self) -> &channel::Sender<()> {
+        &self.nudge.0
+    }
+
     /// The checkpointer's wait: true if it was asked, false if the time ran out.
     pub(crate) fn asked_within(&self, timeout: Duration) -> bool {
         self.nudge.1.recv_timeout(timeout).is_ok()

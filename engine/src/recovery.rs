@@ -27,6 +27,7 @@ use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::pointer::ADDR_BITS;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, Superblock};
 use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
+use crate::growth::Growth;
 use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
@@ -39,6 +40,10 @@ use crate::writeback::catalog::CatalogEntry;
 use crate::writeback::checkpoint::reserve_catalog;
 use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
+
+/// How often a commit is tried again with what was reclaimed. Each try may leave nodes
+/// that are written and left again, so without a bound this might never end.
+const RECLAIMS: u32 = 64;
 
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -109,7 +114,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     let frames = |bytes: u64| (bytes / u64::from(sb.block_size)) as usize;
     let most = frames(o.most_cache_bytes());
     let cache = Cache::new(frames(o.cache_bytes), most, sb.block_size as usize)?;
-    let forest = Forest::new(
+    let mut forest = Forest::new(
         device,
         geometry,
         &sb,
@@ -117,6 +122,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         Pool::new(alloc),
         Mend::new(sb),
     );
+    forest.growth = Growth::new(o, sb.flags & FLAG_SPARSE != 0);
     let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
 
     let mut entries = Vec::new();
@@ -178,8 +184,7 @@ pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geomet
     let need = geometry.byte(sb.capacity);
     let have = device.geometry().capacity;
     if need > have {
-        let detail = format!("the store has {need} bytes, the device only {have}");
-        return Err(Damage::new("superblock", 0, detail).into());
+        return Err(Error::Shrunk { need, have });
     }
     Ok(geometry)
 }
@@ -282,7 +287,7 @@ fn open_log(opening: &Opening) -> Result<LogReader> {
 fn rules_of(core: &Core) -> Rules {
     let trees = core.trees.lock().all();
     let trees = trees.iter().map(|t| (t.id, t.name.as_str()));
-    Rules::new(core.forest.geometry, trees)
+    Rules::new(core.forest.geometry.now(), trees)
 }
 
 /// Step 3 of a read-only open.
@@ -420,11 +425,14 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
     if changes.is_empty() {
         core.visible.applied(csn);
     } else {
+        let mut tries = 0;
         loop {
             let claim = Claim::replaying();
             match core.make(worker, &changes, Stamp::Replay(csn), claim).0 {
                 Ok(_) => break,
-                Err(Error::Full { .. }) if reclaim(core, worker) > 0 => {}
+                Err(Error::Full { .. }) if tries < RECLAIMS && reclaim(core, worker) > 0 => {
+                    tries += 1;
+                }
                 Err(e) => return Err(e),
             }
         }

@@ -233,6 +233,22 @@ impl Stats {
         let places = allocator.stats();
         let free = allocator.free_blocks();
         s.add("allocator", "free_blocks", free, Unit::Count, true);
+        let growth = &core.forest.growth;
+        s.add("growth", "capacity", core.forest.bytes(), Unit::Bytes, true);
+        s.add(
+            "growth",
+            "growths",
+            load(&growth.growths),
+            Unit::Count,
+            false,
+        );
+        s.add(
+            "growth",
+            "failures",
+            load(&growth.failures),
+            Unit::Count,
+            false,
+        );
         s.add_space(core);
         s.add_throttle(core);
         for (name, value, unit) in [

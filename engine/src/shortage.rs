@@ -8,7 +8,8 @@
 //!    more (the allocator itself takes back its channel and waits for discards);
 //! 2. waits for the checkpoint under way, whose generation freed blocks;
 //! 3. asks for a checkpoint, if the running generation freed enough;
-//! 4. only then is refused.
+//! 4. has the store grow, if it may (`growth.rs`);
+//! 5. only then is refused.
 //!
 //! What frees space may in the lane draw on the reserve. Since there is one
 //! operation in the lane, the reserve serves one at a time, and each checkpoint that
@@ -135,10 +136,11 @@ impl Forest {
             self.recall(worker);
             self.unpin();
             let ended = self.progress.ended();
+            let capacity = self.geometry.capacity();
             match self.mending(|| ask(claim.urgency)) {
                 Err(SpaceError::Full { needed, free })
                 | Err(SpaceError::AfterGeneration { needed, free, .. }) => {
-                    self.wait_for_space(worker, claim, (needed, free), ended)?;
+                    self.wait_for_space(worker, claim, (needed, free), (ended, capacity))?;
                 }
                 other => return Ok(other?),
             }
@@ -163,14 +165,15 @@ impl Forest {
             .fetch_add(blocks, Ordering::Relaxed);
     }
 
-    /// The allocator refused, when `ended` checkpoints had ended. Returns when it is
+    /// The allocator refused, when `ended` checkpoints had ended and the store had
+    /// `capacity` blocks. Returns when it is
     /// worth asking again. *The one place where the store is said to be full.*
     fn wait_for_space(
         &self,
         worker: &Worker,
         claim: &mut Claim<'_>,
         (needed, free): (u64, u64),
-        ended: u64,
+        (ended, capacity): (u64, u64),
     ) -> Result<()> {
         // Without a checkpointer, that is during replay, nothing more will come.
         if claim.rounds < ROUNDS && self.progress.is_served() {
@@ -190,6 +193,10 @@ impl Forest {
                 counters.checkpoints.fetch_add(1, Ordering::Relaxed);
                 return wait(&|| self.progress.wait_for_next());
             }
+        }
+        // A larger store is the last thing that may help.
+        if self.more_space(worker, capacity)? {
+            return Ok(());
         }
         let counters = &self.shortage.counters;
         counters.refused.fetch_add(1, Ordering::Relaxed);

@@ -20,6 +20,7 @@ use crate::format::superblock::FLAG_SPARSE;
 use crate::format::{Csn, ExtentPtr};
 use crate::format_plan::{FormatPlan, plan_device, plan_path};
 use crate::format_store::{FormatReport, format_device, format_path};
+use crate::growth::GrowReport;
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
 use crate::node::max_inline;
 use crate::options::{Durability, FormatOptions, OpenOptions, check_cache};
@@ -205,7 +206,8 @@ impl Store {
             inner.recovery = opening.report;
             core.forest.pool.allocator().warm_up();
             let sb = opening.superblock;
-            let mut config = LogConfig::new(core.forest.geometry, sb.store_id, sb.incarnation);
+            let mut config =
+                LogConfig::new(core.forest.geometry.now(), sb.store_id, sb.incarnation);
             config.buffered_interval = options.buffered_interval;
             let weak: Weak<Core> = Arc::downgrade(&core);
             let pressure = Box::new(move || {
@@ -264,8 +266,9 @@ impl Store {
         self.inner.sparse
     }
 
-    /// What is not as it was asked for (another driver, no `O_DIRECT`, no discard), and
-    /// what of the space map was damaged and was rebuilt, or cannot be.
+    /// What is not as it was asked for (another driver, no `O_DIRECT`, no discard), what of
+    /// the space map was damaged and was rebuilt, or cannot be, and why the store could
+    /// not grow when it last tried.
     pub fn notes(&self) -> Vec<String> {
         let mut notes = self.inner.notes.clone();
         if !self.core().is_home() {
@@ -273,6 +276,7 @@ impl Store {
         }
         notes.extend(self.core().forest.device.notes());
         notes.extend(self.core().forest.mend.notes());
+        notes.extend(self.core().forest.growth.note());
         notes.extend(self.core().forest.pool.allocator().discard_notes());
         notes
     }
@@ -445,6 +449,51 @@ impl Store {
         let done = self.core().progress().wait_for_next();
         // Closed meanwhile: the last checkpoint was another's.
         done.map_err(|e| self.core().check_open().err().unwrap_or(e))
+    }
+
+    /// Takes in what the device or file has become larger, with `bytes` after making
+    /// a file at least that large: preallocated, unless the store was formatted as
+    /// sparse. Returns when that is durable; commits go on meanwhile.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("grow.store");
+    /// # let format = gaur::FormatOptions { create_size: Some(64 << 20), ..Default::default() };
+    /// # gaur::Store::format(&path, &format).unwrap();
+    /// let store = gaur::Store::open(&path, &gaur::OpenOptions::default())?;
+    /// let report = store.grow(Some(96 << 20))?;
+    /// assert_eq!((report.before, report.capacity), (64 << 20, 96 << 20));
+    /// # Ok::<(), gaur::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::CannotGrow`] if the file system is full, or the device is a block
+    /// device of fewer bytes; [`Error::BadOption`] for fewer bytes than the store
+    /// has, or more than it can have. The store goes on as it is. Otherwise as
+    /// [`Store::checkpoint`].
+    pub fn grow(&self, bytes: Option<u64>) -> Result<GrowReport> {
+        self.core().check_writable()?;
+        let grown = self.core().forest.grow(bytes);
+        grown.map_err(|e| match e {
+            Error::Stopped(_) => self.core().check_open().err().unwrap_or(e),
+            e => e,
+        })
+    }
+
+    /// What [`Store::grow`] would do; changes nothing, and may be asked of a store
+    /// that is open read-only. Whether the file system has the space shows only
+    /// when it is taken.
+    ///
+    /// # Errors
+    /// As [`Store::grow`].
+    pub fn plan_growth(&self, bytes: Option<u64>) -> Result<GrowReport> {
+        self.core().check_open()?;
+        self.core().forest.plan_growth(bytes)
+    }
+
+    /// Bytes the store uses of its device or file, all told.
+    pub fn capacity(&self) -> u64 {
+        self.core().forest.bytes()
     }
 
     /// A batch that only deletes, and touches at most so many leaves, is not refused

@@ -46,7 +46,8 @@ pub(crate) fn trim(
         // What was deleted before is free after it.
         core.progress().wait_for_next()?;
     }
-    let geometry = &core.forest.geometry;
+    // What is won meanwhile was never written.
+    let geometry = core.forest.geometry.now();
     let allocator = core.forest.pool.allocator();
     let mut report = TrimReport {
         size: geometry.byte(geometry.capacity),

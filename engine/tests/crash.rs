@@ -22,6 +22,8 @@
 //! | `GAUR_CRASH_SAME` | all stories have the same seed |
 
 mod campaign;
+mod common;
+mod growth;
 
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -93,6 +95,7 @@ fn power_cuts() {
     assert!(total.images.len() as u64 * 10 >= total.cuts * 9, "{total}");
     if stories >= 40 && !same {
         assert!(total.written_early > 0 && total.half_pairs > 0, "{total}");
+        assert!(total.grown > 0, "{total}");
     }
 }
 

@@ -124,7 +124,10 @@ fn told(error: &Error) -> String {
 /// Lost or doubtful data is a finding; everything else is a refusal.
 fn code_of(error: &Error) -> u8 {
     match error {
-        Error::Damaged(_) | Error::Stopped(_) | Error::OutcomeUnknown { .. } => FOUND,
+        Error::Damaged(_)
+        | Error::Shrunk { .. }
+        | Error::Stopped(_)
+        | Error::OutcomeUnknown { .. } => FOUND,
         Error::Io(e) if matches!(e.kind, IoErrorKind::Failed | IoErrorKind::OutOfRange) => FOUND,
         _ => REFUSED,
     }

@@ -40,6 +40,7 @@ fn help_and_version_end_with_0_and_show_examples() {
     assert!(place.ok("--help").contains("Exit codes"));
     for verb in [
         "format",
+        "grow",
         "run",
         "stat",
         "check",

@@ -259,3 +259,105 @@ fn the_quick_start_in_small() {
     // And once more over what the first left.
     place.ok(&line);
 }
+
+/// Inserts alone, more than the store holds before it has grown.
+const GROWING: &str = "
+[store]
+path = 'run.store'
+size = '64MiB'
+cache = '8MiB'
+checkpoint_interval = '100ms'
+
+[load]
+records = 100
+value_bytes = 8000
+
+[run]
+threads = 2
+operations = 15_000
+mix = { insert = 1 }
+";
+
+fn capacity(place: &Place, path: &str) -> u64 {
+    let check = place.json(&format!("check {path} --json"));
+    assert_eq!(check["clean"], true, "{check}");
+    check["blocks"]["total"].as_u64().expect("a count") * 4096
+}
+
+#[test]
+fn a_file_grows_under_a_run_and_no_further_than_it_may() {
+    let place = Place::new();
+    place.file("c.toml", GROWING);
+    let out =
+        place.ok("run c.toml --set store.grow_to=320MiB --set verify.read_back=true --json -");
+    let summary: serde_json::Value = serde_json::from_str(&out).expect("JSON");
+    assert!(summary.to_string().contains("growths"), "{summary}");
+    let bytes = capacity(&place, "run.store");
+    assert!((150 << 20..=320 << 20).contains(&bytes), "{bytes}");
+    assert!(place.ok("stat run.store").contains("MiB"));
+    let said =
+        place.gaur("run c.toml --set store.path=small.store --set store.grow_to=80MiB".split(' '));
+    assert!(said.code != 0 && said.err.contains("full"), "{}", said.err);
+    assert_eq!(capacity(&place, "small.store"), 80 << 20);
+    assert!(
+        place
+            .gaur("run c.toml --set store.grow_to=1MiB".split(' '))
+            .code
+            == 2
+    );
+}
+
+#[test]
+fn a_loop_device_enlarged_under_a_run_is_used() {
+    let place = Place::new();
+    let Some(device) = LoopDevice::attach(&place, 4096, 64 << 20) else {
+        return;
+    };
+    place.file("c.toml", GROWING);
+    let path = device.name();
+    // Slow enough that it is enlarged before it is full.
+    let line = format!("run c.toml --device {path} --set run.rate=4000");
+    let mut run = place.start(&line, "log");
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    device.enlarge(160 << 20);
+    std::thread::sleep(std::time::Duration::from_millis(700));
+    device.enlarge(400 << 20);
+    let ended = run.wait().expect("ends");
+    let log = fs::read_to_string(place.path("log")).expect("there");
+    assert!(ended.success(), "{log}");
+    assert_eq!(capacity(&place, &path), 400 << 20);
+    let facts = place.json(&format!("stat {path} --json"));
+    assert!(facts["superblock"].to_string().contains("400"), "{facts}");
+}
+
+#[test]
+fn a_run_killed_while_it_grows_leaves_a_sound_store() {
+    let place = Place::new();
+    place.file("c.toml", GROWING);
+    place.ok("format run.store --size 64MiB --sparse");
+    let mut sizes = Vec::new();
+    for round in 1..=5u64 {
+        let line = "run c.toml --set store.grow_to=2GiB \
+                    --set load.seed=SEED --set run.seed=SEED";
+        let seed = round.to_string();
+        let line = line.replace("SEED", &seed);
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let mut run = place.start(&words.join(" "), "log");
+        std::thread::sleep(std::time::Duration::from_millis(250 * round));
+        run.kill().expect("killed");
+        run.wait().expect("ends");
+        // Its lock stays while its I/O is in flight.
+        let held = || place.gaur(["stat", "run.store"]).err.contains("held");
+        for _ in 0..10 {
+            if !held() {
+                break;
+            }
+        }
+        sizes.push(capacity(&place, "run.store"));
+    }
+    println!("sizes {sizes:?}");
+    assert!(sizes.is_sorted(), "{sizes:?}");
+    let last = sizes[4] + (70 << 20);
+    place.ok(&format!("grow run.store --size {last}"));
+    assert!(capacity(&place, "run.store") >= last);
+}

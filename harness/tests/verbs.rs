@@ -139,6 +139,93 @@ fn on_loop_devices_of_both_sector_sizes() {
 }
 
 #[test]
+fn a_file_store_grows() {
+    for (sparse, block) in [("", "4KiB"), (" --sparse", "8KiB")] {
+        let place = Place::new();
+        let format = format!("format s.store --size 64MiB --block-size {block}{sparse}");
+        place.ok(&format);
+        place.ok("put s.store k v");
+        let before = std::fs::read(place.path("s.store")).expect("there");
+        let plan = place.json("grow s.store --size 200MiB --dry-run --json");
+        assert_eq!(plan["before"], 64 << 20);
+        assert_eq!(
+            (&plan["capacity"], &plan["dry_run"]),
+            (&(200 << 20).into(), &true.into())
+        );
+        let after = std::fs::read(place.path("s.store")).expect("there");
+        assert!(before == after, "a dry run writes nothing");
+
+        let grown = place.json("grow s.store --size 200MiB --json");
+        assert_eq!(
+            (&grown["before"], &grown["capacity"]),
+            (&plan["before"], &plan["capacity"])
+        );
+        let meta = std::fs::metadata(place.path("s.store")).expect("there");
+        let allocated = std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
+        assert_eq!(meta.len(), 200 << 20);
+        assert_eq!(allocated >= 200 << 20, sparse.is_empty());
+        assert_eq!(place.ok("get s.store k"), "v\n");
+        let check = place.json("check s.store --json");
+        assert_eq!(check["clean"], true, "{check}");
+        let unit = if block == "4KiB" { 4096 } else { 8192 };
+        assert_eq!(check["blocks"]["total"], (200 << 20) / unit);
+        assert!(
+            place.ok("stat s.store").contains("200.0 MiB"),
+            "{}",
+            place.ok("stat s.store")
+        );
+
+        // Again, with nothing to take in; and what somebody else made longer.
+        assert!(place.ok("grow s.store").contains("nothing to take in"));
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(place.path("s.store"));
+        file.and_then(|f| f.set_len(300 << 20)).expect("longer");
+        assert!(place.ok("grow s.store").contains("300.0 MiB"));
+        let allocated = std::fs::metadata(place.path("s.store"))
+            .map(|m| std::os::unix::fs::MetadataExt::blocks(&m) * 512);
+        assert_eq!(allocated.expect("there") >= 300 << 20, sparse.is_empty());
+        assert_eq!(place.json("check s.store --json")["clean"], true);
+        // What cannot be leaves the store as it is.
+        for size in ["100MiB", "250TiB", "8000000TiB"] {
+            place.refused(&format!("grow s.store --size {size}"));
+        }
+        assert_eq!(place.json("check s.store --json")["clean"], true);
+        assert_eq!(place.ok("get s.store k"), "v\n");
+        // Cut short, it says so.
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(place.path("s.store"));
+        file.and_then(|f| f.set_len(299 << 20)).expect("shorter");
+        let said = place.gaur(["get", "s.store", "k"]);
+        assert!(
+            said.code == 1 && said.err.contains("made smaller"),
+            "{}",
+            said.err
+        );
+    }
+}
+
+#[test]
+fn a_loop_device_store_grows() {
+    let place = Place::new();
+    let Some(device) = LoopDevice::attach(&place, 512, 96 << 20) else {
+        return;
+    };
+    let path = device.name();
+    place.ok(&format!("format {path}"));
+    place.ok(&format!("put {path} k v"));
+    assert!(place.ok(&format!("grow {path}")).contains("nothing"));
+    let e = place.refused(&format!("grow {path} --size 200MiB"));
+    assert!(e.contains("enlarge it from outside"), "{e}");
+    device.enlarge(200 << 20);
+    let grown = place.json(&format!("grow {path} --json"));
+    assert_eq!(grown["capacity"], 200 << 20);
+    assert_eq!(place.json(&format!("check {path} --json"))["clean"], true);
+    assert_eq!(place.ok(&format!("get {path} k")), "v\n");
+}
+
+#[test]
 fn block_and_log_sizes_are_as_asked_for() {
     let place = Place::new();
     let made = place

@@ -212,12 +212,16 @@ pub trait Device: Send + Sync + Debug {
     fn refresh(&self) -> Result<Geometry, IoError>;
 
     /// Makes the device at least `capacity` bytes large, durably, and refreshes.
-    /// Does nothing if it is that large already. Waits for I/O.
+    /// Of a file everything from byte `allocated_from` to `capacity` gets its space
+    /// now; `None`: what is new gets it when it is written. Does nothing to a
+    /// device that is large enough, or a file that is and needs no space. Waits
+    /// for I/O.
     ///
     /// # Errors
     /// `Unsupported` for a block device, which has the size it has; `NoSpace` if
-    /// the file system is full. What was there before is unharmed either way.
-    fn grow(&self, capacity: u64) -> Result<Geometry, IoError>;
+    /// the file system is full. The size and what was there before are unharmed
+    /// either way.
+    fn grow(&self, capacity: u64, allocated_from: Option<u64>) -> Result<Geometry, IoError>;
 
     /// Has a file that was opened without [`OpenOptions::sparse`] treated as sparse
     /// from now on, by all handles: only who reads what is in the file knows. Does

@@ -108,8 +108,10 @@ impl Device for Delayed {
         self.device.refresh()
     }
 
-    fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
-        self.at_least(self.profile.flush, || self.device.grow(capacity))
+    fn grow(&self, capacity: u64, allocated_from: Option<u64>) -> Result<Geometry, IoError> {
+        self.at_least(self.profile.flush, || {
+            self.device.grow(capacity, allocated_from)
+        })
     }
 
     fn treat_as_sparse(&self) {

@@ -170,15 +170,20 @@ pub(crate) fn discard_range(fd: i32, offset: u64, len: u64) -> i32 {
     unsafe { libc::ioctl(fd, BLKDISCARD, range.as_ptr()) }
 }
 
-/// Gives a file the size `to`: preallocated from `from` on, or only longer if
-/// it is sparse. On an error the size is as before.
-pub(crate) fn size_file(file: &File, from: u64, to: u64, sparse: bool) -> Result<(), IoError> {
+/// Makes a file that has `before` bytes at least `to` bytes long: with space from
+/// `allocate_from` on, or only longer. On an error the size is as before.
+pub(crate) fn size_file(
+    file: &File,
+    before: u64,
+    to: u64,
+    allocate_from: Option<u64>,
+) -> Result<(), IoError> {
     let fail = |kind, errno, context: &str| {
         IoError::with_errno(
             kind,
             "size file",
-            from,
-            to.saturating_sub(from),
+            before,
+            to.saturating_sub(before),
             errno,
             context,
         )
@@ -190,7 +195,7 @@ pub(crate) fn size_file(file: &File, from: u64, to: u64, sparse: bool) -> Result
             "no file can be that large",
         ));
     }
-    if sparse {
+    let Some(from) = allocate_from else {
         return file.set_len(to).map_err(|e| {
             let errno = e.raw_os_error().unwrap_or(libc::EIO);
             let context = if errno == libc::EFBIG {
@@ -203,11 +208,16 @@ pub(crate) fn size_file(file: &File, from: u64, to: u64, sparse: bool) -> Result
             };
             fail(sizing_kind(errno), errno, &context)
         });
+    };
+    if from >= to {
+        return Ok(());
     }
     allocate(file, from, to).inspect_err(|_| {
         // A failed preallocation may leave the file longer, with part of it
         // allocated; nobody has used that yet.
-        let _ = file.set_len(from);
+        if to > before {
+            let _ = file.set_len(before);
+        }
     })
 }
 

@@ -76,8 +76,8 @@ impl Device for PsyncDevice {
         self.target.refresh()
     }
 
-    fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
-        self.target.grow(capacity)
+    fn grow(&self, capacity: u64, allocated_from: Option<u64>) -> Result<Geometry, IoError> {
+        self.target.grow(capacity, allocated_from)
     }
 
     fn treat_as_sparse(&self) {

@@ -249,14 +249,20 @@ impl Target {
         Ok(self.geometry())
     }
 
-    /// Makes a file larger, durably, and never smaller.
-    pub(crate) fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
+    /// Makes a file larger, durably, and never smaller; see [`Device::grow`].
+    ///
+    /// [`Device::grow`]: crate::Device::grow
+    pub(crate) fn grow(
+        &self,
+        capacity: u64,
+        allocated_from: Option<u64>,
+    ) -> Result<Geometry, IoError> {
         let fail = |kind, detail: &str| Err(IoError::new(kind, "grow", capacity, 0, detail));
         latch::assert_may_block("growing a file");
         self.check_home("grow", capacity, 0)?;
         let _one = self.growing.lock();
         let now = self.refresh()?;
-        if now.capacity >= capacity {
+        if now.capacity >= capacity && (self.fixed.is_block_device || allocated_from.is_none()) {
             return Ok(now);
         }
         if self.read_only {
@@ -274,7 +280,11 @@ impl Target {
                 "the new size is no multiple of the block",
             );
         }
-        probe::size_file(&self.file, now.capacity, capacity, self.is_sparse())?;
+        let before = now.capacity;
+        let from = allocated_from
+            .filter(|_| !self.is_sparse())
+            .map(|from| from.min(before));
+        probe::size_file(&self.file, before, capacity, from)?;
         self.file.sync_all().map_err(|e| {
             IoError::with_errno(
                 IoErrorKind::Failed,

@@ -113,8 +113,8 @@ impl Device for UringDevice {
         self.target.refresh()
     }
 
-    fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
-        self.target.grow(capacity)
+    fn grow(&self, capacity: u64, allocated_from: Option<u64>) -> Result<Geometry, IoError> {
+        self.target.grow(capacity, allocated_from)
     }
 
     fn treat_as_sparse(&self) {

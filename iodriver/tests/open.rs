@@ -156,7 +156,7 @@ fn creates_preallocated_and_sparse_files() {
     let other = opened.device.with_durable_method(DurableMethod::Dsync);
     one(other.as_ref(), discard()).result.expect("discard");
     assert!(blocks() < 4 * MIB);
-    opened.device.grow(16 * MIB).expect("grow");
+    opened.device.grow(16 * MIB, Some(0)).expect("grow");
     assert!(blocks() < 4 * MIB, "it grows without taking space");
 }
 
@@ -424,7 +424,7 @@ fn a_read_only_device_takes_no_writes() {
         };
         let e = one(device, discard).result.expect_err("read-only");
         assert_eq!(e.kind, IoErrorKind::Denied);
-        let e = device.grow(2 * MIB).expect_err("read-only");
+        let e = device.grow(2 * MIB, Some(0)).expect_err("read-only");
         assert_eq!(e.kind, IoErrorKind::Denied);
     }
     let after = fs::metadata(&path).expect("there");
@@ -581,6 +581,7 @@ fn files_grow() {
             ..creating(MIB)
         };
         let device = open(&path, &options).expect("created").device;
+        let space = (!sparse).then_some(0);
         device
             .write_at(0, &{
                 let mut buf = IoBuf::zeroed(4096);
@@ -592,14 +593,14 @@ fn files_grow() {
             .write_at(MIB, &IoBuf::zeroed(4096))
             .expect_err("the end");
         assert_eq!(e.kind, IoErrorKind::OutOfRange);
-        assert_eq!(device.grow(4 * MIB).expect("grow").capacity, 4 * MIB);
+        assert_eq!(device.grow(4 * MIB, space).expect("grow").capacity, 4 * MIB);
         device.write_at(MIB, &IoBuf::zeroed(4096)).expect("write");
-        assert_eq!(device.grow(MIB).expect("grow").capacity, 4 * MIB);
+        assert_eq!(device.grow(MIB, space).expect("grow").capacity, 4 * MIB);
         assert_eq!(
-            device.grow(4 * MIB + 1).expect_err("odd").kind,
+            device.grow(4 * MIB + 1, space).expect_err("odd").kind,
             IoErrorKind::Misaligned
         );
-        let e = device.grow(1 << 60).expect_err("too much");
+        let e = device.grow(1 << 60, space).expect_err("too much");
         assert!(
             matches!(e.kind, IoErrorKind::NoSpace | IoErrorKind::Unsupported),
             "{e}"
@@ -608,6 +609,16 @@ fn files_grow() {
         assert_eq!(fs::metadata(&path).expect("there").len(), 4 * MIB);
         let allocated = fs::metadata(&path).expect("there").blocks() * 512;
         assert_eq!(allocated >= 4 * MIB, !sparse);
+        // Made longer by somebody else, without space.
+        let outside = fs::OpenOptions::new().write(true).open(&path);
+        outside.and_then(|f| f.set_len(6 * MIB)).expect("longer");
+        assert_eq!(device.geometry().capacity, 4 * MIB, "not before a refresh");
+        assert_eq!(device.refresh().expect("refresh").capacity, 6 * MIB);
+        device.grow(6 * MIB, Some(4 * MIB)).expect("space");
+        let now = fs::metadata(&path).expect("there");
+        assert_eq!(now.len(), 6 * MIB);
+        let more = now.blocks() * 512 - allocated;
+        assert_eq!(more >= 2 * MIB, !sparse, "{more}");
         let mut buf = IoBuf::zeroed(4096);
         device.read_at(0, &mut buf).expect("read");
         assert!(buf.iter().all(|&b| b == 7));
@@ -658,7 +669,10 @@ fn a_block_device_has_one_writer() {
     let e = refusal(device.path(), &options());
     assert_eq!(e.kind, IoErrorKind::Busy);
     assert_eq!(refusal(device.path(), &reading()).kind, IoErrorKind::Busy);
-    let e = writer.device.grow(32 * MIB).expect_err("a block device");
+    let e = writer
+        .device
+        .grow(32 * MIB, Some(0))
+        .expect_err("a block device");
     assert_eq!(e.kind, IoErrorKind::Unsupported);
     drop(writer);
     let first = open(device.path(), &reading()).expect("a reader");
@@ -844,6 +858,26 @@ fn what_a_loop_device_shows_is_refused_and_its_use_is_seen() {
     assert_eq!(e.kind, IoErrorKind::Busy);
     let named = format!("shows {path}, which is mounted at {place}");
     assert!(e.detail.contains(&named), "{e}");
+}
+
+#[test]
+fn a_loop_device_on_a_file_in_use_is_refused() {
+    let dir = dir();
+    let image = dir.path().join("image");
+    let made = OpenOptions {
+        create: Some(16 * MIB),
+        ..options()
+    };
+    let writer = open(&image, &made).expect("made");
+    let device = match LoopDevice::attach(&image, 512, &[]) {
+        Ok(device) => device,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let e = refusal(device.path(), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    assert!(e.detail.contains("which another store holds open"), "{e}");
+    drop(writer);
+    open(device.path(), &options()).expect("free");
 }
 
 #[test]

@@ -673,14 +673,14 @@ fn growing_and_being_enlarged() {
         failed_with(device.write_at(16 * B, &block(1))),
         IoErrorKind::OutOfRange
     );
-    assert_eq!(device.grow(32 * B).expect("grow").capacity, 32 * B);
-    assert_eq!(device.grow(16 * B).expect("grow").capacity, 32 * B);
+    assert_eq!(device.grow(32 * B, Some(0)).expect("grow").capacity, 32 * B);
+    assert_eq!(device.grow(16 * B, Some(0)).expect("grow").capacity, 32 * B);
     put(&device, 16, 1);
     submit(queue.as_mut(), vec![write_request(0, 17, block(1), false)]);
     assert!(finish(queue.as_mut())[0].result.is_ok());
     disk.inject_next(OpKind::Grow, FaultKind::Fail(IoErrorKind::NoSpace));
     assert_eq!(
-        device.grow(64 * B).expect_err("full").kind,
+        device.grow(64 * B, Some(0)).expect_err("full").kind,
         IoErrorKind::NoSpace
     );
     assert_eq!(device.geometry().capacity, 32 * B);
@@ -692,7 +692,7 @@ fn growing_and_being_enlarged() {
     });
     let device = disk.device();
     assert_eq!(
-        device.grow(32 * B).expect_err("a device").kind,
+        device.grow(32 * B, Some(0)).expect_err("a device").kind,
         IoErrorKind::Unsupported
     );
     disk.set_capacity(64 * B);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Damage, Result};
+use crate::error::{Damage, Error, Result};
 use crate::format::space::{self, IndexEntry};
 use crate::format::{BlockNo, Generation, Geometry, Run};
 
@@ -183,6 +183,14 @@ impl Space {
     /// If `used` is not data of this group, overlaps itself, or contains a block
     /// that is free for certain: the trees are damaged. Nothing is changed then.
     pub(super) fn rebuild(&mut self, group: u64, mut used: Vec<Run>) -> Result<()> {
+        let groups = self.geometry.groups();
+        if group >= groups {
+            let detail = format!("there are {groups} groups");
+            return Err(Error::BadOption {
+                name: "group",
+                detail,
+            });
+        }
         let place = self.index.place((0, group));
         let wrong = |run: Run, why: &str| {
             let what = format!("the trees use {run:?}, which {why}");

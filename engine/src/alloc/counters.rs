@@ -116,6 +116,8 @@ macro_rules! gauges {
 gauges! {
     /// Blocks that can be handed out, the reserve included, the channel not.
     free,
+    /// Blocks that can hold data, used or not.
+    data,
     /// Blocks waiting in the channel.
     channel,
     /// Blocks freed by a generation that is not released.

@@ -12,7 +12,7 @@ use gaur_iodriver::sync::channel::Sender;
 use gaur_iodriver::{IoBuf, IoError, Op, Request};
 
 use crate::error::{Error, Result};
-use crate::format::Generation;
+use crate::format::{Generation, Geometry};
 
 use super::MapRoot;
 use super::change::{Change, Sorted};
@@ -26,6 +26,8 @@ const WINDOW: usize = 64;
 #[derive(Debug)]
 pub(super) struct Freezing {
     generation: Generation,
+    /// The new geometry, until it is taken in.
+    grow: Option<Geometry>,
     /// Groups not applied yet.
     pub(super) todo: BTreeMap<u64, Change>,
     writes: usize,
@@ -40,6 +42,7 @@ impl Worker {
         &mut self,
         generation: Generation,
         sorted: Sorted,
+        grow: Option<Geometry>,
         reply: Sender<Result<MapRoot>>,
     ) {
         assert!(self.freezing.is_none(), "two generations freeze at once");
@@ -51,6 +54,7 @@ impl Worker {
         }
         self.freezing = Some(Freezing {
             generation,
+            grow,
             todo,
             writes: 0,
             index_written: false,
@@ -65,6 +69,16 @@ impl Worker {
         let Some(mut f) = self.freezing.take() else {
             return false;
         };
+        if let Some(to) = f.grow {
+            if !self.can_grow(&to) {
+                self.freezing = Some(f);
+                return false;
+            }
+            if let Some((group, run)) = self.space.grow(f.generation, to) {
+                f.todo.entry(group).or_default().freed.push(run);
+            }
+            f.grow = None;
+        }
         let mut cold = Vec::new();
         let mut more = false;
         let window: Vec<u64> = f.todo.keys().take(WINDOW).copied().collect();

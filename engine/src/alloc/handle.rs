@@ -40,6 +40,9 @@ pub(super) struct Shared {
     pub(super) fallen: OnceLock<String>,
     /// Something was handed out, so it is too late to mark.
     pub(super) opened: AtomicBool,
+    /// Who is told when fewer blocks than this are free; 0: nobody.
+    pub(super) low: AtomicU64,
+    pub(super) tell_low: OnceLock<Sender<()>>,
     /// How discards go.
     pub(super) discard: ShortMutex<Status>,
 }
@@ -108,10 +111,10 @@ fn stopped() -> Error {
 pub struct Allocator {
     mailbox: Mailbox,
     runs: Receiver<Run>,
+    /// As at the start: of a store that grew since, the capacity is too small.
     geometry: Geometry,
     low_watermark: usize,
     reserve_blocks: u64,
-    data_blocks: u64,
     floor: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -147,7 +150,6 @@ impl Allocator {
         let discards = Discards::new(unit, config.discard, config.discard_rate);
         let (geometry, low_watermark) = (config.geometry, config.low_watermark);
         let reserve_blocks = config.reserve_blocks;
-        let data_blocks = MapRoot::fresh(&geometry).free;
         let worker = Worker::new(
             config,
             space,
@@ -164,7 +166,6 @@ impl Allocator {
             geometry,
             low_watermark,
             reserve_blocks,
-            data_blocks,
             floor: AtomicU64::new(0),
             thread: Mutex::new(Some(thread)),
         })
@@ -275,8 +276,21 @@ impl Allocator {
     /// # Panics
     /// If runs of `used`, or of `freed`, overlap among themselves: our own bug.
     pub fn freeze(&self, generation: Generation, changes: Changes) -> Ticket<MapRoot> {
+        self.freeze_and_grow(generation, changes, None)
+    }
+
+    /// [`Allocator::freeze`] of a generation that takes new capacity in, by the new
+    /// geometry: that of before with more blocks ([`Geometry::grown`]). The map
+    /// under the new root covers it. What is won is handed out after
+    /// [`Allocator::release`], so the superblock must name the new capacity by then.
+    pub fn freeze_and_grow(
+        &self,
+        generation: Generation,
+        changes: Changes,
+        grow: Option<Geometry>,
+    ) -> Ticket<MapRoot> {
         let sorted = Sorted::new(&self.geometry, changes);
-        self.ask(|reply| Msg::Freeze(generation, sorted, reply))
+        self.ask(|reply| Msg::Freeze(generation, sorted, grow, reply))
     }
 
     /// The superblock that names this generation's map is durable: what the
@@ -305,13 +319,6 @@ impl Allocator {
     /// If `used` contradicts itself or what is known for certain; nothing is
     /// changed then. Or if the allocator stopped.
     pub fn rebuild(&self, group: u64, used: Vec<Run>) -> Result<()> {
-        if group >= self.geometry.groups() {
-            let detail = format!("there are {} groups", self.geometry.groups());
-            return Err(Error::BadOption {
-                name: "group",
-                detail,
-            });
-        }
         self.ask(|reply| Msg::Rebuild(group, used, reply)).wait()
     }
 
@@ -337,7 +344,7 @@ impl Allocator {
 
     /// Blocks that can hold data, used or not.
     pub fn data_blocks(&self) -> u64 {
-        self.data_blocks
+        self.stats().data
     }
 
     /// Discards what is free in a group, at this rate, or only says what would be
@@ -367,6 +374,25 @@ impl Allocator {
     /// If the allocator stopped.
     pub fn settle(&self) -> Result<()> {
         self.ask(Msg::Settle).wait()
+    }
+
+    /// Has `tell` sent to once when fewer than `low` blocks are free, or become free
+    /// without anybody's doing, and again when that happens after there were half
+    /// as many more. 0: never. The first `tell` counts.
+    pub fn tell_when_low(&self, low: u64, tell: &Sender<()>) {
+        let shared = &self.mailbox.shared;
+        shared.tell_low.get_or_init(|| tell.clone());
+        shared.low.store(low, Ordering::Relaxed);
+        self.mailbox.nudge();
+    }
+
+    /// Blocks that are free, or become so without anybody's doing: pending, or being
+    /// discarded. All that was sent before is taken into account.
+    ///
+    /// # Errors
+    /// If the allocator stopped.
+    pub fn free_soon(&self) -> Result<u64> {
+        self.ask(Msg::FreeSoon).wait()
     }
 
     /// Counters since the start.

@@ -20,11 +20,11 @@ use super::space::fixed;
 /// block for level 0, of the root for the last.
 #[derive(Debug)]
 pub(super) struct Index {
-    geometry: Geometry,
+    pub(super) geometry: Geometry,
     store_id: u64,
-    levels: Vec<Vec<IndexEntry>>,
+    pub(super) levels: Vec<Vec<IndexEntry>>,
     /// Index blocks of level 1 to write at the next checkpoint.
-    dirty: BTreeSet<u64>,
+    pub(super) dirty: BTreeSet<u64>,
 }
 
 /// An index or map block to read: level and number.
@@ -56,7 +56,8 @@ pub(super) fn next_slot(entry: &IndexEntry) -> u32 {
     }
 }
 
-fn untouched(free: u64) -> IndexEntry {
+/// The entry of a block that was never written.
+pub(super) fn untouched(free: u64) -> IndexEntry {
     IndexEntry {
         free,
         untouched: 1,
@@ -152,7 +153,7 @@ impl Index {
         Ok(map)
     }
 
-    fn children(&self, (level, number): Place) -> std::ops::Range<usize> {
+    pub(super) fn children(&self, (level, number): Place) -> std::ops::Range<usize> {
         let fanout = self.geometry.fanout();
         let below = self.levels[level as usize - 1].len();
         (number * fanout) as usize..((number + 1) * fanout).min(below as u64) as usize

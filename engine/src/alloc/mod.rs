@@ -48,7 +48,7 @@
 //! what to hand out, `change` what a generation changes), on `bits` and `runs`;
 //! `index` holds the index blocks, `load` reads them at the start; `handle` is
 //! what callers hold, `thread` the event loop, `freeze` its way through a
-//! checkpoint, `discard` what it tells the device (`unit`s at a `pace`), `trim` the
+//! checkpoint, `grow` what a larger store changes, `discard` what it tells the device (`unit`s at a `pace`), `trim` the
 //! same for what is free already. `view` reads the map of a store that is only
 //! looked at.
 
@@ -58,6 +58,7 @@ mod config;
 mod counters;
 mod discard;
 mod freeze;
+mod grow;
 mod handle;
 mod index;
 mod load;

@@ -67,6 +67,8 @@ pub(super) struct Space {
     pub(super) fresh: BTreeSet<u64>,
     /// Groups rebuilt and not yet written.
     pub(super) rebuilt: BTreeSet<u64>,
+    /// Blocks that can hold data, used or not.
+    pub(super) data: u64,
     /// Sum of the groups' `avail`.
     pub(super) avail: u64,
     /// Released, but readers need them.
@@ -81,6 +83,8 @@ pub(super) struct Space {
     pub(super) cursor: [BlockNo; 2],
     /// Grows with every use of a group.
     pub(super) clock: u64,
+    /// The generation that freezes grows; the capacity before.
+    pub(super) grown_from: Option<u64>,
     /// No ready group has a free run of this length; reset by what may change it.
     pub(super) none_of: u32,
 }
@@ -108,7 +112,7 @@ pub(super) struct Local {
 impl Space {
     pub(super) fn new(config: &AllocConfig, index: Index, damaged: DamagedGroups) -> Self {
         let geometry = config.geometry;
-        let mut avail = 0;
+        let (mut avail, mut data) = (0, 0);
         let groups = Fresh::new(&geometry).enumerate().map(|(g, fresh)| {
             let entry = index.entry((0, g as u64));
             let free = match (damaged.contains_key(&(g as u64)), entry.untouched) {
@@ -117,6 +121,7 @@ impl Space {
                 (false, _) => entry.free as u32,
             };
             avail += u64::from(free);
+            data += u64::from(fresh.free);
             Group {
                 avail: free,
                 longest: fresh.longest,
@@ -139,6 +144,7 @@ impl Space {
             damaged,
             fresh,
             rebuilt: BTreeSet::new(),
+            data,
             avail,
             kept: RunSet::default(),
             marked: RunSet::default(),
@@ -150,6 +156,7 @@ impl Space {
                     + geometry.group_len(middle) / 2 * u64::from(middle == 0),
             ],
             clock: 0,
+            grown_from: None,
             none_of: u32::MAX,
         }
     }
@@ -425,6 +432,7 @@ impl Space {
     pub(super) fn stats(&self) -> Stats {
         Stats {
             free: self.avail,
+            data: self.data,
             pending: self.pending.values().map(RunList::blocks).sum(),
             kept: self.kept.blocks(),
             discarding: self.discarding.blocks(),

@@ -10,7 +10,7 @@ use gaur_iodriver::sync::{thread, time};
 use gaur_iodriver::{Completion, IoBuf, IoError, Op, Queue, Request as IoRequest};
 
 use crate::error::{Damage, Result};
-use crate::format::{Generation, Run};
+use crate::format::{Generation, Geometry, Run};
 
 use super::change::Sorted;
 use super::counters::{Stats, add};
@@ -64,13 +64,19 @@ pub(super) enum Msg {
         runs: Vec<Run>,
         written: bool,
     },
-    Freeze(Generation, Sorted, Sender<Result<MapRoot>>),
+    Freeze(
+        Generation,
+        Sorted,
+        Option<Geometry>,
+        Sender<Result<MapRoot>>,
+    ),
     Release(Generation, Vec<Run>),
     Floor(u64),
     /// A group's free space is to be discarded, or only looked at.
     Trim(u64, DiscardRate, bool, Sender<Result<Trimmed>>),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
     DamagedGroups(Sender<Result<Vec<(u64, Damage)>>>),
+    FreeSoon(Sender<Result<u64>>),
     Settle(Sender<Result<()>>),
     Shutdown,
 }
@@ -126,6 +132,8 @@ pub(super) struct Worker {
     /// The most groups that were in memory.
     loaded_most: usize,
     pub(super) extents_used: bool,
+    /// It was told that space is low.
+    pub(super) told_low: bool,
     stop: bool,
 }
 
@@ -164,6 +172,7 @@ impl Worker {
             evict_at: 0,
             loaded_most: 0,
             extents_used: false,
+            told_low: false,
             stop: false,
         }
     }
@@ -274,10 +283,13 @@ impl Worker {
                     self.free(run, written);
                 }
             }
-            Msg::Freeze(generation, sorted, reply) => self.begin_freeze(generation, sorted, reply),
+            Msg::Freeze(generation, sorted, grow, reply) => {
+                self.begin_freeze(generation, sorted, grow, reply);
+            }
             Msg::Release(generation, keep) => {
+                let new_from = self.grown();
                 for &run in self.space.release(generation, keep).runs() {
-                    self.free(run, true);
+                    self.free(run, run.start < new_from);
                 }
             }
             Msg::Trim(group, rate, dry, reply) => {
@@ -288,6 +300,10 @@ impl Worker {
             Msg::DamagedGroups(reply) => {
                 let all = self.space.damaged.iter().map(|(&g, d)| (g, d.clone()));
                 let _ = reply.try_send(Ok(all.collect()));
+            }
+            Msg::FreeSoon(reply) => {
+                let channel = self.shared.channel_blocks.load(Ordering::Relaxed);
+                let _ = reply.try_send(Ok(self.space.free_soon() + channel));
             }
             Msg::Settle(reply) => self.settling.push(reply),
             Msg::Shutdown => self.stop = true,
@@ -416,7 +432,8 @@ impl Worker {
         2 * self.config.geometry.group_blocks() as usize / 8
     }
 
-    pub(super) fn publish(&self) {
+    pub(super) fn publish(&mut self) {
+        self.tell_low();
         self.shared.gauges.store(Stats {
             waiting: self.waiting.len() as u64,
             discard_waiting: self.discards.waiting_blocks(),

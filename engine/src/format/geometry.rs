@@ -16,6 +16,7 @@
 //! copy 1 on, in each further group from base+16 on, until it has its length. The
 //! rest is data.
 
+use super::pointer::ADDR_BITS;
 use super::{BlockNo, Run, space};
 
 /// Byte offset of superblock copy 1.
@@ -51,6 +52,20 @@ impl Geometry {
             g.capacity -= tail;
         }
         g
+    }
+
+    /// The same store on a device of `bytes`: what was there stays where it is.
+    /// `None` if no block is won.
+    pub fn grown(&self, bytes: u64) -> Option<Self> {
+        let bytes = bytes.min(self.byte(self.most()));
+        let to = Self::new(self.block_size, bytes, self.log_blocks);
+        (to.capacity > self.capacity).then_some(to)
+    }
+
+    /// The most blocks that one map covers and a pointer can name.
+    pub fn most(&self) -> u64 {
+        let mapped = self.fanout().pow(INDEX_LEVELS) * self.group_blocks();
+        mapped.min((1 << ADDR_BITS) - 1)
     }
 
     /// Blocks in a whole group: the bits of a map block.
@@ -206,6 +221,38 @@ mod tests {
                 assert!(fixed.last().unwrap().end() <= g.group_start(group) + g.group_len(group));
             }
         }
+    }
+
+    #[test]
+    fn growth_moves_nothing() {
+        for blocks in [
+            32_256 - 700,
+            32_256,
+            32_256 + 63,
+            32_256 + 64,
+            5 * 32_256 + 700,
+        ] {
+            let g = Geometry::new(4096, blocks * 4096, blocks / 2);
+            for more in [1, 60, 70, 40_000, 130 * 32_256] {
+                let Some(to) = g.grown((blocks + more) * 4096) else {
+                    assert!(more < MIN_GROUP);
+                    continue;
+                };
+                assert!(to.capacity > g.capacity && to.capacity <= blocks + more);
+                assert_eq!(to.log_pieces(), g.log_pieces());
+                for group in 0..g.groups() {
+                    assert_eq!(to.fixed_ranges(group), g.fixed_ranges(group));
+                }
+            }
+            assert_eq!(g.grown(g.byte(g.capacity)), None);
+            assert_eq!(g.grown(4096), None);
+        }
+        let g = Geometry::new(4096, 1 << 30, 1000);
+        let most = g.grown(u64::MAX).unwrap();
+        assert_eq!(
+            (most.capacity, most.index_count(INDEX_LEVELS)),
+            (g.most(), 1)
+        );
     }
 
     #[test]

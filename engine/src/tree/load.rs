@@ -127,7 +127,7 @@ impl Forest {
     ) -> Result<Result<NodeBuf, Damage>> {
         worker.counters.misses.add(1);
         let node = NodeBuf::new(self.geometry.block_size as usize / 8);
-        if ptr.addr >= self.geometry.capacity || ptr.len != 1 || ptr.flags != 0 {
+        if ptr.addr >= self.geometry.capacity() || ptr.len != 1 || ptr.flags != 0 {
             let damage = Damage::new("node pointer", ptr.addr, "points outside the store");
             return Ok(Err(damage.in_tree(tree.id)));
         }

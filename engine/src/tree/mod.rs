@@ -29,7 +29,9 @@ use gaur_iodriver::Device;
 use crate::cache::{Cache, FrameId, Latch, Version};
 use crate::format::superblock::Superblock;
 use crate::format::{Generation, Geometry, TreeId};
+use crate::growth::Growth;
 use crate::node::Child;
+use crate::places::Places;
 use crate::pool::Pool;
 use crate::progress::Progress;
 use crate::shortage::Shortage;
@@ -46,7 +48,7 @@ pub(crate) use write::{Leaf, Op};
 #[derive(Debug)]
 pub(crate) struct Forest {
     pub(crate) device: Arc<dyn Device>,
-    pub(crate) geometry: Geometry,
+    pub(crate) geometry: Places,
     /// Low 64 bits of the store's identity, as nodes carry it.
     pub(crate) store: u64,
     pub(crate) cache: Cache,
@@ -56,6 +58,8 @@ pub(crate) struct Forest {
     pub(crate) shortage: Shortage,
     /// The durable generation, from which a damaged map is rebuilt.
     pub(crate) mend: Mend,
+    /// How the store grows while it is open.
+    pub(crate) growth: Growth,
     running: AtomicU64,
 }
 
@@ -70,7 +74,7 @@ impl Forest {
     ) -> Self {
         Self {
             device,
-            geometry,
+            geometry: Places::new(geometry),
             store: sb.store_id as u64,
             cache,
             pool,
@@ -78,6 +82,7 @@ impl Forest {
             progress: Progress::new(),
             shortage: Shortage::default(),
             mend,
+            growth: Growth::default(),
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }

@@ -141,7 +141,7 @@ impl Forest {
         let mut nodes: Vec<Option<NodeBuf>> = group.iter().map(|_| None).collect();
         let mut requests = Vec::new();
         for (i, w) in group.iter().enumerate() {
-            if w.ptr.addr < self.geometry.capacity && w.ptr.len == 1 && w.ptr.flags == 0 {
+            if w.ptr.addr < self.geometry.capacity() && w.ptr.len == 1 && w.ptr.flags == 0 {
                 let offset = self.geometry.byte(w.ptr.addr);
                 let op = IoOp::Read {
                     offset,

@@ -26,6 +26,7 @@ use gaur_iodriver::sync::time::{Duration, now};
 use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
 
 use super::catalog::{self, CatalogEntry};
+use super::grow::Plan;
 use super::superblock::write_pair;
 use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
@@ -168,6 +169,16 @@ impl Checkpointer {
         // In a store that is full already there is nothing to take.
         let _ = self.reserve_catalog(core);
         self.mend(core);
+        let forest = &core.forest;
+        let watch = || {
+            let tell = core.progress().nudger();
+            forest
+                .pool
+                .allocator()
+                .tell_when_low(forest.low_mark(), tell);
+        };
+        watch();
+        let mut low = false;
         while !core.closing.load(Ordering::Acquire) {
             core.progress().asked_within(interval);
             if core.closing.load(Ordering::Acquire) {
@@ -176,14 +187,22 @@ impl Checkpointer {
             core.forest.unpin();
             let news =
                 core.last_drawn() != self.superblock.cut || core.forest.cache.dirty_frames() > 0;
-            if !news && !core.progress().is_wanted() {
-                continue;
+            let plan = forest.begin_growth(std::mem::take(&mut low));
+            if news || core.progress().is_wanted() || plan.to.is_some() {
+                if let Err(e) = self.checkpoint_growing(core, 0, &plan) {
+                    core.fail(&e);
+                    break;
+                }
+                if plan.to.is_some() {
+                    watch();
+                }
             }
-            if let Err(e) = self.checkpoint(core, 0) {
-                core.fail(&e);
-                break;
-            }
+            forest.end_growth(plan);
             self.mend(core);
+            low = forest.is_low() && !forest.growth.failed_lately();
+            if low {
+                core.progress().ask();
+            }
         }
         // The last checkpoint is made by who closes the store.
         self.queue.hand_over();
@@ -208,6 +227,11 @@ impl Checkpointer {
 
     /// One checkpoint; `flags` go into the superblock.
     pub(crate) fn checkpoint(&mut self, core: &Core, flags: u32) -> Result<()> {
+        self.checkpoint_growing(core, flags, &Plan::default())
+    }
+
+    /// One checkpoint that takes in what `plan` says.
+    fn checkpoint_growing(&mut self, core: &Core, flags: u32, plan: &Plan) -> Result<()> {
         let begun = now();
         let forest = &core.forest;
         self.reserve_catalog(core)?;
@@ -274,7 +298,7 @@ impl Checkpointer {
         let map = forest
             .pool
             .allocator()
-            .freeze(generation, Changes { used, freed })
+            .freeze_and_grow(generation, Changes { used, freed }, plan.to)
             .wait()?;
         let head = core.log().cut_head(&cut)?;
         let flush = || core.log().flush_beside(forest.device.as_ref());
@@ -286,11 +310,17 @@ impl Checkpointer {
         sb.next_tree = next_tree;
         sb.set_catalog(catalog_root, level);
         map.put(&mut sb);
+        if let Some(to) = plan.to {
+            sb.capacity = to.capacity;
+        }
         sb.log_head = head.position;
         sb.log_chain = head.chain;
         sb.log_durable = core.log().durable_position();
         sb.flags = (sb.flags & !FLAG_CLEAN) | flags;
-        write_pair(forest.device.as_ref(), &forest.geometry, &sb, 0, &flush)?;
+        let places = forest.geometry.now();
+        write_pair(forest.device.as_ref(), &places, &sb, 0, &flush)?;
+        // Before the release: after it pointers may lead to what is new.
+        forest.geometry.grown(sb.capacity);
         self.superblock = sb;
         durable.superblock = sb;
 

@@ -93,13 +93,14 @@ impl Forest {
         {
             return Err(Error::Damaged(why.clone()));
         }
+        let geometry = self.geometry.now();
         let mut collect = Collect {
-            geometry: self.geometry,
+            geometry,
             used: groups.iter().map(|g| (*g, Vec::new())).collect(),
             trouble: None,
         };
         let sb = durable.superblock;
-        let mut walker = Walker::new(self.device.as_ref(), self.geometry, &sb, DEPTH)?;
+        let mut walker = Walker::new(self.device.as_ref(), geometry, &sb, DEPTH)?;
         let entries = walker.catalog(&sb, &mut collect)?;
         walker.walk(Walker::roots(&sb, &entries), &mut collect)?;
         let mut rebuilt = 0;

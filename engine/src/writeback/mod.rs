@@ -4,6 +4,7 @@
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
 pub(crate) mod evict;
+pub(crate) mod grow;
 pub(crate) mod mend;
 mod shrink;
 pub(crate) mod superblock;

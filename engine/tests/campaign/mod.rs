@@ -61,6 +61,9 @@ pub(crate) struct Tally {
     pub(crate) calm: u64,
     /// Superblock copies destroyed on purpose.
     pub(crate) superblocks_lost: u64,
+    /// Times the device was made larger, and was found larger after a power cut.
+    pub(crate) enlarged: u64,
+    pub(crate) grown: u64,
     /// Full checks, and how long they took.
     pub(crate) checks: u64,
     pub(crate) check_time: Duration,
@@ -88,6 +91,8 @@ impl Tally {
         self.calm += o.calm;
         self.checks += o.checks;
         self.superblocks_lost += o.superblocks_lost;
+        self.enlarged += o.enlarged;
+        self.grown += o.grown;
         self.check_time += o.check_time;
         self.images.extend(o.images);
     }
@@ -112,6 +117,7 @@ impl std::fmt::Display for Tally {
              {} commits, {} lost with the power, {} replayed, {} superblock pairs completed, \
              {} checkpoints, {} nodes written early, {} evicted, {} calm reopenings, \
              {} read-only, {} times full, {} superblocks destroyed, \
+             {} times enlarged, {} growths survived the power cut, \
              {} discards, {} blocks without one, {} trims, \
              {} checks in {:.1?}",
             self.stories,
@@ -129,6 +135,8 @@ impl std::fmt::Display for Tally {
             self.read_only,
             self.full,
             self.superblocks_lost,
+            self.enlarged,
+            self.grown,
             self.discards[0],
             self.discards[1],
             self.discards[2],
@@ -232,6 +240,7 @@ impl Story {
             checkpoint_interval: Duration::from_millis(pick(r, &[2, 10, 10_000])),
             buffered_interval: Duration::from_millis(pick(r, &[1, 5, 50])),
             discard: r.random_bool(0.5),
+            follow_size: r.random_bool(0.5),
             ..OpenOptions::default()
         };
         let mut mix = Mix {
@@ -290,6 +299,10 @@ impl Story {
             Some(store) => store,
             None => self.open(),
         };
+        let before = store.capacity();
+        if self.options.follow_size && self.rng.random_bool(0.3) {
+            self.enlarge();
+        }
         let cut = self.rng.random_range(1..=self.reach);
         self.disk.crash_after(cut);
         let view = self.rng.random_bool(0.2).then(|| self.old_view(&store));
@@ -317,9 +330,22 @@ impl Story {
         self.watch("recovery");
         let store = self.open();
         self.recovered(&store, done);
+        assert!(store.capacity() >= before, "the store shrank");
+        self.tally.grown += u64::from(store.capacity() > before);
         self.store = Some(store);
         if self.rng.random_bool(0.3) {
             self.calm();
+        }
+    }
+
+    /// Somebody makes the device larger while the store is open, which it takes in
+    /// when it next looks.
+    fn enlarge(&mut self) {
+        let have = self.disk.device().geometry().capacity;
+        let more = pick(&mut self.rng, &[16 << 10, 1 << 20, 30 << 20, 150 << 20]);
+        if have + more <= 400 << 20 {
+            self.disk.set_capacity(have + more);
+            self.tally.enlarged += 1;
         }
     }
 

@@ -260,7 +260,10 @@ fn queues_are_refused(dir: &Path, driver: DriverChoice) {
             let mut buf = IoBuf::zeroed(4096);
             assert_eq!(device.write_at(0, &buf).map_err(kind).err(), forked);
             assert_eq!(device.read_at(0, &mut buf).map_err(kind).err(), forked);
-            assert_eq!(device.grow(2 << 20).map(|_| ()).map_err(kind).err(), forked);
+            assert_eq!(
+                device.grow(2 << 20, None).map(|_| ()).map_err(kind).err(),
+                forked
+            );
             drop(device);
         });
         let mut done = Vec::new();

@@ -8,6 +8,7 @@ mod dump;
 mod experiment;
 mod format;
 mod groups;
+mod grow;
 mod inspect;
 mod load;
 mod point;
@@ -51,6 +52,7 @@ pub(crate) struct Cli {
 #[derive(Debug, Subcommand)]
 enum Verb {
     Format(format::FormatArgs),
+    Grow(grow::GrowArgs),
     Run(run::RunArgs),
     Stat(stat::StatArgs),
     Check(check::CheckArgs),
@@ -86,6 +88,7 @@ fn command() -> clap::Command {
 pub(crate) fn dispatch(cli: Cli) -> Outcome {
     match cli.verb {
         Verb::Format(a) => format::format(&a),
+        Verb::Grow(a) => grow::grow(&a),
         Verb::Run(a) => run::run(&a),
         Verb::Stat(a) => stat::stat(&a),
         Verb::Check(a) => check::check(&a),

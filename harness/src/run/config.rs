@@ -32,6 +32,11 @@ pub(crate) struct StoreConfig {
     pub(crate) create: Create,
     /// Whether a file made here is left sparse.
     pub(crate) sparse: bool,
+    /// The size up to which a file grows by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) grow_to: Option<Size>,
+    /// Whether the store takes in what others enlarge while it is open.
+    pub(crate) follow_size: bool,
     /// The engine's memory budget.
     pub(crate) cache: Size,
     /// The I/O driver.
@@ -71,6 +76,8 @@ impl Default for StoreConfig {
             size: Size(1 << 30),
             create: Create::default(),
             sparse: false,
+            grow_to: None,
+            follow_size: true,
             cache: Size(256 << 20),
             driver: Driver::default(),
             durable_method: None,

@@ -1,6 +1,6 @@
 //! What a configuration must also fulfil, beyond its types.
 
-use super::config::{Config, Mix};
+use super::config::{Config, Create, Mix};
 use super::keys::{MAX_KEY, MIN_KEY};
 
 /// A rule that is not kept.
@@ -50,6 +50,14 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
         "store.tree",
         "store.tree is empty; give the tree a name".into(),
     );
+    if let Some(most) = c.store.grow_to {
+        let size = c.store.size;
+        unless(
+            c.store.create == Create::Never || most >= size,
+            "store.grow_to",
+            format!("store.grow_to is {most}; it must not be below store.size ({size})"),
+        );
+    }
     if let Some(s) = c.run.seconds {
         unless(
             s.is_finite() && s > 0.0 && s < 1e9,
@@ -153,6 +161,10 @@ mod tests {
         for (text, key) in [
             ("load.records = 1", "store.path"),
             ("store.path = 'p'", "nothing to do"),
+            (
+                "store = { path = 'p', grow_to = '1MiB' }\nload.records = 1",
+                "store.grow_to",
+            ),
             (
                 "store.path = 'p'\nload = { records = 1, key_bytes = 7 }",
                 "load.key_bytes",

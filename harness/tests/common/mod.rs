@@ -60,6 +60,18 @@ impl Place {
         }
     }
 
+    /// Starts the tool here; its output goes to `log`.
+    pub(crate) fn start(&self, line: &str, log: &str) -> std::process::Child {
+        let log = File::create(self.path(log)).expect("a log");
+        Command::new(env!("CARGO_BIN_EXE_gaur"))
+            .args(line.split(' '))
+            .current_dir(self.dir.path())
+            .stderr(log.try_clone().expect("a log"))
+            .stdout(log)
+            .spawn()
+            .expect("the tool starts")
+    }
+
     /// Splits `line` at spaces and runs it, which must end well.
     pub(crate) fn ok(&self, line: &str) -> String {
         let said = self.gaur(line.split(' '));
@@ -88,6 +100,7 @@ impl Place {
 /// An attached loop device, detached in the end.
 pub(crate) struct LoopDevice {
     path: PathBuf,
+    image: PathBuf,
 }
 
 impl LoopDevice {
@@ -117,7 +130,10 @@ impl LoopDevice {
                 }
                 Ok(o) if o.status.success() => {
                     let path = String::from_utf8_lossy(&o.stdout).trim().to_owned();
-                    return Some(Self { path: path.into() });
+                    return Some(Self {
+                        path: path.into(),
+                        image,
+                    });
                 }
                 Ok(o) => last = String::from_utf8_lossy(&o.stderr).trim().to_owned(),
             }
@@ -125,6 +141,16 @@ impl LoopDevice {
         }
         println!("skipped: losetup refused: {last}");
         None
+    }
+
+    /// Makes the device larger, whoever has it open.
+    pub(crate) fn enlarge(&self, bytes: u64) {
+        let image = File::options().write(true).open(&self.image);
+        image
+            .and_then(|f| f.set_len(bytes))
+            .expect("a longer image");
+        let status = Command::new("losetup").arg("-c").arg(&self.path).status();
+        assert!(status.expect("losetup").success());
     }
 
     pub(crate) fn path(&self) -> &Path {

@@ -375,7 +375,7 @@ fn fill_new(path: &Path, file: &File, options: &OpenOptions) -> Result<(), IoErr
             format!("a file's size must be a multiple of 4096 bytes, not {size}"),
         ));
     }
-    probe::size_file(file, 0, size, options.sparse).map_err(|e| IoError {
+    probe::size_file(file, 0, size, (!options.sparse).then_some(0)).map_err(|e| IoError {
         detail: format!("{}: {}", path.display(), e.detail),
         ..e
     })?;

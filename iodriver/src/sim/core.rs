@@ -228,14 +228,26 @@ impl Core {
         self.with(|s| Self::new(s.restarted(s.options.seed), Some(s.media.settled())))
     }
 
-    pub(crate) fn grow(&self, capacity: u64) -> Result<(), IoError> {
+    pub(crate) fn refresh(&self) -> Result<(), IoError> {
+        self.with(|s| {
+            let index = s.stats.count(OpKind::Refresh, 0);
+            match s.fault(OpKind::Refresh, index) {
+                Some(FaultKind::Fail(kind)) => {
+                    Err(IoError::new(kind, "refresh", 0, 0, "injected fault"))
+                }
+                _ => Ok(()),
+            }
+        })
+    }
+
+    pub(crate) fn grow(&self, capacity: u64, allocate: bool) -> Result<(), IoError> {
         self.with(|s| {
             let fail = |kind, detail: &str| Err(IoError::new(kind, "grow", capacity, 0, detail));
             let index = s.stats.count(OpKind::Grow, 0);
             if !s.powered {
                 return Err(power_is_off("grow", capacity, 0));
             }
-            if capacity <= s.capacity {
+            if capacity <= s.capacity && !(allocate && s.options.file) {
                 return Ok(());
             }
             if !s.options.file {
@@ -253,7 +265,7 @@ impl Core {
             if let Some(FaultKind::Fail(kind)) = s.fault(OpKind::Grow, index) {
                 return fail(kind, "injected fault");
             }
-            s.capacity = capacity;
+            s.capacity = s.capacity.max(capacity);
             Ok(())
         })
     }

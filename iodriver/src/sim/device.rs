@@ -33,6 +33,13 @@ impl SimDevice {
         }
     }
 
+    /// Takes the disk's size for this device's.
+    fn look_again(&self) -> Result<Geometry, IoError> {
+        let capacity = self.core.with(|s| s.capacity);
+        self.capacity.store(capacity, Ordering::Release);
+        Ok(self.geometry())
+    }
+
     /// One operation, waited for.
     fn run(&self, op: &mut Op) -> Result<(), IoError> {
         let ticket = self.core.ticket(op);
@@ -116,15 +123,14 @@ impl Device for SimDevice {
     }
 
     fn refresh(&self) -> Result<Geometry, IoError> {
-        let capacity = self.core.with(|s| s.capacity);
-        self.capacity.store(capacity, Ordering::Release);
-        Ok(self.geometry())
+        self.core.refresh()?;
+        self.look_again()
     }
 
-    fn grow(&self, capacity: u64) -> Result<Geometry, IoError> {
+    fn grow(&self, capacity: u64, allocated_from: Option<u64>) -> Result<Geometry, IoError> {
         latch::assert_may_block("growing a file");
-        self.core.grow(capacity)?;
-        self.refresh()
+        self.core.grow(capacity, allocated_from.is_some())?;
+        self.look_again()
     }
 
     fn durable_method(&self) -> DurableMethod {

@@ -16,6 +16,8 @@ pub enum OpKind {
     Discard,
     /// Growing the (simulated) file.
     Grow,
+    /// Asking for the size again.
+    Refresh,
 }
 
 impl OpKind {
@@ -35,6 +37,7 @@ impl OpKind {
             Self::Flush => "flush",
             Self::Discard => "discard",
             Self::Grow => "grow",
+            Self::Refresh => "refresh",
         }
     }
 }

@@ -135,6 +135,8 @@ pub struct SimStats {
     pub discards: u64,
     /// Growths asked for.
     pub grows: u64,
+    /// Times the size was asked for again.
+    pub refreshes: u64,
     /// Bytes of the reads.
     pub read_bytes: u64,
     /// Bytes of the writes.
@@ -166,6 +168,7 @@ impl SimStats {
             OpKind::Flush => (&mut self.flushes, None),
             OpKind::Discard => (&mut self.discards, Some(&mut self.discarded_bytes)),
             OpKind::Grow => (&mut self.grows, None),
+            OpKind::Refresh => (&mut self.refreshes, None),
         };
         if let Some(bytes) = bytes {
             *bytes += len;
@@ -182,6 +185,7 @@ impl SimStats {
             OpKind::Flush => self.flushes,
             OpKind::Discard => self.discards,
             OpKind::Grow => self.grows,
+            OpKind::Refresh => self.refreshes,
         }
     }
 }

@@ -5,6 +5,7 @@ mod crash;
 mod damage;
 mod discard;
 mod disk;
+mod grow;
 mod model;
 mod serving;
 

@@ -8,13 +8,13 @@ use rand::RngExt;
 use rand::seq::SliceRandom;
 
 use super::{config, index};
-use crate::alloc::change::Sorted;
+use crate::alloc::change::{Change, Sorted};
 use crate::alloc::pick::Answer;
 use crate::alloc::runs::RunList;
 use crate::alloc::space::Space;
 use crate::alloc::{AllocConfig, Changes, MapRoot, Request, Shape, SpaceError, Urgency};
 use crate::format::geometry::INDEX_LEVELS;
-use crate::format::{Generation, Run};
+use crate::format::{Generation, Geometry, Run};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
@@ -228,8 +228,11 @@ impl Model {
             used: used.clone(),
             freed: freed.clone(),
         };
-        let sorted = Sorted::new(&self.config.geometry, changes);
+        let mut sorted = Sorted::new(&self.config.geometry, changes);
         self.space.begin(generation, sorted.freed);
+        let before = self.config.geometry;
+        let grown = self.grow(generation, &mut sorted.groups);
+        let longer = grown.and(Some(before.groups() - 1));
         for (group, change) in sorted.groups {
             self.load(group);
             let mut block = vec![0xAA; 4096];
@@ -237,7 +240,8 @@ impl Model {
             self.disk.insert(place, block);
             self.space.written(group);
             if self.rng.random_range(0..4) == 0 {
-                self.space.evict(0, |_| false);
+                // As in a freeze: what must still be written stays.
+                self.space.evict(0, |g| Some(g) == longer && g > group);
             }
         }
         let disk = &mut self.disk;
@@ -248,6 +252,9 @@ impl Model {
         });
         if crash {
             return self.crash();
+        }
+        if let Some(to) = grown {
+            self.grown(to);
         }
         self.root = self.space.index.root();
         self.used.extend(live);
@@ -267,6 +274,39 @@ impl Model {
             self.unneeded(*run, State::Kept);
         }
         self.kept.extend(keep);
+    }
+
+    /// Sometimes the generation takes new capacity in.
+    fn grow(
+        &mut self,
+        generation: Generation,
+        changes: &mut BTreeMap<u64, Change>,
+    ) -> Option<Geometry> {
+        let g = self.config.geometry;
+        let more = [1, 70, 20_000, 50_000][self.rng.random_range(0..4)];
+        // Of a log that does not fit, growth would find more.
+        let log: u64 = g.log_pieces().iter().map(|p| u64::from(p.len)).sum();
+        if self.rng.random_range(0..5) > 0 || g.groups() > 6 || log < g.log_blocks {
+            return None;
+        }
+        let to = g.grown(g.byte(g.capacity + more))?;
+        if let Some(last) = self.space.lengthened(&to) {
+            self.load(last);
+        }
+        if let Some((group, run)) = self.space.grow(generation, to) {
+            changes.entry(group).or_default().freed.push(run);
+        }
+        Some(to)
+    }
+
+    /// A growth is durable: what is won waits for the release.
+    fn grown(&mut self, to: Geometry) {
+        let old = self.config.geometry.groups();
+        self.states.resize(to.capacity as usize, State::Kept);
+        for run in (old..to.groups()).flat_map(|group| to.fixed_ranges(group)) {
+            self.states[run.start as usize..run.end() as usize].fill(State::Fixed);
+        }
+        self.config.geometry = to;
     }
 
     /// Forgets all that is in memory, and loads what the root says.
