@@ -205,8 +205,20 @@ impl Checkpointer {
             }
         }
         // The last checkpoint is made by who closes the store.
-        self.queue.hand_over();
+        self.leave_queue();
         self
+    }
+
+    /// Waits until the device is done with what a failed checkpoint left, and lets go
+    /// of it. Only the thread that wrote can wait for it; and it must, for the lock is
+    /// given up when the store is closed, and what the next one writes must not be
+    /// overtaken by a write of ours.
+    fn leave_queue(&mut self) {
+        let mut done = Vec::new();
+        while self.queue.in_flight() > 0 && self.queue.wait(1, None, &mut done).is_ok() {
+            done.clear();
+        }
+        self.queue.hand_over();
     }
 
     /// Rebuilds what of the map turned out to be damaged. True if there was
