@@ -206,7 +206,7 @@ mod tests {
         let over = AtomicBool::new(false);
         let write = || {
             let mut rounds = 0_u64;
-            while rounds < 200_000 || !over.load(Ordering::Relaxed) {
+            while !over.load(Ordering::Relaxed) {
                 let _g = latch.lock();
                 let n = one.load(Ordering::Relaxed) + 1;
                 one.store(n, Ordering::Relaxed);
@@ -218,10 +218,15 @@ mod tests {
         let written: u64 = std::thread::scope(|s| {
             let writers = [s.spawn(write), s.spawn(write)];
             let mut torn = None;
-            let mut seen = 0;
-            while seen < 10_000 && torn.is_none() {
+            let mut seen = 0_u32;
+            while (seen < 10_000 || one.load(Ordering::Relaxed) < 400_000) && torn.is_none() {
                 let v = latch.version();
-                let (a, b) = (one.load(Ordering::Relaxed), two.load(Ordering::Relaxed));
+                let a = one.load(Ordering::Relaxed);
+                // Time for a writer to come between.
+                for _ in 0..seen % 16 {
+                    std::hint::spin_loop();
+                }
+                let b = two.load(Ordering::Relaxed);
                 if latch.validate(v) {
                     torn = (a != b).then_some((a, b));
                     seen += 1;
