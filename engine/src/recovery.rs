@@ -41,6 +41,10 @@ use crate::writeback::checkpoint::reserve_catalog;
 use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
 
+/// How often a commit is tried again with what was reclaimed. Each try may leave nodes
+/// that are written and left again, so without a bound this might never end.
+const RECLAIMS: u32 = 64;
+
 /// What opening found and did.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct RecoveryReport {
@@ -421,11 +425,14 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
     if changes.is_empty() {
         core.visible.applied(csn);
     } else {
+        let mut tries = 0;
         loop {
             let claim = Claim::replaying();
             match core.make(worker, &changes, Stamp::Replay(csn), claim).0 {
                 Ok(_) => break,
-                Err(Error::Full { .. }) if reclaim(core, worker) > 0 => {}
+                Err(Error::Full { .. }) if tries < RECLAIMS && reclaim(core, worker) > 0 => {
+                    tries += 1;
+                }
                 Err(e) => return Err(e),
             }
         }

@@ -29,12 +29,14 @@ pub(crate) fn refuse_foreign(device: &dyn Device, geometry: &Geometry, name: &st
             signatures,
         })
     };
-    let found = match read_pair(device, name, false) {
+    // As for writing: what was made over a store since is told, not the store.
+    let found = match read_pair(device, name, true) {
         Ok(pair) => {
             let id = pair.newest.store_id;
             return foreign(format!("a gaur store is there (id {id:032x})"), Vec::new());
         }
         Err(Error::NotAStore { .. }) => signatures(device)?,
+        Err(e @ Error::Foreign { .. }) => return Err(e),
         Err(Error::Io(e)) => return Err(unreadable(name, e)),
         Err(other) => return foreign(format!("a gaur store is there: {other}"), Vec::new()),
     };

@@ -257,6 +257,9 @@ impl Scan {
         };
         let forest = &core.forest;
         let mut carry = Carry::default();
+        // Once a leaf: where frames are few, what comes in drives out what came before,
+        // the leaf itself at worst, and going on so would never end.
+        let mut ahead = true;
         self.worker.counters.scan_leaves.add(1);
         loop {
             let at = match forest.descend(&self.tree, toward, 0, None) {
@@ -285,6 +288,7 @@ impl Scan {
                         level: Some(0),
                         ..
                     } = missing
+                        && std::mem::take(&mut ahead)
                         && forest.prefetch_siblings(
                             &self.worker,
                             &self.tree,

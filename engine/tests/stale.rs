@@ -12,8 +12,8 @@ use gaur::{
     CheckOptions, DiscardProgress, Durability, DurableMethod, Error, FormatOptions, OpenOptions,
     Store, check_device,
 };
-use gaur_iodriver::IoErrorKind;
 use gaur_iodriver::sim::{CrashMode, DiscardFill, FaultKind, OpKind, SimDisk, SimOptions};
+use gaur_iodriver::{IoBuf, IoErrorKind};
 
 fn format(force: bool, block_size: u32) -> FormatOptions {
     FormatOptions {
@@ -86,6 +86,37 @@ fn a_store_over_an_old_one_never_sees_it() {
             assert!(report.clean, "{:?}", report.problems);
         }
     }
+}
+
+#[test]
+fn what_was_made_over_a_store_is_not_made_a_store_again() {
+    // As `sgdisk`, `mkswap` and `mkfs` do it: one superblock is overwritten, the other left.
+    let write = |disk: &SimDisk, at: u64, bytes: &[u8]| {
+        let block = at / 4096 * 4096;
+        let mut buf = IoBuf::zeroed(4096);
+        buf[(at - block) as usize..][..bytes.len()].copy_from_slice(bytes);
+        disk.device().write_at(block, &buf).unwrap();
+        disk.device().flush().unwrap();
+    };
+    let disk = old_disk();
+    // Damage is mended.
+    write(&disk, 100, b"some bytes");
+    open(&disk).unwrap().close().unwrap();
+    write(&disk, 4086, b"SWAPSPACE2");
+    let writes = disk.stats().writes;
+    let opened = open(&disk).map(drop);
+    assert!(
+        matches!(&opened, Err(Error::Foreign { detail, signatures, .. })
+            if detail.contains("swap") && signatures.len() == 1),
+        "{opened:?}"
+    );
+    assert_eq!(disk.stats().writes, writes);
+    let options = OpenOptions {
+        read_only: true,
+        ..OpenOptions::default()
+    };
+    let store = Store::open_device(disk.device(), &options).unwrap();
+    assert_eq!(store.tree_names(), ["old", "older"]);
 }
 
 #[test]

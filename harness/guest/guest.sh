@@ -41,6 +41,8 @@ expect 0 gaur stat $dev
 expect 0 gaur check $dev
 expect 0 gaur run /quickstart.toml --device $dev --fresh --out /tmp/run2 --set store.driver=psync \
     --set store.discard=true --set load.records=20000 --set run.seconds=3 --set store.cache=64MiB
+expect 0 gaur trim $dev
+expect 0 gaur device $dev --bench --seconds 5
 expect 0 gaur check $dev
 [ $failed -eq 0 ] && echo "guest: all fine"
 poweroff -f

@@ -792,6 +792,26 @@ fn what_a_loop_device_shows_is_refused_and_its_use_is_seen() {
 }
 
 #[test]
+fn a_loop_device_on_a_file_in_use_is_refused() {
+    let dir = dir();
+    let image = dir.path().join("image");
+    let made = OpenOptions {
+        create: Some(16 * MIB),
+        ..options()
+    };
+    let writer = open(&image, &made).expect("made");
+    let device = match LoopDevice::attach(&image, 512, &[]) {
+        Ok(device) => device,
+        Err(reason) => return println!("skipped: {reason}"),
+    };
+    let e = refusal(device.path(), &options());
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    assert!(e.detail.contains("which another store holds open"), "{e}");
+    drop(writer);
+    open(device.path(), &options()).expect("free");
+}
+
+#[test]
 fn links_are_followed_and_named() {
     let dir = dir();
     let real = dir.path().canonicalize().expect("a name");

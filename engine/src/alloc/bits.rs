@@ -62,6 +62,11 @@ impl Bits {
         }
     }
 
+    /// Sets those of 64 bits from `start` on, a multiple of 64, that `word` has.
+    pub(crate) fn set_word(&mut self, start: u32, word: u64) {
+        self.0[(start / 64) as usize] |= word;
+    }
+
     /// Clears a range.
     pub(crate) fn clear(&mut self, start: u32, len: u32) {
         for (word, mask) in masks(start, len) {

@@ -8,7 +8,7 @@ use crate::format::Run;
 use crate::walk::Deep;
 
 use super::Checker;
-use super::ledger::Claims;
+use super::ledger::Claim;
 
 impl Checker<'_> {
     /// Tells what is wrong with the index of the map.
@@ -90,11 +90,9 @@ impl Checker<'_> {
         let g = self.geometry;
         let len = g.group_len(group);
         let tail = g.group_blocks() - len;
-        let none = || Bits::zeroed(g.group_blocks() as u32);
-        let claims: Option<&Claims> = self.ledger.group(group);
-        let nodes = claims.map_or_else(none, |c| c.nodes.clone());
-        let extents = claims.and_then(|c| c.extents.clone()).unwrap_or_else(none);
-        let named = claims.and_then(|c| c.named.clone());
+        let nodes = self.ledger.group(group, Claim::Node);
+        let extents = self.ledger.group(group, Claim::Extent);
+        let named = self.ledger.group(group, Claim::Log);
         let reached = nodes.with(&extents);
 
         let b = &mut self.report.blocks;
@@ -107,9 +105,7 @@ impl Checker<'_> {
             return;
         };
         b.free += u64::from(map.with(&reached).zeros());
-        if let Some(named) = named {
-            b.named_by_log += ones(&named.without(&map.with(&reached)));
-        }
+        b.named_by_log += ones(&named.without(&map.with(&reached)));
         let lost = reached.without(&map);
         let unaccounted = map.without(&reached).without(fixed);
         b.reached_but_free += ones(&lost);

@@ -1,26 +1,25 @@
-//! Who has which block: bitmaps per group, made when a group is first used.
+//! Who has which block. Memory is taken by what is claimed, not by how large the
+//! store is or how far apart the claims lie.
 
 use std::collections::BTreeMap;
 
 use crate::alloc::Bits;
-use crate::format::{Geometry, Run};
+use crate::format::{BlockNo, Geometry, Run};
 
-/// What reaches the blocks of a group.
-#[derive(Debug)]
-pub(super) struct Claims {
-    /// Nodes.
-    pub(super) nodes: Bits,
-    /// Extents that trees reach.
-    pub(super) extents: Option<Bits>,
-    /// Extents that the log names.
-    pub(super) named: Option<Bits>,
-}
+/// Blocks in a piece; there are whole pieces in a group of any block size.
+const PIECE: u64 = 512;
+const WORDS: usize = PIECE as usize / 64;
 
 /// The claims of all groups.
 #[derive(Debug)]
 pub(super) struct Ledger {
     geometry: Geometry,
-    groups: BTreeMap<u64, Claims>,
+    /// What trees reach as nodes.
+    nodes: Blocks,
+    /// What trees reach as extents.
+    extents: Blocks,
+    /// Extents that the log names.
+    named: Blocks,
 }
 
 /// What claims a block.
@@ -45,48 +44,145 @@ pub(super) struct Before {
 
 impl Ledger {
     pub(super) fn new(geometry: Geometry) -> Self {
+        debug_assert!(geometry.group_blocks().is_multiple_of(PIECE));
         Self {
             geometry,
-            groups: BTreeMap::new(),
+            nodes: Blocks::default(),
+            extents: Blocks::default(),
+            named: Blocks::default(),
         }
     }
 
     /// Claims a run, which lies in the data of one group.
     pub(super) fn claim(&mut self, run: Run, claim: Claim) -> Before {
-        let g = self.geometry;
-        let zeroed = || Bits::zeroed(g.group_blocks() as u32);
-        let group = g.group_of(run.start);
-        let base = g.group_start(group);
-        let start = (run.start - base) as u32;
-        let claims = self.groups.entry(group).or_insert_with(|| Claims {
-            nodes: zeroed(),
-            extents: None,
-            named: None,
-        });
         let mut before = Before::default();
-        for i in start..start + run.len {
-            let node = claims.nodes.all_set(i, 1);
-            let set = |b: &Option<Bits>| b.as_ref().is_some_and(|b| b.all_set(i, 1));
-            let taken = node || set(&claims.extents) || (claim == Claim::Log && set(&claims.named));
-            before.as_nodes += u32::from(node);
-            if taken {
-                if before.taken == 0 {
-                    before.first = base + u64::from(i);
-                }
-                before.taken += 1;
+        for (at, mask) in words(run) {
+            let nodes = self.nodes.word(at) & mask;
+            let mut taken = nodes | self.extents.word(at) & mask;
+            if claim == Claim::Log {
+                taken |= self.named.word(at) & mask;
             }
+            if before.taken == 0 && taken != 0 {
+                before.first = at * 64 + u64::from(taken.trailing_zeros());
+            }
+            before.taken += taken.count_ones();
+            before.as_nodes += nodes.count_ones();
+            match claim {
+                Claim::Node => &mut self.nodes,
+                Claim::Extent => &mut self.extents,
+                Claim::Log => &mut self.named,
+            }
+            .set(at, mask);
         }
-        match claim {
-            Claim::Node => &mut claims.nodes,
-            Claim::Extent => claims.extents.get_or_insert_with(zeroed),
-            Claim::Log => claims.named.get_or_insert_with(zeroed),
-        }
-        .set(start, run.len);
         before
     }
 
-    /// The claims in a group, if there are any.
-    pub(super) fn group(&self, group: u64) -> Option<&Claims> {
-        self.groups.get(&group)
+    /// The blocks of a group that are claimed so.
+    pub(super) fn group(&self, group: u64, claim: Claim) -> Bits {
+        let g = &self.geometry;
+        let blocks = match claim {
+            Claim::Node => &self.nodes,
+            Claim::Extent => &self.extents,
+            Claim::Log => &self.named,
+        };
+        let mut bits = Bits::zeroed(g.group_blocks() as u32);
+        let start = g.group_start(group);
+        let pieces = start / PIECE..(start + g.group_blocks()) / PIECE;
+        for (piece, words) in blocks.0.range(pieces) {
+            for (i, word) in words.iter().enumerate() {
+                let at = (piece * PIECE - start) as u32 + i as u32 * 64;
+                bits.set_word(at, *word);
+            }
+        }
+        bits
+    }
+}
+
+/// The words, of 64 blocks each, that a run touches, each with a mask of its bits.
+fn words(run: Run) -> impl Iterator<Item = (u64, u64)> {
+    let mut at = run.start;
+    std::iter::from_fn(move || {
+        if at >= run.end() {
+            return None;
+        }
+        let low = at % 64;
+        let take = (64 - low).min(run.end() - at);
+        let word = (at / 64, (u64::MAX >> (64 - take)) << low);
+        at += take;
+        Some(word)
+    })
+}
+
+/// A set of blocks: bitmaps of the pieces that have any.
+#[derive(Debug, Default)]
+struct Blocks(BTreeMap<BlockNo, [u64; WORDS]>);
+
+impl Blocks {
+    fn word(&self, at: u64) -> u64 {
+        let piece = self.0.get(&(at / WORDS as u64));
+        piece.map_or(0, |words| words[(at % WORDS as u64) as usize])
+    }
+
+    fn set(&mut self, at: u64, mask: u64) {
+        let piece = self.0.entry(at / WORDS as u64).or_default();
+        piece[(at % WORDS as u64) as usize] |= mask;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn claims_are_found_again_whatever_the_block_size() {
+        for block_size in [4096, 8192, 16384] {
+            let g = Geometry::new(block_size, 8 << 30, 1024);
+            assert!(g.group_blocks().is_multiple_of(PIECE));
+            let mut ledger = Ledger::new(g);
+            let start = g.group_start(2) + 500;
+            let run = |at, len| Run { start: at, len };
+            assert_eq!(
+                ledger.claim(run(start, 1000), Claim::Extent),
+                Before::default()
+            );
+            let before = ledger.claim(run(start + 999, 1), Claim::Node);
+            let again = Before {
+                taken: 1,
+                first: start + 999,
+                as_nodes: 0,
+            };
+            assert_eq!(before, again);
+            let before = ledger.claim(run(start + 998, 2), Claim::Node);
+            assert_eq!(
+                (before.taken, before.first, before.as_nodes),
+                (2, start + 998, 1)
+            );
+            // What the log names is in nobody's way but the log's.
+            let behind = run(start + 1000, 70);
+            assert_eq!(ledger.claim(behind, Claim::Log).taken, 0);
+            assert_eq!(ledger.claim(behind, Claim::Extent).taken, 0);
+            assert_eq!(ledger.claim(behind, Claim::Log).taken, 70);
+            let extents = ledger.group(2, Claim::Extent);
+            assert!(extents.all_set(500, 1070));
+            assert_eq!(extents.len() - extents.zeros(), 1070);
+            let nodes = ledger.group(2, Claim::Node);
+            assert!(nodes.all_set(1498, 2) && nodes.len() - nodes.zeros() == 2);
+            for group in [1, 3] {
+                let none = ledger.group(group, Claim::Extent);
+                assert_eq!(none.zeros(), none.len());
+            }
+        }
+    }
+
+    #[test]
+    fn a_claim_far_away_costs_little() {
+        let g = Geometry::new(4096, 8 << 40, 1024);
+        let mut ledger = Ledger::new(g);
+        for group in 0..g.groups() {
+            let start = g.group_start(group) + 100;
+            ledger.claim(Run { start, len: 16 }, Claim::Extent);
+        }
+        assert_eq!(ledger.extents.0.len() as u64, g.groups());
+        assert!(ledger.nodes.0.is_empty());
     }
 }

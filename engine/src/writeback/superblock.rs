@@ -42,7 +42,8 @@ pub(crate) struct Pair {
 /// # Errors
 /// [`Error::NotAStore`] if there is nothing of gaur here, [`Error::Damaged`] if
 /// both copies are broken, [`Error::Io`] if neither can be read,
-/// [`Error::UnknownFormat`] if the store is too new.
+/// [`Error::UnknownFormat`] if the store is too new; [`Error::Foreign`], for
+/// writing, if something else was made over a store since.
 pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Result<Pair> {
     let capacity = device.geometry().capacity;
     let mut found: Vec<Superblock> = Vec::new();
@@ -89,7 +90,40 @@ pub(crate) fn read_pair(device: &dyn Device, path: &str, writing: bool) -> Resul
         }
     }
     check_known(&newest, writing)?;
+    if writing {
+        for bad in (0..2).filter(|copy| found.iter().all(|sb| sb.copy != *copy)) {
+            refuse_overlaid(device, path, &newest, bad)?;
+        }
+    }
     Ok(Pair { newest, behind })
+}
+
+/// A partition table or a file system that was made over a store often leaves one of
+/// its superblocks. Completing the pair would destroy what is there now. Only what
+/// lies in the place of the other copy counts: elsewhere a value may look like
+/// anything, but a superblock that was torn does not.
+fn refuse_overlaid(device: &dyn Device, path: &str, sb: &Superblock, copy: u32) -> Result<()> {
+    let places = Geometry {
+        block_size: sb.block_size,
+        capacity: sb.capacity,
+        log_blocks: sb.log_blocks,
+    };
+    let start = places.byte(places.superblock(copy));
+    let end = start + u64::from(sb.block_size);
+    // What cannot be read is no sign of anybody else.
+    let mut found = gaur_iodriver::signatures(device).unwrap_or_default();
+    found.retain(|s| s.offset < end && s.offset + s.len > start);
+    if found.is_empty() {
+        return Ok(());
+    }
+    Err(Error::Foreign {
+        path: path.to_owned(),
+        detail: format!(
+            "holds {} over a gaur store, of which only one superblock is left (is it the right device?)",
+            gaur_iodriver::signature::in_words(&found)
+        ),
+        signatures: found,
+    })
 }
 
 /// What both copies say, for reports.

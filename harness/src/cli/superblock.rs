@@ -26,6 +26,12 @@ pub(crate) fn facts_on(device: Arc<dyn Device>) -> Result<Vec<(String, String)>,
     Ok(verified(&found))
 }
 
+/// Whether one of the two copies is none.
+pub(crate) fn is_torn(found: &Inspection) -> bool {
+    let decoded = |s: &inspect::Section| s.rows.iter().any(|row| row[0] == "magic");
+    !found.sections.iter().all(decoded)
+}
+
 fn verified(found: &Inspection) -> Vec<(String, String)> {
     let pairs = |rows: &[Vec<String>]| -> Vec<(String, String)> {
         rows.iter()

@@ -104,12 +104,33 @@ mod tests {
     }
 
     #[test]
+    fn what_no_store_takes_is_refused_as_it_is_read() {
+        let dump = |tree: &str, key: &[u8]| {
+            let mut out = Vec::new();
+            let mut w = Writer::begin(&mut out, 7, 1).unwrap();
+            w.tree(tree).unwrap();
+            w.record(key, b"value").unwrap();
+            w.end().unwrap();
+            read(&out)
+        };
+        assert!(dump("t", &[b'k'; gaur::MAX_KEY]).is_ok());
+        for (tree, key) in [("t", gaur::MAX_KEY + 1), ("", 1), (&"t".repeat(256), 1)] {
+            assert!(dump(tree, &vec![b'k'; key]).is_err(), "{tree:?} {key}");
+        }
+    }
+
+    #[test]
     fn other_files_and_newer_dumps_are_named_so() {
         let refused = |text: &str| read(text.as_bytes()).unwrap_err();
         for text in ["", "hello\n", "{}\n", "{\"key\":\"a\"}\n", "\0\0\0"] {
             let f = refused(text);
             assert_eq!(f.code, crate::failure::REFUSED, "{text:?}");
             assert!(f.to_string().contains("no dump"), "{f}");
+        }
+        for line in ["3", "{", "[]", "\"x\"", "{\"from\":}", "null"] {
+            let text = format!("{{\"gaur_dump\":1}}\n{{\"left_out\":{line}}}\n");
+            let f = refused(&text);
+            assert!(f.to_string().contains("line 2"), "{f}");
         }
         let f = refused("{\"gaur_dump\":2,\"store\":\"0\",\"csn\":1,\"new\":1}\n");
         assert!(f.to_string().contains("version 2"), "{f}");

@@ -1,9 +1,11 @@
 //! Reading a dump, and refusing what is none, or not whole.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::io::{BufRead, Read};
 
-use serde::Deserialize;
+use serde::de::{IgnoredAny, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Totals, VERSION};
@@ -14,6 +16,9 @@ use crate::text::Bytes;
 const MAX_HEADER: u64 = 4096;
 /// The longest line: the largest value in hex, with the largest key.
 const MAX_LINE: u64 = 2 * gaur::MAX_VALUE + (64 << 10);
+
+/// The longest name of a tree.
+const MAX_NAME: usize = 255;
 
 /// What a dump holds, in its order.
 #[derive(Debug)]
@@ -33,11 +38,42 @@ struct Line {
     tree: Option<String>,
     key: Option<String>,
     value: Option<String>,
-    left_out: Option<serde_json::Value>,
+    left_out: Option<Lacks>,
     end: Option<bool>,
     trees: Option<u64>,
     records: Option<u64>,
     xxh3: Option<String>,
+}
+
+/// What `left_out` says: in the last line how many, else what. That is for people
+/// and not kept, however much it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Lacks {
+    Count(u64),
+    Part,
+}
+
+impl<'de> Deserialize<'de> for Lacks {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Seen;
+        impl<'de> Visitor<'de> for Seen {
+            type Value = Lacks;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a number, or what was left out")
+            }
+
+            fn visit_u64<E>(self, n: u64) -> Result<Lacks, E> {
+                Ok(Lacks::Count(n))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Lacks, A::Error> {
+                while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+                Ok(Lacks::Part)
+            }
+        }
+        from.deserialize_any(Seen)
+    }
 }
 
 /// A dump being read.
@@ -129,6 +165,9 @@ impl<R: BufRead> Reader<R> {
                 records: None,
                 xxh3: None,
             } => {
+                if name.is_empty() || name.len() > MAX_NAME {
+                    return Err(self.bad("a tree's name has 1 to 255 bytes"));
+                }
                 if !self.names.insert(name.clone()) {
                     return Err(self.bad("the tree comes a second time"));
                 }
@@ -140,7 +179,7 @@ impl<R: BufRead> Reader<R> {
                 end: Some(true),
                 trees: Some(trees),
                 records: Some(records),
-                left_out: Some(left_out),
+                left_out: Some(Lacks::Count(left_out)),
                 xxh3: Some(xxh3),
                 tree: None,
                 key: None,
@@ -149,13 +188,13 @@ impl<R: BufRead> Reader<R> {
                 let says = Totals {
                     trees,
                     records,
-                    left_out: left_out.as_u64().unwrap_or(u64::MAX),
+                    left_out,
                 };
                 self.end(says, &xxh3, before)?;
                 return Ok(None);
             }
             Line {
-                left_out: Some(serde_json::Value::Object(_)),
+                left_out: Some(Lacks::Part),
                 end: None,
                 tree: None,
                 key: None,
@@ -179,6 +218,9 @@ impl<R: BufRead> Reader<R> {
         let bytes = |text: &str| text.parse::<Bytes>().map(|b| b.0);
         let key = bytes(key).map_err(|e| self.bad(&e))?;
         let value = bytes(value).map_err(|e| self.bad(&e))?;
+        if key.len() > gaur::MAX_KEY || value.len() as u64 > gaur::MAX_VALUE {
+            return Err(self.bad("a key or value longer than any store takes"));
+        }
         if self.last_key.as_ref().is_some_and(|last| *last >= key) {
             return Err(self.bad("keys do not ascend"));
         }

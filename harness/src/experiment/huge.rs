@@ -48,6 +48,8 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         )));
     }
     let mut report = Report::default();
+    make(plan, &mut report)?;
+    // Made here, so it may be removed here.
     let outcome = measure(plan, &mut report);
     if !plan.keep {
         let _ = std::fs::remove_file(&plan.path);
@@ -148,7 +150,7 @@ fn options(map_memory: Option<u64>) -> OpenOptions {
     o
 }
 
-fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
+fn make(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let format = FormatOptions {
         create_size: Some(plan.size),
         block_size: u32::try_from(plan.block_size)
@@ -159,7 +161,10 @@ fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let begun = Instant::now();
     Store::format(&plan.path, &format)?;
     report.row("format", begun.elapsed(), Some(FORMAT_BOUND), None);
+    Ok(())
+}
 
+fn measure(plan: &Plan, report: &mut Report) -> Result<(), Failure> {
     let store = open(plan, None, "open, empty", report)?;
     // As a map block has one bit for each block of its group, and a header.
     let group_blocks = (plan.block_size - 64) * 8;

@@ -75,8 +75,11 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         measured: Measured::default(),
         deleted: config.run.mix.delete > 0.0,
     };
-    run.load()?;
-    run.mix()?;
+    if let Err(e) = run.load().and_then(|()| run.mix()) {
+        // What was done stays, and leaves nothing to replay.
+        let _ = run.target.close();
+        return Err(e);
+    }
     let run = run.read_back()?;
 
     let Run {

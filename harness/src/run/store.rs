@@ -8,6 +8,7 @@ use gaur::{DriverChoice, DurableMethod, FormatOptions, FormatPlan, OpenOptions, 
 use super::config::{Create, Driver, DurableBy, StoreConfig};
 use crate::cli::superblock;
 use crate::failure::Failure;
+use crate::units;
 
 impl From<Driver> for DriverChoice {
     fn from(d: Driver) -> Self {
@@ -106,12 +107,22 @@ pub(crate) enum Step {
 /// go; foreign data always stays. Writes nothing.
 pub(crate) fn decide(c: &StoreConfig, may_replace: bool) -> Result<Step, Failure> {
     let path = Path::new(&c.path);
-    let present = path.exists() && holds_store(c)?;
+    let there = if path.exists() { look(c)? } else { There::No };
+    let present = there != There::No;
     match (c.create, present) {
         (Create::Never, _) | (Create::Missing, true) => return Ok(Step::Keep),
         (Create::Fresh, true) if !may_replace => {
             return Err(Failure::refused(format!(
                 "{}: holds a store already; add --fresh to replace it, or --set store.create=missing to use it",
+                c.path
+            )));
+        }
+        // One superblock may be left below what was made there since.
+        (Create::Fresh, true) if there == There::Torn => {
+            return Err(Failure::refused(format!(
+                "{}: one superblock of the store there is damaged or overwritten, so it is not \
+                 replaced; nothing was written. Is it the right one? gaur device shows what is \
+                 on it, gaur format --force makes a new store",
                 c.path
             )));
         }
@@ -131,6 +142,9 @@ pub(crate) fn create(c: &StoreConfig, may_replace: bool) -> Result<(), Failure> 
     let mut path = Path::new(&c.path);
     let real = std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if remake {
+        // What would be refused is refused before the old store goes.
+        rehearse_create(c, present, remake)?;
+        room_for(&real, c)?;
         // A link stays: what it leads to is made anew.
         remove(&real)?;
         path = &real;
@@ -174,6 +188,25 @@ pub(crate) fn claim(path: &Path) -> Result<(), Failure> {
         .map_err(|e| Failure::from(gaur::Error::Io(e)))
 }
 
+/// Refuses a size for which there would be no room, the old file's counted.
+fn room_for(path: &Path, c: &StoreConfig) -> Result<(), Failure> {
+    use std::os::unix::fs::MetadataExt as _;
+    let old = std::fs::metadata(path).map_err(|e| Failure::file("look at", path, &e))?;
+    let free = nix::sys::statvfs::statvfs(path).map_or(u64::MAX, |s| {
+        s.blocks_available().saturating_mul(s.fragment_size())
+    });
+    let room = free.saturating_add(old.blocks() * 512);
+    if c.sparse || c.size.0 <= room {
+        return Ok(());
+    }
+    Err(Failure::refused(format!(
+        "{}: {} would be free for a store of {}; choose a smaller store.size, or make room",
+        c.path,
+        units::bytes(room),
+        units::bytes(c.size.0)
+    )))
+}
+
 fn format_options(
     c: &StoreConfig,
     present: bool,
@@ -195,15 +228,24 @@ fn format_options(
     })
 }
 
-/// Whether there is a store, whole enough to be known as one.
-fn holds_store(c: &StoreConfig) -> Result<bool, Failure> {
+/// What of a store there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum There {
+    No,
+    /// One superblock does not verify.
+    Torn,
+    Yes,
+}
+
+fn look(c: &StoreConfig) -> Result<There, Failure> {
     let o = InspectOptions {
         driver: c.driver.into(),
         ..InspectOptions::default()
     };
     match gaur::inspect::superblock(&c.path, &o) {
-        Ok(_) => Ok(true),
-        Err(gaur::Error::NotAStore { .. }) => Ok(false),
+        Ok(found) if superblock::is_torn(&found) => Ok(There::Torn),
+        Ok(_) => Ok(There::Yes),
+        Err(gaur::Error::NotAStore { .. }) => Ok(There::No),
         Err(e) => Err(e.into()),
     }
 }

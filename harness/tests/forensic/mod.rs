@@ -18,7 +18,7 @@ fn workload(place: &Place, path: &str, driver: &str, value_bytes: u32) -> std::p
         &format!(
             "store = {{ cache = '16MiB', checkpoint_interval = '1h', driver = '{driver}' }}\n\
              load = {{ records = 4_000, value_bytes = {value_bytes}, threads = 2 }}\n\
-             [run]\nseconds = 60\nthreads = 3\nmix = {{ update = 50, insert = 30, delete = 20 }}\n"
+             [run]\nseconds = 60\nthreads = 3\nmix = {{ update = 85, insert = 5, delete = 10 }}\n"
         ),
     );
     Command::new(env!("CARGO_BIN_EXE_gaur"))

@@ -245,6 +245,44 @@ fn a_store_is_named_by_its_id() {
 }
 
 #[test]
+fn what_was_made_over_a_store_is_not_written_to() {
+    let Some(bench) = Bench::new(512) else {
+        return;
+    };
+    bench.place.ok(&format!("format {}", bench.name()));
+    bench.place.ok(&format!("put {} k v", bench.name()));
+    // As mkswap does it; the other superblock is left.
+    bench.write(0, &[0; 4096]);
+    bench.write(4086, b"SWAPSPACE2");
+    bench.refused(
+        &["put PATH k w", "trim PATH", "format PATH"],
+        &["gaur store"],
+    );
+    bench.refused(&["put PATH k w", "format PATH"], &["swap", "right device"]);
+    let seen = bench.place.ok(&format!("device {}", bench.name()));
+    assert!(seen.contains("swap"), "{seen}");
+    bench.refused(&["run c.toml --device PATH --fresh"], &["superblock"]);
+    let seen = bench.place.ok(&format!("get {} k", bench.name()));
+    assert_eq!(seen.trim(), "v");
+    // Damage alone is mended.
+    bench.write(4086, &[0; 10]);
+    bench.place.ok(&format!("put {} k w", bench.name()));
+}
+
+#[test]
+fn a_store_that_cannot_be_replaced_stays() {
+    let place = Place::new();
+    place.ok("format s.store --size 16MiB");
+    place.ok("put s.store k v");
+    for size in ["size = '32MiB', log_size = '31MiB'", "size = '4000TiB'"] {
+        let text = format!("load.records = 10\nstore = {{ create = 'fresh', {size} }}\n");
+        place.file("c.toml", &text);
+        place.refused("run c.toml --device s.store --fresh");
+        assert_eq!(place.ok("get s.store k").trim(), "v", "{size}");
+    }
+}
+
+#[test]
 fn a_killed_process_is_waited_for() {
     let Some(bench) = Bench::new(512) else {
         return;

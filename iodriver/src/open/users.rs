@@ -38,11 +38,25 @@ fn user_below(dev: DevNumber, depth: u32) -> Option<String> {
     // What a loop device shows may itself be in use.
     let below = sys?.disk("loop/backing_file")?;
     let metadata = fs::metadata(&below).ok()?;
+    if metadata.is_file() {
+        return is_locked(Path::new(&below)).then(|| {
+            format!(
+                "shows {below}, which another store holds open; nothing was written. Close that \
+                 one first (fuser -v shows it)"
+            )
+        });
+    }
     if depth == 0 || !is_block_device(&metadata) {
         return None;
     }
     let user = user_below(DevNumber::new(metadata.rdev()), depth - 1)?;
     Some(format!("shows {below}, which {user}"))
+}
+
+/// Whether somebody has opened a file for writing through this crate.
+fn is_locked(path: &Path) -> bool {
+    let file = fs::File::open(path);
+    file.is_ok_and(|f| matches!(f.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
 }
 
 /// How the device calls a relative: `its partition /dev/sda1 `.
