@@ -184,13 +184,17 @@ fn row(name: String, l: &Latency) -> Vec<String> {
 pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Counter>>) -> String {
     let mut out = String::new();
     for (group, counters) in groups {
-        // A page of zeroes says nothing.
-        if counters.values().all(|c| c.value == 0) {
+        // A page of zeroes says nothing; that nobody waited under a latch does.
+        let told: Vec<_> = counters
+            .iter()
+            .filter(|(name, c)| c.value > 0 || **name == "under_latch")
+            .collect();
+        if told.is_empty() {
             continue;
         }
         let mut line = format!("  {group:<13}");
         let mut empty = true;
-        for (name, c) in counters.iter().filter(|(_, c)| c.value > 0) {
+        for (name, c) in told {
             let value = match c.unit {
                 "bytes" => units::bytes(c.value),
                 "ns" => units::nanos(c.value),
