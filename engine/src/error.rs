@@ -4,6 +4,7 @@ use gaur_iodriver::signature::in_words;
 use gaur_iodriver::{IoError, IoErrorKind, Signature};
 
 use crate::format::{BlockNo, Csn, TreeId};
+use crate::inspect::bytes;
 
 /// The result of the engine's operations.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -130,8 +131,10 @@ pub enum Error {
 
     /// The device is too small.
     #[error(
-        "{have} bytes are too few for a store, which needs {need}; nothing was written. \
-         Use a larger device, or give a file a larger size"
+        "{} are too few for a store, which needs {}; nothing was written. \
+         Use a larger device, or give a file a larger size",
+        bytes(*have),
+        bytes(*need)
     )]
     TooSmall {
         /// Its size in bytes.
@@ -141,7 +144,11 @@ pub enum Error {
     },
 
     /// The store could not be made larger. It goes on as it is, with nothing lost.
-    #[error("the store cannot grow to {wanted} bytes: {cause}; it goes on at {have} bytes")]
+    #[error(
+        "the store cannot grow to {}: {cause}; it goes on at {}",
+        bytes(*wanted),
+        bytes(*have)
+    )]
     CannotGrow {
         /// Its size in bytes.
         have: u64,
@@ -153,7 +160,9 @@ pub enum Error {
 
     /// The device is smaller than the store on it.
     #[error(
-        "the store has {need} bytes, the device only {have}: it was made smaller, or copied in part; give it its size back"
+        "the store has {}, the device only {}: it was made smaller, or copied in part; give it its size back",
+        bytes(*need),
+        bytes(*have)
     )]
     Shrunk {
         /// Bytes the store uses.

@@ -84,6 +84,8 @@ impl Failure {
             ErrorKind::NotFound => "; check the path",
             ErrorKind::PermissionDenied => "; change its permissions, or run as another user",
             ErrorKind::NotADirectory => "; name another place",
+            ErrorKind::AlreadyExists => "; name another, or remove it",
+            ErrorKind::IsADirectory => "; name a file",
             ErrorKind::StorageFull => "; make room there",
             _ => "",
         };
@@ -103,8 +105,12 @@ impl From<Error> for Failure {
 
 /// The error, and what to do next where it does not say so itself.
 fn told(error: &Error) -> String {
-    let Error::Io(e) = error else {
-        return error.to_string();
+    let e = match error {
+        Error::Io(e) => e,
+        Error::NoSuchTree(name) => {
+            return format!("no tree named {name:?}; gaur stat lists the trees");
+        }
+        _ => return error.to_string(),
     };
     if e.what != "open" {
         return error.to_string();

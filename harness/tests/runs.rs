@@ -55,6 +55,16 @@ fn a_run_reports_every_operation_and_writes_its_files() {
     ] {
         assert!(out.contains(word), "{word} is missing in\n{out}");
     }
+    // Nothing was discarded, and nothing grew: no word of it.
+    assert!(
+        !out.contains("discards 0") && !out.contains("growths"),
+        "{out}"
+    );
+    assert!(
+        out.lines()
+            .all(|l| l.chars().count() <= 100 || l.contains(':')),
+        "{out}"
+    );
 
     let summary: serde_json::Value =
         serde_json::from_str(&fs::read_to_string(place.path("summary.json")).expect("there"))

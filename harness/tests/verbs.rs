@@ -219,6 +219,9 @@ fn a_loop_device_store_grows() {
     let e = place.refused(&format!("grow {path} --size 200MiB"));
     assert!(e.contains("enlarge it from outside"), "{e}");
     device.enlarge(200 << 20);
+    // Less than there is cannot be had either, and is not silently more.
+    let e = place.refused(&format!("grow {path} --size 128MiB"));
+    assert!(e.contains("used whole"), "{e}");
     let grown = place.json(&format!("grow {path} --json"));
     assert_eq!(grown["capacity"], 200 << 20);
     assert_eq!(place.json(&format!("check {path} --json"))["clean"], true);

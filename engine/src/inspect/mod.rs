@@ -217,8 +217,29 @@ inspections! {
     tree, tree_device, tree;
 }
 
+/// Seconds since 1970 as a date of the Gregorian calendar, and as they are stored.
+fn date(seconds: u64) -> String {
+    let (day, second) = (seconds / 86_400, seconds % 86_400);
+    // Years that begin in March, so that the leap day is the last of one; 400 of them
+    // have 146,097 days. Day 0 is 1 March of the year 0.
+    let day = day + 719_468;
+    let (era, day) = (day / 146_097, day % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let day = day - (153 * month + 2) / 5 + 1;
+    let (month, next) = if month < 10 {
+        (month + 3, 0)
+    } else {
+        (month - 9, 1)
+    };
+    let year = era * 400 + year + next;
+    let (h, m, s) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02} {h:02}:{m:02}:{s:02} UTC ({seconds} s since 1970)")
+}
+
 /// Bytes as people read them.
-fn bytes(n: u64) -> String {
+pub(crate) fn bytes(n: u64) -> String {
     const UNITS: [&str; 5] = ["KiB", "MiB", "GiB", "TiB", "PiB"];
     if n < 1024 {
         return format!("{n} B");
@@ -237,4 +258,26 @@ fn percent(part: u64, whole: u64) -> String {
         return "–".to_owned();
     }
     format!("{:.1} %", 100.0 * part as f64 / whole as f64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn seconds_are_dates() {
+        for (seconds, day) in [
+            (0, "1970-01-01 00:00:00"),
+            (951_782_399, "2000-02-28 23:59:59"),
+            (951_782_400, "2000-02-29 00:00:00"),
+            (951_868_800, "2000-03-01 00:00:00"),
+            (4_107_542_400, "2100-03-01 00:00:00"),
+            (1_735_689_599, "2024-12-31 23:59:59"),
+            (1_795_480_619, "2026-11-24 00:36:59"),
+        ] {
+            assert_eq!(date(seconds), format!("{day} UTC ({seconds} s since 1970)"));
+        }
+        // Whatever lies there can be shown.
+        assert!(date(u64::MAX).contains("UTC"));
+    }
 }

@@ -77,7 +77,7 @@ fn fields(s: &mut Section, sb: &Superblock) {
         }
     }
     s.pair("flags", format!("{:#x} ({})", sb.flags, flags.join(", ")));
-    s.pair("created", format!("{} seconds since 1970", sb.created));
+    s.pair("created", super::date(sb.created));
 }
 
 pub(super) fn yes(is: bool) -> &'static str {

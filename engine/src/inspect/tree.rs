@@ -159,7 +159,12 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
             l.entries.to_string(),
             format!("{:.1}", l.entries as f64 / l.nodes as f64),
             percent(l.nodes * room - l.free, l.nodes * room),
-            l.newest.to_string(),
+            // Nodes above the leaves keep none.
+            if level == 0 {
+                l.newest.to_string()
+            } else {
+                "-".into()
+            },
         ];
         levels.row(options.limit, row);
     }

@@ -1,6 +1,6 @@
 //! `gaur format`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::Args;
@@ -68,6 +68,9 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
     let shown = a.path.display();
     // A link that leads nowhere is told of by who would follow it.
     if a.size.is_none() && !a.path.exists() && !a.path.is_symlink() {
+        if in_dev(&a.path) {
+            return Err(no_device(a));
+        }
         return Err(Failure::refused(format!(
             "{shown}: no such device or file; add --size 1GiB to make a file"
         )));
@@ -76,6 +79,10 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         return Err(Failure::refused(format!(
             "{shown}: a device is used whole; leave out --size"
         )));
+    }
+    // A mistyped device is no wish for a file in memory.
+    if !a.path.exists() && in_dev(&a.path) {
+        return Err(no_device(a));
     }
     // A file that holds something already keeps its size.
     let len = std::fs::metadata(&a.path).map_or(0, |m| m.len());
@@ -120,6 +127,18 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         output::line(as_text(&report))?;
     }
     Ok(FINE)
+}
+
+/// Whether it lies where devices do; `/dev/shm` is for files.
+fn in_dev(path: &Path) -> bool {
+    path.starts_with("/dev") && !path.starts_with("/dev/shm")
+}
+
+fn no_device(a: &FormatArgs) -> Failure {
+    let shown = a.path.display();
+    Failure::refused(format!(
+        "{shown}: no such device; lsblk lists what there is"
+    ))
 }
 
 fn plan_json(p: &FormatPlan) -> serde_json::Value {

@@ -6,8 +6,11 @@ use clap::Command;
 
 /// Verbs by what they are for. What is in no group is shown at the end.
 const GROUPS: [(&str, &[&str]); 4] = [
-    ("Make a store", &["format"]),
-    ("Read and write records", &["get", "put", "delete", "scan"]),
+    ("Make and keep a store", &["format", "grow", "trim"]),
+    (
+        "Read and write records",
+        &["get", "put", "delete", "scan", "dump", "load"],
+    ),
     ("Look", &["device", "stat", "check", "inspect"]),
     ("Measure and torment", &["run", "experiment", "crash"]),
 ];

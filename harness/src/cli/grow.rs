@@ -39,6 +39,12 @@ pub(super) struct GrowArgs {
 }
 
 pub(super) fn grow(a: &GrowArgs) -> Outcome {
+    if a.size.is_some() && !super::is_file(&a.store.path) {
+        return Err(Failure::refused(format!(
+            "{}: a device is used whole; enlarge it from outside, and leave out --size",
+            a.store.path.display()
+        )));
+    }
     let size = a.size.map(|s| s.0);
     let store = a.store.open(a.dry_run)?;
     let report = if a.dry_run {

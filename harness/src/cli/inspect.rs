@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use gaur::inspect::{self, InspectOptions, Inspection, Section};
 use serde_json::{Value, json};
 
-use crate::failure::{FINE, Outcome};
+use crate::failure::{FINE, Failure, Outcome};
 use crate::output;
 use crate::run::config::Driver;
 
@@ -94,7 +94,19 @@ pub(super) fn inspect(a: &InspectArgs) -> Outcome {
                 node: t.node,
                 ..t.place.options()
             };
-            (&t.place, inspect::tree(&t.place.path, &o)?)
+            let found = inspect::tree(&t.place.path, &o)?;
+            // Facts in place of a table of slots: there is no such node.
+            if let Some(s) = found.sections.first()
+                && t.node.is_some()
+                && s.columns == ["field", "value"]
+            {
+                return Err(Failure::refused(format!(
+                    "{}: {}; gaur inspect tree shows the roots",
+                    t.place.path.display(),
+                    s.heading
+                )));
+            }
+            (&t.place, found)
         }
     };
     if place.json {

@@ -21,7 +21,7 @@ mod trim;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
-use gaur::{OpenOptions, Store, Tree};
+use gaur::{Error, OpenOptions, Store, Tree};
 
 use crate::failure::{Failure, Outcome};
 use crate::run::config::Driver;
@@ -151,7 +151,13 @@ impl StoreArgs {
             replay_memory: self.replay_memory.0,
             ..o
         };
-        Store::open(&self.path, &o).map_err(Failure::from)
+        Store::open(&self.path, &o).map_err(|e| match e {
+            // These do not know where.
+            Error::Shrunk { .. } | Error::Damaged(_) | Error::UnknownFormat(_) => {
+                Failure::engine(&self.path.display().to_string(), e)
+            }
+            e => e.into(),
+        })
     }
 
     /// Opens it for reading, if it could be opened for writing: for dry runs.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 
-use crate::failure::{FINE, FOUND, Outcome};
-use crate::run::rehearse::rehearse;
+use crate::failure::{FINE, FOUND, Failure, Outcome};
+use crate::run::rehearse::{may_make, rehearse};
 use crate::run::{config::Create, execute, file, report, write_summary};
 use crate::{interrupt, output};
 
@@ -71,6 +71,10 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         .map_or_else(|| "run".into(), |n| n.to_string_lossy());
 
     let to_stdout = a.json.as_deref() == Some(Path::new("-"));
+    // Not only at the end of the run, which would be lost.
+    if let (Some(file), false) = (&a.json, to_stdout) {
+        may_write(file, config.output.dir.as_deref())?;
+    }
     if a.dry_run {
         let would = rehearse(&config, may_replace)?;
         match to_stdout {
@@ -102,4 +106,23 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
     } else {
         FOUND
     })
+}
+
+/// Says whether the file could be written, and makes nothing. What is in the
+/// directory of histograms can: the run makes that, and looks after it.
+fn may_write(file: &Path, out: Option<&str>) -> Result<(), Failure> {
+    let refused = |e: std::io::Error| Failure::file("write", file, &e);
+    if file.exists() {
+        let opened = std::fs::OpenOptions::new().append(true).open(file);
+        return opened.map(drop).map_err(refused);
+    }
+    let parent = match file.parent() {
+        Some(p) if !p.as_os_str().is_empty() => p,
+        _ => Path::new("."),
+    };
+    if out.is_some_and(|out| Path::new(out).starts_with(parent)) {
+        return Ok(());
+    }
+    std::fs::metadata(parent).map_err(refused)?;
+    may_make(parent)
 }

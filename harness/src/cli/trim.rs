@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use clap::Args;
-use gaur::{DiscardRate, TrimOptions, TrimReport};
+use gaur::{DiscardRate, Error, TrimOptions, TrimReport};
+use gaur_iodriver::IoErrorKind;
 use serde_json::json;
 
 use super::StoreArgs;
@@ -56,7 +57,14 @@ pub(super) fn trim(a: &TrimArgs) -> Outcome {
     });
     bar.finish();
     let shown = a.store.path.display().to_string();
-    let done = done.map_err(|e| Failure::engine(&shown, e));
+    let done = done.map_err(|e| match e {
+        // Nothing failed: there is nothing to do it with.
+        Error::Io(e) if e.kind == IoErrorKind::Unsupported => Failure::refused(format!(
+            "{shown}: {}; gaur device tells what it can",
+            e.detail
+        )),
+        e => Failure::engine(&shown, e),
+    });
     let notes = store.notes();
     let closed = store.close();
     let report = done?;

@@ -147,6 +147,7 @@ pub(super) fn look(
                 Some(p.log_bytes),
                 "a sixteenth of the device, 4 MiB to 1 GiB; --log-size sets another",
             ),
+            (None, None) if geometry.is_none() => choice(None, "not known before it can be opened"),
             (None, None) => choice(None, "not known while a format is refused"),
         },
         durable_method: match superblock::durable_method(&stored) {

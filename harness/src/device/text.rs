@@ -276,12 +276,13 @@ fn engine(r: &Report) -> Rows {
         rows.push(("format refuses", Some(why.clone())));
     }
     if e.format_refuses.is_empty() {
+        let path = r.description.path.display();
         rows.push((
             "format",
-            Some(format!(
-                "nothing stands against it: gaur format {}",
-                r.description.path.display()
-            )),
+            Some(match e.offset_align {
+                Some(_) => format!("nothing stands against it: gaur format {path}"),
+                None => "unknown — what is there could not be read".to_owned(),
+            }),
         ));
     }
     rows.extend(e.notes.iter().map(|n| ("note", Some(n.clone()))));

@@ -20,7 +20,7 @@ const COLUMNS: [&str; 10] = [
 ];
 
 /// The longest line of counters.
-const WIDTH: usize = 110;
+const WIDTH: usize = 98;
 
 /// The whole report.
 pub(crate) fn text(s: &Summary) -> String {
@@ -33,7 +33,7 @@ pub(crate) fn text(s: &Summary) -> String {
         .or(s.phases.last())
     {
         parts.push(format!(
-            "engine counters, {} phase\n{}",
+            "engine counters, {} phase (those at zero left out; --json has all)\n{}",
             p.name,
             counters(&p.counters)
         ));
@@ -184,13 +184,17 @@ fn row(name: String, l: &Latency) -> Vec<String> {
 pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Counter>>) -> String {
     let mut out = String::new();
     for (group, counters) in groups {
-        // Of interest only where something is discarded.
-        if *group == "discard" && counters.values().all(|c| c.value == 0) {
+        // A page of zeroes says nothing; that nobody waited under a latch does.
+        let told: Vec<_> = counters
+            .iter()
+            .filter(|(name, c)| c.value > 0 || **name == "under_latch")
+            .collect();
+        if told.is_empty() {
             continue;
         }
         let mut line = format!("  {group:<13}");
         let mut empty = true;
-        for (name, c) in counters {
+        for (name, c) in told {
             let value = match c.unit {
                 "bytes" => units::bytes(c.value),
                 "ns" => units::nanos(c.value),
@@ -220,10 +224,16 @@ pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Co
 fn tail(s: &Summary) -> String {
     let mut lines = Vec::new();
     if let Some(peak) = s.memory.peak_bytes {
+        let bound = s.memory.bound_bytes;
         lines.push(format!(
-            "peak resident memory {}, bound {} (cache + 10 % + 64 MiB)",
+            "peak resident memory {}, {} {} (cache + 10 % + 64 MiB)",
             units::bytes(peak),
-            units::bytes(s.memory.bound_bytes)
+            if peak > bound {
+                "above the bound of"
+            } else {
+                "bound"
+            },
+            units::bytes(bound)
         ));
     }
     if let Some(check) = &s.check {

@@ -1,5 +1,7 @@
 //! What a configuration must also fulfil, beyond its types.
 
+use gaur::MAX_THREADS;
+
 use super::config::{Config, Create, Mix};
 use super::keys::{MAX_KEY, MIN_KEY};
 
@@ -33,6 +35,14 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
     ] {
         let what = format!("{key} is {value}; it must be at least 1");
         unless(value >= 1, key, what);
+    }
+    for (key, value) in [
+        ("load.threads", c.load.threads),
+        ("run.threads", c.run.threads),
+        ("verify.threads", c.verify.threads),
+    ] {
+        let what = format!("{key} is {value}; at most {MAX_THREADS} threads use a store at once");
+        unless(value <= MAX_THREADS, key, what);
     }
     let bytes = c.load.key_bytes;
     unless(

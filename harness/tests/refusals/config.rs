@@ -88,6 +88,51 @@ fn messages_say_what_to_do_next() {
 }
 
 #[test]
+fn stores_are_refused_with_their_place_and_readable_figures() {
+    let place = Place::new();
+    place.ok("format s.store --size 32MiB");
+    place.ok("put s.store k v --tree t");
+    place.ok("dump s.store --out s.dump");
+    place.file(
+        "r.toml",
+        "store = { path = 's.store', create = 'missing' }\nload.records = 10\n",
+    );
+    for (line, hints) in [
+        ("get s.store k", ["default", "gaur stat lists the trees"]),
+        ("inspect tree s.store --tree no", ["\"no\"", "gaur stat"]),
+        ("inspect tree s.store --node 99", ["s.store", "block 99"]),
+        ("dump s.store --out s.dump", ["s.dump", "remove it"]),
+        ("format t.store --size 1MiB", ["1.0 MiB", "16.0 MiB"]),
+        ("format /dev/nothing", ["no such device", "lsblk"]),
+        (
+            "format /dev/nothing --size 32MiB",
+            ["no such device", "lsblk"],
+        ),
+        (
+            "run r.toml --json no/s.json",
+            ["no/s.json", "check the path"],
+        ),
+        ("run r.toml --set load.threads=5000", ["5000", "4096"]),
+    ] {
+        let e = place.refused(line);
+        assert!(hints.iter().all(|h| e.contains(h)), "{line}: {e}");
+    }
+    assert!(place.ok("stat s.store").contains("created        20"));
+    // No run was begun for the sake of a summary that cannot be written.
+    assert_eq!(place.json("stat s.store --json")["last_csn"], 2);
+    let file = fs::OpenOptions::new()
+        .write(true)
+        .open(place.path("s.store"))
+        .expect("a store");
+    file.set_len(20 << 20).expect("shorter");
+    let said = place.gaur(["stat", "s.store"]);
+    assert_eq!(said.code, 1, "{}", said.err);
+    for hint in ["s.store", "32.0 MiB", "20.0 MiB", "its size back"] {
+        assert!(said.err.contains(hint), "{}", said.err);
+    }
+}
+
+#[test]
 fn an_experiment_removes_nobodys_file() {
     let place = Place::new();
     place.file("mine", "precious");

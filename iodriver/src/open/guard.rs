@@ -114,8 +114,8 @@ fn lock(path: &Path, file: &File, shared: bool) -> Result<(), IoError> {
             path,
             IoErrorKind::Busy,
             format!(
-                "another store holds it open{}; nothing was written. Close that one first, or \
-                 use read-only opens only",
+                "another store holds it open{}; nothing was written. Close that one first; \
+                 only readers may share a store",
                 super::holder::of(file).map_or_else(String::new, |who| format!(" ({who})"))
             ),
         )),
