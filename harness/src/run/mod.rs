@@ -2,7 +2,7 @@
 
 mod choose;
 pub(crate) mod config;
-mod environment;
+pub(crate) mod environment;
 pub(crate) mod file;
 mod files;
 mod hgrm;
