@@ -8,6 +8,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::{Condvar, Mutex};
 use gaur_iodriver::{Completion, Device, Op, Queue, Request};
@@ -60,22 +61,26 @@ impl Callers {
     pub(super) fn turn_until(&self, by: Turner, answered: impl Fn() -> bool) {
         let mut done = Vec::new();
         let mut state = self.state.lock();
-        loop {
+        while !answered() || !done.is_empty() {
             let Some(worker) = state.as_mut().filter(|w| !w.stop) else {
                 return;
             };
+            let moved = !done.is_empty();
+            let (before, had) = (worker.answers(), answered());
             add(&worker.shared.counters.turns, 1);
             let more = worker.turn(&mut done, by);
-            // Who waits below waits for what some turn does.
-            self.turned.notify_all();
+            let own = u64::from(answered() && !had);
+            // Who waits below waits for I/O of others, or for what others free. Nobody
+            // is woken for nothing: all who wait would turn and wake each other.
+            if moved || worker.answers() > before + own {
+                self.turned.notify_all();
+            }
             let requests = std::mem::take(&mut worker.submit);
             if !requests.is_empty() {
                 drop(state);
                 self.transfer(requests, &mut done);
                 state = self.state.lock();
-            } else if answered() {
-                return;
-            } else if !more {
+            } else if !more && !answered() {
                 self.turned.wait(&mut state);
             }
         }
@@ -115,6 +120,13 @@ impl Callers {
 }
 
 impl Worker {
+    /// Requests answered so far.
+    fn answers(&self) -> u64 {
+        let c = &self.shared.counters;
+        let count = |n: &AtomicU64| n.load(Ordering::Relaxed);
+        count(&c.requests_served) + count(&c.requests_refused)
+    }
+
     /// Has every group read.
     pub(super) fn load_all(&mut self, reply: Sender<Result<()>>) {
         for group in 0..self.space.groups.len() as u64 {

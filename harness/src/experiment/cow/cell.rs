@@ -14,6 +14,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::figures::{Figures, Spread};
 use super::plan::{Cell, Mode, Plan};
+use super::processors::ProcessorTime;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::run::measure::histogram;
@@ -132,7 +133,9 @@ pub(super) fn run(plan: &Plan, cell: Cell, seed: u64) -> Result<Option<Figures>,
         record?;
     }
     let (latches, stats) = (latch_times(), store.stats());
+    let time = ProcessorTime::now();
     let (latency, elapsed) = write(plan, &tree, setting.writers, seed)?;
+    let (own, others) = time.since(elapsed);
     let (latches, stats) = (latch_times().since(&latches), store.stats().since(&stats));
     drop(tree);
     store.close()?;
@@ -145,6 +148,8 @@ pub(super) fn run(plan: &Plan, cell: Cell, seed: u64) -> Result<Option<Figures>,
     figures.seconds = elapsed.as_secs_f64();
     figures.puts_per_second = latency.len() as f64 / elapsed.as_secs_f64();
     figures.put = put;
+    figures.cpu_seconds = own;
+    figures.others = others;
     figures.latch_held = spread(&latches.held);
     figures.latch_waited = spread(&latches.waited);
     Ok(Some(figures))

@@ -69,6 +69,11 @@ pub(crate) struct Figures {
     pub(crate) checkpoints: u64,
     /// The longest that a checkpoint kept writers out.
     pub(crate) freeze_nanos_most: u64,
+    /// Processor time of this process.
+    pub(crate) cpu_seconds: f64,
+    /// The part of all processors' time that others took; none if the system does not
+    /// tell.
+    pub(crate) others: Option<f64>,
     /// Blocks taken are used, returned or stashed, all of them; no operation restarted
     /// for space more than twice in a generation.
     pub(crate) sound: bool,
@@ -121,6 +126,11 @@ impl Runs {
     /// A figure of a cell over the rounds.
     pub(crate) fn middle(&self, cell: Cell, figure: impl Fn(&Figures) -> f64) -> Option<Middle> {
         Middle::of(self.of(cell).map(|(_, f)| figure(f)))
+    }
+
+    /// The part of the processors' time that others took, over all cells.
+    pub(crate) fn others(&self) -> Option<Middle> {
+        Middle::of(self.0.iter().filter_map(|r| r.2.others))
     }
 
     /// A figure of one mode over that of another in the same setting: for each round in

@@ -13,6 +13,9 @@ mod figures;
 pub(crate) mod plan;
 #[cfg(feature = "experiment-cow")]
 mod plot;
+#[cfg(any(test, feature = "experiment-cow"))]
+#[cfg_attr(not(feature = "experiment-cow"), allow(dead_code))]
+mod processors;
 #[cfg(feature = "experiment-cow")]
 mod report;
 #[cfg(feature = "experiment-cow")]

@@ -17,6 +17,8 @@ use crate::{interrupt, output, units};
 
 /// What is between two cells, about: opening, reading the tree, closing.
 const BETWEEN: Duration = Duration::from_millis(250);
+/// Of the processors' time; beyond, the others are warned of.
+const NOISE: f64 = 0.05;
 /// Groups of the map, at least: with fewer a cold map is soon warm.
 const LEAST_GROUPS: u64 = 32;
 
@@ -161,6 +163,19 @@ fn tell(plan: &Plan, runs: &Runs, environment: &Environment) -> Outcome {
     }
     report::write_json(plan, runs, &ratios, environment)?;
     plot::draw(plan, runs)?;
+    if let Some(others) = runs.others() {
+        output::line(format!(
+            "other programs took {:.0} % of the processors' time in a middling cell, {:.0} % in the \
+             worst{}",
+            others.median * 100.0,
+            others.most * 100.0,
+            if others.median > NOISE {
+                ": too much to believe small differences"
+            } else {
+                ""
+            }
+        ))?;
+    }
     let unsound: Vec<_> = runs.0.iter().filter(|r| !r.2.sound).collect();
     if let Some((round, cell, _)) = unsound.first() {
         output::line(format!(
