@@ -133,8 +133,8 @@ struct CowArgs {
     /// Writers; 1,4,16,64, with --quick 1,16.
     #[arg(long, value_name = "N,…", value_delimiter = ',', value_parser = clap::value_parser!(u16).range(1..=1000))]
     writers: Option<Vec<u16>>,
-    /// Latency added to each I/O; 0s,100us,1ms, with --quick 0s,1ms.
-    #[arg(long, value_name = "TIME,…", value_delimiter = ',')]
+    /// Latency added to each I/O, up to 100ms; 0s,100us,1ms, with --quick 0s,1ms.
+    #[arg(long, value_name = "TIME,…", value_delimiter = ',', value_parser = latency)]
     latency: Option<Vec<Span>>,
     /// The map: warm, cold, or both.
     #[arg(
@@ -196,6 +196,14 @@ fn seconds(text: &str) -> Result<f64, String> {
         0.0..=10.0 => Ok(n),
         _ => Err("must be at most 10".to_owned()),
     })
+}
+
+fn latency(text: &str) -> Result<Span, String> {
+    let span: Span = text.parse()?;
+    let short = span.0 <= Duration::from_millis(100);
+    short
+        .then_some(span)
+        .ok_or_else(|| "must be at most 100ms".to_owned())
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {

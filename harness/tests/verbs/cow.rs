@@ -70,6 +70,11 @@ fn a_few_cells() {
         let svg = std::fs::read_to_string(path).expect("drawn");
         assert!(svg.starts_with("<svg") && svg.contains("cold map, +1ms"));
     }
+    let e = place.refused("experiment cow --path small.store --size 1GiB");
+    assert!(
+        e.contains("too small") && !place.path("small.store").exists(),
+        "{e}"
+    );
     // Nobody's file is taken for the store.
     place.file("cow.store", "precious");
     assert!(place.refused(line).contains("cow.store exists"));

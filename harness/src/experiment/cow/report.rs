@@ -18,86 +18,100 @@ const PAIRS: [[Mode; 2]; 3] = [
     [Mode::TwoStageThread, Mode::TwoStage],
 ];
 
-/// A row for each cell.
-pub(super) fn cells(plan: &Plan, runs: &Runs) -> String {
-    let mut rows = Vec::new();
-    for setting in plan.settings() {
-        for (i, mode) in Mode::ALL.into_iter().enumerate() {
-            let cell = Cell { setting, mode };
-            if runs.of(cell).next().is_none() {
-                continue;
-            }
-            let lead = if i == 0 {
-                [
-                    setting.checkpointed().to_owned(),
-                    setting.map().to_owned(),
-                    setting.latency(),
-                    setting.writers.to_string(),
-                ]
-            } else {
-                [const { String::new() }; 4]
-            };
-            rows.push(lead.into_iter().chain(row(runs, cell)).collect());
-        }
-    }
-    let head = [
-        "ckpt",
-        "map",
-        "latency",
-        "writers",
-        "mode",
-        "puts/s",
-        "least-most",
-        "/inline",
-        "p50",
-        "p99",
-        "p99.9",
-        "p99.99",
-        "held p99",
-        "p99.99",
-        "waited for",
-        "p99",
-        "in all",
-        "restarts",
-        "lost races",
-        "copies",
-        "taken",
-        "unused",
-        "map reads",
-    ];
-    output::table(head, rows)
+/// A column: its name, and what a cell has there.
+type Column = (&'static str, fn(&Seen<'_>) -> String);
+
+/// What writers see.
+const PUTS: [Column; 8] = [
+    ("puts/s", |c| units::rate(c.median(|f| f.puts_per_second))),
+    ("least-most", |c| {
+        let ends = |m: Middle| format!("{}-{}", units::rate(m.least), units::rate(m.most));
+        let middle = c.runs.middle(c.cell, |f| f.puts_per_second);
+        middle.map_or(String::new(), ends)
+    }),
+    ("/inline", |c| {
+        let pair = [c.cell.mode, Mode::Inline];
+        let ratios = c.runs.ratios(c.cell.setting, pair, |f| f.puts_per_second);
+        Middle::of(ratios).map_or(String::new(), |m| format!("{:.2}", m.median))
+    }),
+    ("p50", |c| c.time(|f| f.put.p50)),
+    ("p99", |c| c.time(|f| f.put.p99)),
+    ("p99.9", |c| c.time(|f| f.put.p99_9)),
+    ("p99.99", |c| c.time(|f| f.put.p99_99)),
+    ("max", |c| c.time(|f| f.put.max)),
+];
+
+/// What is below: latches held, latches waited for, blocks.
+const BELOW: [Column; 11] = [
+    ("held p99", |c| c.time(|f| f.latch_held.p99)),
+    ("p99.99", |c| c.time(|f| f.latch_held.p99_99)),
+    ("waited for", |c| c.count(|f| f.latch_waited.count)),
+    ("p99", |c| c.time(|f| f.latch_waited.p99)),
+    ("in all", |c| c.time(|f| f.latch_waited.total)),
+    ("restarts", |c| c.count(Figures::restarts)),
+    ("lost races", |c| c.count(|f| f.lost_races)),
+    ("copies", |c| c.count(|f| f.copies)),
+    ("taken", |c| c.count(|f| f.blocks_taken)),
+    ("unused", |c| {
+        c.count(|f| f.blocks_returned + f.blocks_stashed)
+    }),
+    ("map reads", |c| c.count(|f| f.map_reads)),
+];
+
+/// A cell that was run.
+struct Seen<'a> {
+    runs: &'a Runs,
+    cell: Cell,
 }
 
-fn row(runs: &Runs, cell: Cell) -> Vec<String> {
-    let middle = |f: &dyn Fn(&Figures) -> f64| runs.middle(cell, f).map_or(0.0, |m| m.median);
-    let time = |f: &dyn Fn(&Figures) -> u64| units::nanos(middle(&|x| f(x) as f64) as u64);
-    let count = |f: &dyn Fn(&Figures) -> u64| units::count(middle(&|x| f(x) as f64) as u64);
-    let rate = runs.middle(cell, |f| f.puts_per_second);
-    let ends = |m: Middle| format!("{}-{}", units::rate(m.least), units::rate(m.most));
-    let over = runs.ratios(cell.setting, [cell.mode, Mode::Inline], |f| {
-        f.puts_per_second
-    });
-    vec![
-        cell.mode.name().to_owned(),
-        rate.map_or(String::new(), |m| units::rate(m.median)),
-        rate.map_or(String::new(), ends),
-        Middle::of(over).map_or(String::new(), |m| format!("{:.2}", m.median)),
-        time(&|f| f.put.p50),
-        time(&|f| f.put.p99),
-        time(&|f| f.put.p99_9),
-        time(&|f| f.put.p99_99),
-        time(&|f| f.latch_held.p99),
-        time(&|f| f.latch_held.p99_99),
-        count(&|f| f.latch_waited.count),
-        time(&|f| f.latch_waited.p99),
-        time(&|f| f.latch_waited.total),
-        count(&Figures::restarts),
-        count(&|f| f.lost_races),
-        count(&|f| f.copies),
-        count(&|f| f.blocks_taken),
-        count(&|f| f.blocks_returned + f.blocks_stashed),
-        count(&|f| f.map_reads),
-    ]
+impl Seen<'_> {
+    fn median(&self, figure: impl Fn(&Figures) -> f64) -> f64 {
+        let middle = self.runs.middle(self.cell, figure);
+        middle.map_or(0.0, |m| m.median)
+    }
+
+    fn time(&self, figure: fn(&Figures) -> u64) -> String {
+        units::nanos(self.median(|f| figure(f) as f64) as u64)
+    }
+
+    fn count(&self, figure: fn(&Figures) -> u64) -> String {
+        units::count(self.median(|f| figure(f) as f64) as u64)
+    }
+}
+
+/// What writers saw in each cell, and what was below.
+pub(super) fn cells(plan: &Plan, runs: &Runs) -> [String; 2] {
+    [table(plan, runs, &PUTS), table(plan, runs, &BELOW)]
+}
+
+/// A row for each cell.
+fn table(plan: &Plan, runs: &Runs, columns: &[Column]) -> String {
+    let mut rows = Vec::new();
+    for setting in plan.settings() {
+        let mut lead = vec![
+            setting.checkpointed().to_owned(),
+            setting.map().to_owned(),
+            setting.latency(),
+            setting.writers.to_string(),
+        ];
+        for mode in Mode::ALL {
+            let seen = Seen {
+                runs,
+                cell: Cell { setting, mode },
+            };
+            if runs.of(seen.cell).next().is_none() {
+                continue;
+            }
+            // The setting is told once.
+            let mut row = std::mem::replace(&mut lead, vec![String::new(); 4]);
+            row.push(mode.name().to_owned());
+            row.extend(columns.iter().map(|c| c.1(&seen)));
+            rows.push(row);
+        }
+    }
+    let head = ["ckpt", "map", "latency", "writers", "mode"];
+    let head = head.into_iter().chain(columns.iter().map(|c| c.0));
+    output::table(head, rows)
 }
 
 /// Figures of modes over each other, in settings alike but for the writers.

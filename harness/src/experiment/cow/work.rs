@@ -21,6 +21,8 @@ const BETWEEN: Duration = Duration::from_millis(250);
 const NOISE: f64 = 0.05;
 /// Groups of the map, at least: with fewer a cold map is soon warm.
 const LEAST_GROUPS: u64 = 32;
+/// Bytes of a group: a block of bits, without its header.
+const GROUP: u64 = (4096 - 64) * 8 * 4096;
 
 /// What would be made, and how long it would take, with nothing written.
 pub(crate) fn rehearse(plan: &Plan) -> Outcome {
@@ -56,7 +58,15 @@ fn plan_format(plan: &Plan) -> Result<FormatPlan, Failure> {
         }
         _ => {}
     }
-    Ok(Store::plan_format(path, &cell::format_options(plan))?)
+    let format = Store::plan_format(path, &cell::format_options(plan))?;
+    if format.capacity < LEAST_GROUPS * GROUP {
+        return Err(Failure::refused(format!(
+            "{} is too small for a map that stays cold; {} or more are needed, in a file sparse",
+            units::bytes(format.capacity),
+            units::bytes(LEAST_GROUPS * GROUP)
+        )));
+    }
+    Ok(format)
 }
 
 fn introduce(plan: &Plan) -> Result<(), Failure> {
@@ -108,13 +118,6 @@ fn measure(plan: &Plan) -> Result<(Runs, Environment), Failure> {
         units::count(nodes),
         units::count(groups)
     ))?;
-    if groups < LEAST_GROUPS && !interrupt::requested() {
-        return Err(Failure::refused(format!(
-            "{}: {groups} groups of the map are too few to keep it cold; {LEAST_GROUPS} or more \
-             are needed, 126 MiB each",
-            plan.path.display()
-        )));
-    }
     let environment = look(&plan.path)?;
     let order = plan.order();
     let progress = Progress::of_work("cells", order.len() as u64);
@@ -157,8 +160,10 @@ fn tell(plan: &Plan, runs: &Runs, environment: &Environment) -> Outcome {
     }
     let ratios = report::ratios(plan, runs);
     if !runs.0.is_empty() {
-        output::line(report::cells(plan, runs))?;
-        output::line("")?;
+        for table in report::cells(plan, runs) {
+            output::line(table)?;
+            output::line("")?;
+        }
         output::line(report::ratio_table(&ratios))?;
     }
     report::write_json(plan, runs, &ratios, environment)?;
