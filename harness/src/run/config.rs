@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::spread::Spread;
 use crate::units::{Size, Span};
 
 /// A whole run. Everything has a default, so that a file says only what matters.
@@ -137,9 +138,11 @@ pub(crate) struct LoadConfig {
     /// How many records.
     pub(crate) records: u64,
     /// Bytes per key.
-    pub(crate) key_bytes: usize,
+    pub(crate) key_bytes: Spread,
     /// Bytes per value.
-    pub(crate) value_bytes: usize,
+    pub(crate) value_bytes: Spread,
+    /// What a compressor would leave of a value: 1 nothing gained, 0.5 half.
+    pub(crate) compression_ratio: f64,
     /// The order in which their keys come.
     pub(crate) order: Order,
     /// What the keys are made from. The same number, the same keys.
@@ -158,8 +161,9 @@ impl Default for LoadConfig {
     fn default() -> Self {
         Self {
             records: 0,
-            key_bytes: 16,
-            value_bytes: 100,
+            key_bytes: Spread::Number(16),
+            value_bytes: Spread::Number(100),
+            compression_ratio: 1.0,
             order: Order::default(),
             seed: 1,
             batch: 100,
@@ -213,8 +217,12 @@ pub(crate) struct RunConfig {
     pub(crate) distribution: Distribution,
     /// The exponent of `zipfian` and `latest`.
     pub(crate) theta: f64,
-    /// Records per scan at most; each scan draws from 1 to this.
-    pub(crate) scan_length: u64,
+    /// What `hotspot` draws.
+    pub(crate) hotspot: Hotspot,
+    /// What `exponential` draws.
+    pub(crate) exponential: Exponential,
+    /// Records per scan; a plain number is the most, drawn from 1 on.
+    pub(crate) scan_length: Spread,
     /// Records per writing operation, committed as one.
     pub(crate) batch: usize,
     /// Operations per second, all threads together: an open loop, whose latency
@@ -237,7 +245,9 @@ impl Default for RunConfig {
             mix: Mix::default(),
             distribution: Distribution::default(),
             theta: 0.99,
-            scan_length: 100,
+            hotspot: Hotspot::default(),
+            exponential: Exponential::default(),
+            scan_length: Spread::Number(100),
             batch: 1,
             rate: None,
             durability: Durable::Buffered,
@@ -282,6 +292,54 @@ pub(crate) enum Distribution {
     Zipfian,
     /// The newest are popular.
     Latest,
+    /// The first ones loaded are hot, the others cold.
+    Hotspot,
+    /// The newest are popular, by an exponential law.
+    Exponential,
+    /// One after another, each thread in a stretch of its own.
+    Sequential,
+    /// One after another, the threads' records interleaved.
+    Interleaved,
+}
+
+/// `[run.hotspot]`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Hotspot {
+    /// The share of the loaded records that are hot.
+    pub(crate) data: f64,
+    /// The share of the operations that are about them.
+    pub(crate) operations: f64,
+}
+
+impl Default for Hotspot {
+    /// YCSB's.
+    fn default() -> Self {
+        Self {
+            data: 0.2,
+            operations: 0.8,
+        }
+    }
+}
+
+/// `[run.exponential]`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Exponential {
+    /// So many per cent of the operations are …
+    pub(crate) percentile: f64,
+    /// … about this newest part of the records.
+    pub(crate) fraction: f64,
+}
+
+impl Default for Exponential {
+    /// YCSB's.
+    fn default() -> Self {
+        Self {
+            percentile: 95.0,
+            fraction: 0.857_142_857_1,
+        }
+    }
 }
 
 /// `[verify]`
@@ -327,6 +385,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::run::spread::SpreadTable;
 
     /// A configuration in which no key is left out.
     fn full() -> Config {
@@ -342,6 +401,13 @@ mod tests {
         c.run.seed = Some(1);
         c.run.rate = Some(1.0);
         c.output.dir = Some("d".into());
+        c.load.value_bytes = Spread::Table(SpreadTable {
+            fixed: Some(1),
+            uniform: Some([1, 2]),
+            zipfian: Some([1, 2]),
+            normal: Some([1, 2]),
+            weights: Some(vec![(1, 1.0)]),
+        });
         c
     }
 

@@ -5,6 +5,8 @@ pub(crate) mod config;
 mod environment;
 pub(crate) mod file;
 mod files;
+#[cfg(test)]
+mod goodness;
 mod hgrm;
 mod keys;
 mod load;
@@ -15,6 +17,7 @@ mod places;
 mod readback;
 pub(crate) mod rehearse;
 pub(crate) mod report;
+mod spread;
 pub(crate) mod store;
 pub(crate) mod summary;
 mod team;
@@ -22,6 +25,7 @@ mod validate;
 mod values;
 mod worker;
 mod workload;
+mod zipf;
 
 use std::path::Path;
 use std::time::Duration;
@@ -30,6 +34,7 @@ use choose::Chooser;
 use config::{Config, RunConfig};
 use environment::Environment;
 use measure::Measured;
+use spread::Lengths;
 use summary::{Check, Memory, Phase, Summary};
 use workload::{Inserts, OpMix, Target};
 
@@ -170,13 +175,16 @@ impl Run<'_> {
         }
         let (records, seed, may_miss) = (self.config.load.records, self.seed, self.deleted);
         let mix = OpMix::new(self.config);
-        let chooser = Chooser::new(run.distribution, run.theta, records, self.config.load.seed);
+        let scan_lengths = Lengths::up_to(&run.scan_length);
+        let expected = workload::expected_records(self.config);
+        let chooser = Chooser::new(run, records, expected, self.config.load.seed);
         let inserts = Inserts::new(records, run.threads);
         self.phase("run", run.threads, |target| {
             let job = worker::Job {
                 target,
                 run,
                 mix: &mix,
+                scan_lengths: &scan_lengths,
                 inserts: &inserts,
                 seed,
                 may_miss,

@@ -10,6 +10,7 @@ use gaur::Store;
 
 use super::config::Config;
 use super::keys::KeySpace;
+use super::spread::Lengths;
 use super::store::{self, Step};
 use crate::failure::Failure;
 use crate::units;
@@ -60,7 +61,10 @@ pub(crate) fn rehearse(config: &Config, may_replace: bool) -> Result<Rehearsal, 
         }
     };
     let (load, run) = (&config.load, &config.run);
-    let record = (load.key_bytes + load.value_bytes) as u64;
+    let record = [&load.key_bytes, &load.value_bytes]
+        .map(|spread| Lengths::fixed(spread).mean())
+        .iter()
+        .sum();
     if load.records > 0 && !load.skip {
         lines.push(format!(
             "would load {} records of {}, {} in all, by {} threads",
@@ -117,7 +121,7 @@ pub(crate) fn not_loaded(config: &Config) -> Failure {
 
 fn look_for_records(store: &Store, config: &Config) -> Result<(), Failure> {
     let load = &config.load;
-    let keys = KeySpace::new(load.order, load.key_bytes, load.seed);
+    let keys = KeySpace::of(load);
     let Ok(tree) = store.open_tree(&config.store.tree) else {
         return Err(not_loaded(config));
     };

@@ -2,8 +2,9 @@
 
 use gaur::MAX_THREADS;
 
-use super::config::{Config, Create, Mix};
+use super::config::{Config, Create, Exponential, Mix};
 use super::keys::{MAX_KEY, MIN_KEY};
+use super::spread;
 
 /// A rule that is not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +31,6 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
         ("load.threads", c.load.threads),
         ("run.batch", c.run.batch),
         ("run.threads", c.run.threads),
-        ("run.scan_length", c.run.scan_length as usize),
         ("verify.threads", c.verify.threads),
     ] {
         let what = format!("{key} is {value}; it must be at least 1");
@@ -44,11 +44,36 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
         let what = format!("{key} is {value}; at most {MAX_THREADS} threads use a store at once");
         unless(value <= MAX_THREADS, key, what);
     }
-    let bytes = c.load.key_bytes;
+    for (key, spread, least, most) in [
+        ("load.key_bytes", &c.load.key_bytes, MIN_KEY, MAX_KEY),
+        ("load.value_bytes", &c.load.value_bytes, 0, spread::MOST),
+        ("run.scan_length", &c.run.scan_length, 1, spread::MOST),
+    ] {
+        if let Some(what) = spread.wrong(least, most) {
+            unless(false, key, format!("{key} {what}"));
+        }
+    }
+    for (key, share) in [
+        ("load.compression_ratio", c.load.compression_ratio),
+        ("run.hotspot.data", c.run.hotspot.data),
+        ("run.hotspot.operations", c.run.hotspot.operations),
+    ] {
+        let what = format!("{key} is {share}; it may be 0 to 1");
+        unless((0.0..=1.0).contains(&share), key, what);
+    }
+    let Exponential {
+        percentile,
+        fraction,
+    } = c.run.exponential;
     unless(
-        (MIN_KEY..=MAX_KEY).contains(&bytes),
-        "load.key_bytes",
-        format!("load.key_bytes is {bytes}; it may be {MIN_KEY} to {MAX_KEY}"),
+        percentile > 0.0 && percentile < 100.0,
+        "run.exponential.percentile",
+        format!("run.exponential.percentile is {percentile}; it must be above 0 and below 100"),
+    );
+    unless(
+        fraction > 0.0 && fraction.is_finite(),
+        "run.exponential.fraction",
+        format!("run.exponential.fraction is {fraction}; it must be above 0"),
     );
     unless(
         !c.store.path.is_empty(),
@@ -178,6 +203,30 @@ mod tests {
             (
                 "store.path = 'p'\nload = { records = 1, key_bytes = 7 }",
                 "load.key_bytes",
+            ),
+            (
+                "store.path = 'p'\nload = { records = 1, value_bytes = { uniform = [9, 3] } }",
+                "write the lower first",
+            ),
+            (
+                "store.path = 'p'\nload = { records = 1, value_bytes = {} }",
+                "one of fixed, uniform",
+            ),
+            (
+                "store.path = 'p'\nload = { records = 1, compression_ratio = 2 }",
+                "load.compression_ratio",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun.scan_length = 0",
+                "run.scan_length",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun.hotspot.data = 1.5",
+                "run.hotspot.data",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun.exponential.percentile = 100",
+                "run.exponential.percentile",
             ),
             (
                 "store.path = 'p'\nload = { records = 1, batch = 0 }",

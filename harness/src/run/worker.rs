@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use rand::{RngExt, SeedableRng};
+use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use smallvec::SmallVec;
 
@@ -10,6 +10,7 @@ use super::choose::Chooser;
 use super::config::RunConfig;
 use super::measure::{Done, Measured, Op};
 use super::pace::Pace;
+use super::spread::Lengths;
 use super::team::Member;
 use super::values;
 use super::workload::{Inserts, OpMix, Target};
@@ -21,6 +22,7 @@ pub(crate) struct Job<'a> {
     pub(crate) target: &'a Target,
     pub(crate) run: &'a RunConfig,
     pub(crate) mix: &'a OpMix,
+    pub(crate) scan_lengths: &'a Lengths,
     pub(crate) inserts: &'a Inserts,
     pub(crate) seed: u64,
     /// A drawn record may be gone: it was deleted.
@@ -58,7 +60,7 @@ pub(crate) fn work(
         job,
         thread: member.index,
         rng,
-        chooser: chooser.cloned(),
+        chooser: chooser.map(|c| c.of_thread(member.index, run.threads)),
         session: job.target.subject.session()?,
         version: values::LOADED + 1 + ((member.index as u64 + 1) << 48),
         keys: vec![Vec::new(); run.batch],
@@ -117,16 +119,14 @@ fn share(n: u64, threads: usize, index: usize) -> u64 {
 impl Worker<'_> {
     /// Draws records and makes keys and values, which is not measured.
     fn prepare(&mut self, op: Op) {
-        let Target {
-            keys, value_bytes, ..
-        } = self.job.target;
+        let Target { keys, values, .. } = self.job.target;
         let count = if matches!(op, Op::Update | Op::Insert | Op::Delete) {
             self.job.run.batch
         } else {
             1
         };
         if op == Op::Scan {
-            self.scan_length = self.rng.random_range(1..=self.job.run.scan_length) as usize;
+            self.scan_length = self.job.scan_lengths.draw(&mut self.rng) as usize;
         }
         let first = match op {
             Op::Insert => self.job.inserts.begin(self.thread, count as u64),
@@ -135,17 +135,16 @@ impl Worker<'_> {
         for i in 0..count {
             let record = match (op, &mut self.chooser) {
                 (Op::Insert, _) => first + i as u64,
+                (Op::Scan, Some(c)) => {
+                    let (visible, length) = (self.job.inserts.visible(), self.scan_length as u64);
+                    c.scan(&mut self.rng, visible, length, false)
+                }
                 (_, Some(c)) => c.record(&mut self.rng, self.job.inserts.visible()),
                 (_, None) => 0,
             };
             keys.write(record, &mut self.keys[i]);
             if matches!(op, Op::Update | Op::Insert | Op::Rmw) {
-                values::write(
-                    &self.keys[i],
-                    self.version,
-                    *value_bytes,
-                    &mut self.values[i],
-                );
+                values.write(&self.keys[i], self.version, &mut self.values[i]);
                 self.version += 1;
             }
         }
@@ -250,7 +249,7 @@ impl Worker<'_> {
         }
         let key = &self.keys[0];
         match found {
-            true => check_value(key, &self.found, self.job.target.value_bytes),
+            true => self.job.target.check(key, &self.found),
             false if self.job.may_miss => Ok(()),
             false => Err(missing(key)),
         }
@@ -273,18 +272,8 @@ impl Worker<'_> {
             return Err(Failure::found("a scan's keys are not in ascending order"));
         }
         seen.iter()
-            .try_for_each(|(k, v)| check_value(k, v, self.job.target.value_bytes))
+            .try_for_each(|(k, v)| self.job.target.check(k, v))
     }
-}
-
-/// A value that is not what it must be is a finding.
-pub(crate) fn check_value(key: &[u8], value: &[u8], len: usize) -> Result<(), Failure> {
-    values::check(key, value, len).map_err(|e| {
-        Failure::found(format!(
-            "wrong value under key {}: {e}; if another run wrote these records, say so in [load], or set run.verify=false",
-            crate::text::hex(key)
-        ))
-    })
 }
 
 /// A record that must be there is not.

@@ -9,7 +9,9 @@ use rand::{Rng, RngExt};
 use super::config::Config;
 use super::keys::KeySpace;
 use super::measure::Op;
+use super::spread::Lengths;
 use super::validate::weights;
+use super::values::Values;
 use crate::failure::Failure;
 use crate::subject::{Gaur, Subject};
 
@@ -17,7 +19,7 @@ use crate::subject::{Gaur, Subject};
 pub(crate) struct Target {
     pub(crate) subject: Box<dyn Subject>,
     pub(crate) keys: KeySpace,
-    pub(crate) value_bytes: usize,
+    pub(crate) values: Values,
 }
 
 impl Target {
@@ -26,9 +28,16 @@ impl Target {
         let load = &config.load;
         Self {
             subject,
-            keys: KeySpace::new(load.order, load.key_bytes, load.seed),
-            value_bytes: load.value_bytes,
+            keys: KeySpace::of(load),
+            values: Values::new(Lengths::fixed(&load.value_bytes), load.compression_ratio),
         }
+    }
+
+    /// A value that is not what it must be is a finding.
+    pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.values
+            .check(key, value)
+            .map_err(|e| wrong_value(key, &e))
     }
 
     /// The configuration's tree in this store.
@@ -36,6 +45,14 @@ impl Target {
         let gaur = Gaur::new(store, &config.store.tree)?;
         Ok(Self::new(Box::new(gaur), config))
     }
+}
+
+/// The value of a key is not what it must be.
+pub(crate) fn wrong_value(key: &[u8], what: &str) -> Failure {
+    Failure::found(format!(
+        "wrong value under key {}: {what}; if another run wrote these records, say so in [load], or set run.verify=false",
+        crate::text::hex(key)
+    ))
 }
 
 /// The operations of a mix with their shares.
@@ -84,6 +101,23 @@ impl OpMix {
             .or(self.ends.last())
             .map_or(Op::Read, |(op, _)| *op)
     }
+}
+
+/// How many records there are expected to be in the end, as YCSB reckons: twice
+/// the inserts that the operations hold. A run by time alone counts as one of as
+/// many operations as there are records.
+pub(crate) fn expected_records(config: &Config) -> u64 {
+    let run = &config.run;
+    let total: f64 = weights(&run.mix).iter().map(|(_, weight)| weight).sum();
+    let records = config.load.records;
+    let operations = match (run.operations, run.seconds, run.rate) {
+        (Some(n), ..) => n as f64,
+        (None, Some(seconds), Some(rate)) => seconds * rate,
+        _ => records as f64,
+    };
+    let inserts = operations * run.mix.insert / total.max(f64::MIN_POSITIVE);
+    let inserts = inserts * run.batch as f64;
+    records.saturating_add((2.0 * inserts) as u64)
 }
 
 /// Hands out the numbers of new records, and knows up to where all are in.
