@@ -16,6 +16,7 @@ Examples:
   gaur run configs/ycsb-a.toml --set run.rate=5000 --out runs/open-loop
   gaur run runs/open-loop/run.toml        the same run again
   gaur run configs/ycsb-a.toml --device /dev/loop0 --dry-run
+  gaur run workloads/workloada --device ycsb.store      YCSB's own files
 
 Every key of a configuration can be set: --set run.mix.read=0.5, --set
 store.cache=1GiB. The README lists all keys. Ctrl-C ends a run in good order.";
@@ -24,7 +25,7 @@ store.cache=1GiB. The README lists all keys. Ctrl-C ends a run in good order.";
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct RunArgs {
-    /// The configuration.
+    /// The configuration: TOML, or a property file of YCSB.
     config: PathBuf,
     /// Override a key of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -55,7 +56,10 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
     if let Some(dir) = &a.out {
         sets.push(format!("output.dir={}", quoted(dir)));
     }
-    let config = file::load(&a.config, &sets)?;
+    let (config, notes) = file::load(&a.config, &sets)?;
+    for note in notes {
+        output::complain(&note);
+    }
     let set = |key: &str| {
         a.sets
             .iter()

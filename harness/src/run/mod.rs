@@ -25,6 +25,7 @@ mod validate;
 mod values;
 mod worker;
 mod workload;
+mod ycsb;
 mod zipf;
 
 use std::path::Path;

@@ -17,6 +17,9 @@ const THETA: f64 = 0.99;
 /// The longest that may be asked for: a value's limit.
 pub(crate) const MOST: u64 = 1 << 30;
 
+/// The longest scan that may be asked for: its records are kept to be checked.
+pub(crate) const MOST_SCANNED: u64 = 1 << 20;
+
 /// How lengths are drawn, as a configuration says it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Spread {

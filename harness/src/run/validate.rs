@@ -47,7 +47,12 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
     for (key, spread, least, most) in [
         ("load.key_bytes", &c.load.key_bytes, MIN_KEY, MAX_KEY),
         ("load.value_bytes", &c.load.value_bytes, 0, spread::MOST),
-        ("run.scan_length", &c.run.scan_length, 1, spread::MOST),
+        (
+            "run.scan_length",
+            &c.run.scan_length,
+            1,
+            spread::MOST_SCANNED,
+        ),
     ] {
         if let Some(what) = spread.wrong(least, most) {
             unless(false, key, format!("{key} {what}"));
