@@ -1,6 +1,8 @@
 //! Whole runs: what they print, write and check.
 
 mod common;
+#[path = "loops/mod.rs"]
+mod loops;
 #[path = "without_io_uring/mod.rs"]
 mod without_io_uring;
 
