@@ -1,8 +1,6 @@
 //! What the harness itself costs per operation: the same operations, drawn, made,
 //! timed, recorded and checked alike, on an engine that does nothing.
 
-use std::time::Duration;
-
 use super::config::{Config, RunConfig};
 use super::measure::Measured;
 use super::stream::Plan;

@@ -67,7 +67,7 @@ impl Plan {
             threads: run.threads,
             seed,
             loaded: load.records,
-            new: load.records + (ordinal << 56),
+            new: load.records.wrapping_add(ordinal << 56),
             mark: ordinal << 44,
         }
     }
@@ -157,7 +157,7 @@ impl Stream<'_> {
         };
         let inserts = op == Op::Insert;
         let writes = matches!(op, Op::Update | Op::Insert | Op::Rmw);
-        let visible = self.plan.loaded + self.inserted;
+        let visible = self.plan.loaded.saturating_add(self.inserted);
         for i in 0..self.count {
             let record = match &mut self.chooser {
                 _ if inserts => self.fresh(self.inserted + i as u64),
@@ -198,7 +198,8 @@ impl Stream<'_> {
     #[inline]
     fn fresh(&self, n: u64) -> u64 {
         let (batch, threads) = (self.plan.batch as u64, self.plan.threads as u64);
-        self.plan.new + (n / batch * threads + self.thread) * batch + n % batch
+        let place = (n / batch * threads + self.thread) * batch + n % batch;
+        self.plan.new.wrapping_add(place)
     }
 
     /// The record that a draw from the loaded ones and this thread's own means.

@@ -8,6 +8,9 @@ use super::config::{Config, Create, Engine, Mix};
 use super::keys::{MAX_KEY, MIN_KEY};
 use super::knobs::{Arrival, Pin, Think};
 
+/// Records of one operation: they are kept in memory while it lasts.
+const MAX_RECORDS: usize = 10_000_000;
+
 /// Five rounds of this must each hold enough looks at the counts.
 const LEAST_WINDOW: Duration = Duration::from_millis(500);
 
@@ -43,6 +46,15 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
     ] {
         let what = format!("{key} is {value}; it must be at least 1");
         unless(value >= 1, key, what);
+    }
+    for (key, value) in [
+        ("load.batch", c.load.batch),
+        ("precondition.batch", c.precondition.batch),
+        ("run.batch", c.run.batch),
+        ("run.scan_length", c.run.scan_length as usize),
+    ] {
+        let what = format!("{key} is {value}; it may be {MAX_RECORDS} at most");
+        unless(value <= MAX_RECORDS, key, what);
     }
     for (key, value) in [
         ("load.threads", c.load.threads),
@@ -365,6 +377,10 @@ mod tests {
             (
                 "store.path = 'p'\nload.records = 1\nrun = { seconds = 1, mix = { read = 1 }, steady = { limit = '1s' } }",
                 "run.steady.limit",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nload.batch = 9223372036854775807",
+                "load.batch is 9223372036854775807",
             ),
             (
                 "store.path = 'p'\nload.records = 1\nstore.stall = { at = '1s' }",
