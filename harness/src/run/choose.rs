@@ -4,6 +4,7 @@ use rand::{Rng, RngExt};
 
 use super::config::{Distribution, RunConfig};
 use super::permute::Permutation;
+use super::validate::weights;
 use super::zipf::Zipf;
 
 /// So many draws may fall on records that are not there yet, before one of those
@@ -60,6 +61,21 @@ pub(crate) struct Exponential {
     records: u64,
     /// The chance that a draw without a cut falls on a record.
     mass: f64,
+}
+
+/// How many records a thread is expected to know in the end, as YCSB reckons: the
+/// loaded ones and twice the inserts that its operations hold. A run by time alone
+/// counts as one of as many operations as there are records.
+pub(crate) fn expected(run: &RunConfig, records: u64) -> u64 {
+    let total: f64 = weights(&run.mix).iter().map(|(_, weight)| weight).sum();
+    let operations = match (run.operations, run.seconds, run.rate) {
+        (Some(n), ..) => n as f64,
+        (None, Some(seconds), Some(rate)) => seconds * rate,
+        _ => records as f64,
+    };
+    let inserts = operations * run.mix.insert / total.max(f64::MIN_POSITIVE);
+    let each = inserts * run.batch as f64 / run.threads as f64;
+    records.saturating_add((2.0 * each) as u64)
 }
 
 impl Chooser {

@@ -2,7 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::spread::Spread;
+use super::beside::BackgroundConfig;
+use super::knobs::{Arrival, Pin, PreconditionConfig, StallConfig, SteadyConfig, Think};
+use super::spread::{Lengths, Spread};
 use crate::units::{Size, Span};
 
 /// A whole run. Everything has a default, so that a file says only what matters.
@@ -13,6 +15,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     /// What is put into it first.
     pub(crate) load: LoadConfig,
+    /// How it is worn in before anything is measured.
+    pub(crate) precondition: PreconditionConfig,
     /// The measured mix.
     pub(crate) run: RunConfig,
     /// What is checked afterwards.
@@ -25,6 +29,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreConfig {
+    /// What stores the records.
+    pub(crate) engine: Engine,
     /// The device or file.
     pub(crate) path: String,
     /// The size of a file that is made; a device is used whole.
@@ -68,11 +74,15 @@ pub(crate) struct StoreConfig {
     pub(crate) map_memory: Option<Size>,
     /// The tree that is used.
     pub(crate) tree: String,
+    /// For experiments: a stall of the measured phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stall: Option<StallConfig>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
+            engine: Engine::default(),
             path: String::new(),
             size: Size(1 << 30),
             create: Create::default(),
@@ -91,8 +101,20 @@ impl Default for StoreConfig {
             allocator_delay: None,
             map_memory: None,
             tree: crate::cli::DEFAULT_TREE.to_owned(),
+            stall: None,
         }
     }
+}
+
+/// What stores the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    /// The engine.
+    #[default]
+    Gaur,
+    /// Nothing: what is measured is the measuring.
+    Null,
 }
 
 /// When the store is formatted.
@@ -157,6 +179,14 @@ pub(crate) struct LoadConfig {
     pub(crate) skip: bool,
 }
 
+impl LoadConfig {
+    /// Bytes per record, on the average.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        let mean = |spread| Lengths::fixed(spread).mean();
+        mean(&self.key_bytes) + mean(&self.value_bytes)
+    }
+}
+
 impl Default for LoadConfig {
     fn default() -> Self {
         Self {
@@ -208,6 +238,15 @@ pub(crate) struct RunConfig {
     /// How many operations, all threads together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) operations: Option<u64>,
+    /// How long the mix is run before it is measured; with `steady`, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup_seconds: Option<f64>,
+    /// How many operations are run before, all threads together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup_operations: Option<u64>,
+    /// When the warm-up is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) steady: Option<SteadyConfig>,
     /// What the operations are drawn from; drawn itself if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
@@ -229,10 +268,30 @@ pub(crate) struct RunConfig {
     /// counts from the intended start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<f64>,
+    /// How the starts of an open loop are spaced.
+    pub(crate) arrival: Arrival,
+    /// What each thread of a closed loop waits after an operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) think: Option<Span>,
+    /// How that varies.
+    pub(crate) think_kind: Think,
+    /// Whether threads stay on their processors.
+    pub(crate) pin: Pin,
     /// What a commit waits for.
     pub(crate) durability: Durable,
     /// Check every value that is read.
     pub(crate) verify: bool,
+    /// A trace to do in place of the mix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<String>,
+    /// How much faster than it was recorded; 0: as fast as possible.
+    pub(crate) trace_speed: f64,
+    /// Where to write down what is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) record: Option<String>,
+    /// What other threads do beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) background: Option<BackgroundConfig>,
 }
 
 impl Default for RunConfig {
@@ -241,6 +300,9 @@ impl Default for RunConfig {
             threads: 1,
             seconds: None,
             operations: None,
+            warmup_seconds: None,
+            warmup_operations: None,
+            steady: None,
             seed: None,
             mix: Mix::default(),
             distribution: Distribution::default(),
@@ -250,16 +312,35 @@ impl Default for RunConfig {
             scan_length: Spread::Number(100),
             batch: 1,
             rate: None,
+            arrival: Arrival::default(),
+            think: None,
+            think_kind: Think::default(),
+            pin: Pin::default(),
             durability: Durable::Buffered,
             verify: true,
+            trace: None,
+            trace_speed: 1.0,
+            record: None,
+            background: None,
         }
     }
 }
 
 impl RunConfig {
+    /// Whether a record that was loaded may be gone while this runs.
+    pub(crate) fn deletes(&self) -> bool {
+        let others = self.background.as_ref().map_or(0.0, |b| b.mix.delete);
+        self.mix.delete > 0.0 || others > 0.0 || self.trace.is_some()
+    }
+
     /// Whether there is a measured mix at all.
     pub(crate) fn wanted(&self) -> bool {
-        self.seconds.is_some() || self.operations.is_some()
+        self.seconds.is_some() || self.operations.is_some() || self.trace.is_some()
+    }
+
+    /// Whether something is run before it.
+    pub(crate) fn warms_up(&self) -> bool {
+        self.warmup_seconds.is_some() || self.warmup_operations.is_some() || self.steady.is_some()
     }
 }
 
@@ -275,6 +356,8 @@ pub(crate) struct Mix {
     pub(crate) insert: f64,
     /// Read records in key order from a drawn one on.
     pub(crate) scan: f64,
+    /// The same downwards.
+    pub(crate) reverse: f64,
     /// Delete a record.
     pub(crate) delete: f64,
     /// Get a record, then put a new value on it.
@@ -400,7 +483,21 @@ mod tests {
         c.run.operations = Some(1);
         c.run.seed = Some(1);
         c.run.rate = Some(1.0);
+        c.run.warmup_seconds = Some(1.0);
+        c.run.warmup_operations = Some(1);
+        c.run.steady = Some(SteadyConfig::default());
+        c.run.think = span;
+        c.store.stall = Some(StallConfig::default());
         c.output.dir = Some("d".into());
+        c.run.trace = Some("t".into());
+        c.run.record = Some("r".into());
+        c.run.background = Some(BackgroundConfig {
+            rate: Some(1.0),
+            batch: Some(1),
+            durability: Some(Durable::Sync),
+            distribution: Some(Distribution::Uniform),
+            ..BackgroundConfig::default()
+        });
         c.load.value_bytes = Spread::Table(SpreadTable {
             fixed: Some(1),
             uniform: Some([1, 2]),

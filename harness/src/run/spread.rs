@@ -18,7 +18,7 @@ const THETA: f64 = 0.99;
 pub(crate) const MOST: u64 = 1 << 30;
 
 /// The longest scan that may be asked for: its records are kept to be checked.
-pub(crate) const MOST_SCANNED: u64 = 1 << 20;
+pub(crate) const MOST_SCANNED: u64 = 10_000_000;
 
 /// How lengths are drawn, as a configuration says it.
 #[derive(Clone, Debug, PartialEq)]

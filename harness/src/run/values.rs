@@ -3,6 +3,7 @@
 
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::config::LoadConfig;
 use super::permute::mix;
 use super::spread::Lengths;
 
@@ -27,8 +28,13 @@ impl Values {
         Self { lengths, ratio }
     }
 
+    /// The values that a configuration asks for.
+    pub(crate) fn of(load: &LoadConfig) -> Self {
+        Self::new(Lengths::fixed(&load.value_bytes), load.compression_ratio)
+    }
+
     /// The length of the value of `key` at `version`.
-    fn length(&self, key: &[u8], version: u64) -> usize {
+    pub(crate) fn length(&self, key: &[u8], version: u64) -> usize {
         match &self.lengths {
             Lengths::Fixed(n) => *n as usize,
             drawn => drawn.of(xxh3_64_with_seed(key, version)) as usize,
