@@ -74,6 +74,15 @@ impl Drop for AbortOnUnwind {
 impl Core {
     /// Makes the changes, which are sorted by tree and key without repetition, one
     /// commit. Returns its CSN; it is visible then, and durable when the log says.
+/// Has a panicking writer's stash recalled by others, as if its operation had ended.
+struct ReleaseOnUnwind<'a>(&'a Worker);
+
+impl Drop for ReleaseOnUnwind<'_> {
+    fn drop(&mut self) {
+        Pool::release(self.0);
+    }
+}
+
     ///
     /// # Errors
     /// Before anything is logged: nothing has happened, and what was reserved is
@@ -88,6 +97,7 @@ impl Core {
         let mut op = Op::new(&self.forest, worker, claim);
         let done = self.make_with(&mut op, changes, stamp);
         op.leave();
+        let unwinding = ReleaseOnUnwind(worker);
         let claim = op.claim;
         self.forest.pool.settle(worker, claim.is_short());
         if self.versions.is_over() {
@@ -354,4 +364,36 @@ fn has_room(page: Page<'_>, changes: &[Change<'_>]) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use gaur_iodriver::{SimDisk, SimOptions};
+
+    use super::*;
+    use crate::alloc::Urgency;
+    use crate::{FormatOptions, OpenOptions, Store};
+
+    #[test]
+    fn what_a_panicking_writer_reserved_is_recalled() {
+        let disk = SimDisk::new(SimOptions {
+            capacity: 32 << 20,
+            ..SimOptions::default()
+        });
+        Store::format_device(disk.device(), &FormatOptions::default()).unwrap();
+        let store = Store::open_device(disk.device(), &OpenOptions::default()).unwrap();
+        let forest = &store.core().forest;
+        let worker = forest.workers.mine().unwrap();
+        let reserve = || forest.pool.reserve(&worker, 20, 0, Urgency::Normal);
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let _unwinding = ReleaseOnUnwind(&worker);
+            reserve().unwrap();
+            assert_eq!(forest.pool.recall(&worker, &forest.workers), 0);
+            std::panic::resume_unwind(Box::new("a writer's"));
+        }));
+        assert!(ended.is_err());
+        assert!(forest.pool.recall(&worker, &forest.workers) >= 20);
+    }
 }
