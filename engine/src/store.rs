@@ -1,5 +1,6 @@
 //! The public face: stores and trees.
 
+use std::cell::Cell;
 use std::ops::{Bound, ControlFlow, RangeBounds};
 use std::path::Path;
 use std::sync::atomic::Ordering;
@@ -659,15 +660,19 @@ fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
     }
 }
 
-/// Large values of a commit that has not happened yet; given back if it does not.
+/// Large values of a commit that has not happened yet; given back if it does not. Once
+/// the record is appended they are the commit's, also if its writer then panics.
 struct Pieces<'a> {
     core: &'a Core,
     written: Vec<Vec<u8>>,
+    appended: Cell<bool>,
 }
 
 impl Drop for Pieces<'_> {
     fn drop(&mut self) {
-        self.written.iter().for_each(|p| self.core.drop_extents(p));
+        if !self.appended.get() {
+            self.written.iter().for_each(|p| self.core.drop_extents(p));
+        }
     }
 }
 
@@ -699,6 +704,7 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
     let mut pieces = Pieces {
         core,
         written: Vec::new(),
+        appended: Cell::new(false),
     };
     let mut large = Vec::new();
     for op in ops {
@@ -738,17 +744,12 @@ fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Cs
     }
     let sync = durability == Durability::Sync;
     let record = record_of(&encoded, sync);
-    let (made, claim) = core.make(&worker, &changes, Stamp::Append(&record), claim);
+    let stamp = Stamp::Append(&record, &pieces.appended);
+    let (made, claim) = core.make(&worker, &changes, stamp, claim);
     drop(changes);
-    let csn = match made {
-        Ok(csn) => csn,
-        Err(e) => {
-            drop(pieces);
-            return Err(e);
-        }
-    };
-    pieces.written.clear();
+    drop(pieces);
     drop(claim);
+    let csn = made?;
     finish(core, &worker, csn, durability)
 }
 
@@ -967,7 +968,10 @@ impl Tree {
             value: value.map(|v| (KIND_VALUE, v)),
         };
         let claim = claim_of([value.is_some()]);
-        let (made, claim) = core.make(&worker, &[change], Stamp::Append(&record), claim);
+        // It has no large value to give back.
+        let appended = Cell::new(false);
+        let stamp = Stamp::Append(&record, &appended);
+        let (made, claim) = core.make(&worker, &[change], stamp, claim);
         drop(claim);
         let csn = made?;
         finish(core, &worker, csn, durability)

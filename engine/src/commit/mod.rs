@@ -20,6 +20,8 @@ pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod visible;
 
+use std::cell::Cell;
+
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::KIND_EXTENT;
@@ -45,8 +47,9 @@ pub(crate) struct Change<'a> {
 /// Where the CSN comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stamp<'a> {
-    /// A new commit: append this record.
-    Append(&'a Record<'a>),
+    /// A new commit: append this record. Says so as soon as it is appended: from then
+    /// on what it names is in use, whatever happens to the caller.
+    Append(&'a Record<'a>, &'a Cell<bool>),
     /// Replay: it is in the log already.
     Replay(Csn),
 }
@@ -71,9 +74,6 @@ impl Drop for AbortOnUnwind {
     }
 }
 
-impl Core {
-    /// Makes the changes, which are sorted by tree and key without repetition, one
-    /// commit. Returns its CSN; it is visible then, and durable when the log says.
 /// Has a panicking writer's stash recalled by others, as if its operation had ended.
 struct ReleaseOnUnwind<'a>(&'a Worker);
 
@@ -83,6 +83,9 @@ impl Drop for ReleaseOnUnwind<'_> {
     }
 }
 
+impl Core {
+    /// Makes the changes, which are sorted by tree and key without repetition, one
+    /// commit. Returns its CSN; it is visible then, and durable when the log says.
     ///
     /// # Errors
     /// Before anything is logged: nothing has happened, and what was reserved is
@@ -94,12 +97,13 @@ impl Drop for ReleaseOnUnwind<'_> {
         stamp: Stamp<'_>,
         claim: Claim<'a>,
     ) -> (Result<Csn>, Claim<'a>) {
+        let unwinding = ReleaseOnUnwind(worker);
         let mut op = Op::new(&self.forest, worker, claim);
         let done = self.make_with(&mut op, changes, stamp);
         op.leave();
-        let unwinding = ReleaseOnUnwind(worker);
         let claim = op.claim;
         self.forest.pool.settle(worker, claim.is_short());
+        std::mem::forget(unwinding);
         if self.versions.is_over() {
             collect_versions(self);
         }
@@ -272,7 +276,11 @@ impl Drop for ReleaseOnUnwind<'_> {
 
     fn draw(&self, stamp: Stamp<'_>) -> Result<Csn, Refused> {
         match stamp {
-            Stamp::Append(record) => self.log().try_append(record),
+            Stamp::Append(record, appended) => {
+                let csn = self.log().try_append(record)?;
+                appended.set(true);
+                Ok(csn)
+            }
             Stamp::Replay(csn) => Ok(csn),
         }
     }
