@@ -99,7 +99,10 @@ impl Progress {
             if let Some(why) = &s.stopped {
                 return Err(Error::Stopped(why.clone()));
             }
-            self.ask();
+            // Asked for again once it has begun, it would be followed by another.
+            if s.begun < wanted {
+                self.ask();
+            }
             self.changed.wait_for(&mut s, Duration::from_millis(20));
         }
         Ok(())
