@@ -136,3 +136,26 @@ impl Progress {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_asks_no_more_once_the_checkpoint_has_begun() {
+        let progress = Progress::new();
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| progress.wait_for_next());
+            while !progress.is_wanted() {
+                std::thread::yield_now();
+            }
+            progress.begin();
+            // What was asked for until then.
+            progress.asked_within(Duration::ZERO);
+            std::thread::sleep(Duration::from_millis(70));
+            assert!(!progress.asked_within(Duration::ZERO));
+            progress.end();
+            waiter.join().unwrap().unwrap();
+        });
+    }
+}
