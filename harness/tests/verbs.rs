@@ -9,6 +9,8 @@ mod device;
 mod discard;
 mod forensic;
 mod huge;
+#[path = "verbs/interrupted.rs"]
+mod interrupted;
 
 use common::{LoopDevice, Place};
 
