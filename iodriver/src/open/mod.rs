@@ -72,7 +72,9 @@ pub struct OpenOptions {
     /// Keep others out. Without it nothing protects the device from a second
     /// opener; only for looking at a device that is known to be in use.
     pub exclusive: bool,
-    /// How long to wait for a holder that is going away; zero: not at all. Where no
+    /// How long to wait for a holder that is going away; zero: not at all. One that is
+    /// seen to live and stay (another process that holds the lock, a mount, swap, a
+    /// device built on it) is told of after 0.2 s. Where no
     /// living process and nothing mounted has it open, the holder is what the kernel
     /// keeps for a process that has ended, while its I/O is in flight and its rings
     /// are taken down: that is waited for longer, up to 15 seconds.
