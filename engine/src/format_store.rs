@@ -11,6 +11,7 @@ use crate::alloc::MapRoot;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, FORMAT_VERSION, Superblock};
+use crate::inspect::bytes as in_units;
 use crate::format_discard::{discard_all, go_on};
 use crate::log::LogConfig;
 use crate::options::FormatOptions;
@@ -257,8 +258,10 @@ pub(crate) fn layout(
         return Err(Error::BadOption {
             name: "log_size",
             detail: format!(
-                "{log_size} bytes; {MIN_LOG} to half the device ({})",
-                bytes / 2
+                "{}; {} to half the device, {}",
+                in_units(log_size),
+                in_units(MIN_LOG),
+                in_units(bytes / 2)
             ),
         });
     }

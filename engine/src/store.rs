@@ -21,6 +21,7 @@ use crate::format::{Csn, ExtentPtr};
 use crate::format_plan::{FormatPlan, plan_device, plan_path};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::growth::GrowReport;
+use crate::inspect::bytes as in_units;
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
 use crate::node::max_inline;
 use crate::options::{Durability, FormatOptions, OpenOptions, check_cache};
@@ -580,8 +581,9 @@ impl Store {
             return Err(Error::BadOption {
                 name: "cache_bytes",
                 detail: format!(
-                    "{bytes} bytes; at most {}, the max_cache_bytes the store was opened with",
-                    self.cache_budget().most
+                    "{}; at most {}, the max_cache_bytes the store was opened with",
+                    in_units(bytes),
+                    in_units(self.cache_budget().most)
                 ),
             });
         }

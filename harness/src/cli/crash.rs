@@ -35,7 +35,7 @@ pub(super) struct CrashArgs {
     /// How many kills.
     #[arg(long, value_name = "N", default_value_t = 20)]
     rounds: u32,
-    /// What everything random is drawn from; drawn itself if absent.
+    /// What everything random is drawn from; drawn at random if absent.
     #[arg(long)]
     seed: Option<u64>,
     /// The longest that a round writes.

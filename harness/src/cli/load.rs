@@ -285,7 +285,7 @@ fn fill_all(
         if let Some(tree) = &tree
             && (full || !more)
         {
-            loaded.written += commit(store, tree, &batch)?;
+            loaded.written += commit(store, tree, &batch).map_err(|e| a.store.named(e))?;
             batch.clear();
             bytes = 0;
             progress.show(loaded.written, begin.elapsed());
@@ -312,12 +312,12 @@ fn fill_all(
             }
         }
     }
-    store.flush()?;
+    store.flush().map_err(|e| a.store.named(e))?;
     Ok(dump.totals())
 }
 
 /// Commits these records; in two, if that is too much for one.
-fn commit(store: &Store, tree: &Tree, records: &[(Vec<u8>, Vec<u8>)]) -> Result<u64, Failure> {
+fn commit(store: &Store, tree: &Tree, records: &[(Vec<u8>, Vec<u8>)]) -> gaur::Result<u64> {
     let mut batch = WriteBatch::new();
     for (key, value) in records {
         batch.put(tree, key, value);
@@ -328,6 +328,6 @@ fn commit(store: &Store, tree: &Tree, records: &[(Vec<u8>, Vec<u8>)]) -> Result<
             let (a, b) = records.split_at(records.len() / 2);
             Ok(commit(store, tree, a)? + commit(store, tree, b)?)
         }
-        Err(e) => Err(e.into()),
+        Err(e) => Err(e),
     }
 }
