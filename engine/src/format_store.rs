@@ -11,8 +11,8 @@ use crate::alloc::MapRoot;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, FORMAT_VERSION, Superblock};
-use crate::inspect::bytes as in_units;
 use crate::format_discard::{discard_all, go_on};
+use crate::inspect::bytes as in_units;
 use crate::log::LogConfig;
 use crate::options::FormatOptions;
 pub(crate) use crate::refuse::refuse_foreign;
@@ -137,6 +137,12 @@ pub(crate) fn format_device(
         refuse_foreign(device.as_ref(), &geometry, name)?;
     }
 
+    // One may lie where a superblock goes.
+    let before = match options.force {
+        true => gaur_iodriver::signatures(device.as_ref()),
+        false => Ok(Vec::new()),
+    };
+
     if !options.sparse {
         device.preallocate()?;
     }
@@ -148,7 +154,7 @@ pub(crate) fn format_device(
         device.flush()?;
     }
     let mut notes = match options.force {
-        true => wipe_signatures(device.as_ref())?,
+        true => wipe_signatures(device.as_ref(), before)?,
         false => Vec::new(),
     };
     let discarded = match options.discard {
