@@ -137,20 +137,17 @@ pub(super) fn delete(a: &DeleteArgs) -> Outcome {
     let tree = store.open_tree(&a.at.tree)?;
     // Nobody else writes here, so that this is still so at the deletion.
     let found = tree.contains(&a.key.0).map_err(named)?;
-    let csn = match found {
-        true => Some(tree.delete(&a.key.0).map_err(named)?),
-        false => None,
-    };
+    let csn = tree.delete(&a.key.0).map_err(named)?;
     drop(tree);
     store.close().map_err(named)?;
     if a.json {
         output::json(&json!({ "found": found, "csn": csn }))?;
         return Ok(FINE);
     }
-    output::line(match csn {
-        Some(csn) => format!("committed as {csn}"),
-        None => format!(
-            "no key {} in tree {}: nothing was deleted",
+    output::line(match found {
+        true => format!("committed as {csn}"),
+        false => format!(
+            "there was no {} in tree {}; committed as {csn} all the same",
             show(&a.key.0),
             a.at.tree
         ),
@@ -163,18 +160,16 @@ fn rehearse_put(a: &PutArgs) -> Outcome {
     let store = a.at.store.rehearse()?;
     let (key, value) = (&a.key.0, &a.value.0);
     if key.len() > gaur::MAX_KEY {
-        return Err(gaur::Error::KeyTooLong {
+        return Err(a.at.store.named(gaur::Error::KeyTooLong {
             len: key.len(),
             max: gaur::MAX_KEY,
-        }
-        .into());
+        }));
     }
     if value.len() as u64 > gaur::MAX_VALUE {
-        return Err(gaur::Error::ValueTooLong {
+        return Err(a.at.store.named(gaur::Error::ValueTooLong {
             len: value.len() as u64,
             max: gaur::MAX_VALUE,
-        }
-        .into());
+        }));
     }
     let tree = match store.open_tree(&a.at.tree) {
         Ok(tree) => Some(tree),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::common::{Place, Said};
+use super::common::{LoopDevice, Place, Said};
 
 /// What takes longer than this was not interrupted.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -153,4 +153,33 @@ fn crashes_and_measurements_end() {
     let said = interrupt(child);
     assert_eq!(said.code, 0, "{}", said.err);
     assert!(!place.path("fill.store").exists());
+}
+
+/// A format is killed at some moment: the same command goes on, or says that the store
+/// is whole.
+#[test]
+fn a_format_that_was_killed_is_begun_again() {
+    let place = Place::new();
+    let Some(device) = LoopDevice::attach(&place, 512, 256 << 20) else {
+        return;
+    };
+    let line = format!("format {} --discard", device.name());
+    for ms in [3, 10, 20, 40, 60, 80, 120] {
+        let mut child = start(&place, &line);
+        std::thread::sleep(Duration::from_millis(ms));
+        child.kill().expect("killed");
+        child.wait().expect("ended");
+        let said = place.gaur(line.split(' '));
+        if said.code != 0 {
+            assert!(said.err.contains("a gaur store is there"), "{}", said.err);
+            place.ok(&format!("put {} k v", device.name()));
+        }
+        let wiped = std::process::Command::new("blkdiscard")
+            .args(["-z", &device.name()])
+            .status();
+        if !wiped.is_ok_and(|s| s.success()) {
+            println!("skipped: no blkdiscard");
+            return;
+        }
+    }
 }

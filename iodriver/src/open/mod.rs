@@ -365,8 +365,8 @@ fn fill_new(path: &Path, file: &File, options: &OpenOptions) -> Result<(), IoErr
             path,
             IoErrorKind::Denied,
             format!(
-                "exists and holds {} bytes; open it without a size, or remove it first",
-                now.len()
+                "exists and holds {}; open it without a size, or remove it first",
+                create::in_units(now.len())
             ),
         ));
     }
@@ -374,7 +374,10 @@ fn fill_new(path: &Path, file: &File, options: &OpenOptions) -> Result<(), IoErr
         return Err(open_error(
             path,
             IoErrorKind::Misaligned,
-            format!("a file's size must be a multiple of 4096 bytes, not {size}"),
+            format!(
+                "a file's size must be a multiple of 4096 bytes, not {}",
+                create::in_units(size)
+            ),
         ));
     }
     probe::size_file(file, 0, size, (!options.sparse).then_some(0)).map_err(|e| IoError {
