@@ -210,7 +210,7 @@ fn creating_harms_nothing_that_exists() {
     fs::write(&path, b"precious").expect("written");
     let e = refusal(&path, &creating(8 * MIB));
     assert_eq!(e.kind, IoErrorKind::Denied);
-    assert!(e.detail.contains("8 bytes"), "{e}");
+    assert!(e.detail.contains("8 B"), "{e}");
     assert_eq!(fs::read(&path).expect("there"), b"precious");
     // An empty one is as good as none.
     fs::write(&path, b"").expect("written");
