@@ -5,6 +5,7 @@ use gaur_iodriver::sync::time::{Duration, now};
 
 use super::Store;
 use crate::error::{Error, Result};
+use crate::inspect::bytes as in_units;
 use crate::options::check_cache;
 
 /// How long [`Store::set_cache_bytes`] waits for a smaller cache to be reached.
@@ -61,8 +62,9 @@ impl Store {
             return Err(Error::BadOption {
                 name: "cache_bytes",
                 detail: format!(
-                    "{bytes} bytes; at most {}, the max_cache_bytes the store was opened with",
-                    self.cache_budget().most
+                    "{}; at most {}, the max_cache_bytes the store was opened with",
+                    in_units(bytes),
+                    in_units(self.cache_budget().most)
                 ),
             });
         }

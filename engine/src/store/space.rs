@@ -62,8 +62,8 @@ impl Store {
     }
 
     /// Discards all free space, as `fstrim` does, while others use the store. Begins
-    /// with a checkpoint, so that what was deleted is free. `progress` is called now
-    /// and then and may end it early.
+    /// with a checkpoint, so that what was deleted is free. `progress` is called
+    /// every 0.1 s or oftener, also while the rate makes it wait, and may end it early.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();

@@ -57,19 +57,20 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     }
     store::create(&config.store, may_replace)?;
     let means = store::means(&config.store)?;
-    let target = Target::new(store::open(&config.store)?, config)?;
+    let store = store::open(&config.store)?;
+    let environment = Environment::look(&store, means, Path::new(&config.store.path));
+    let target = Target::of_store(store, config)?;
     // Only now: a run that is refused leaves no directory.
     if let Some(dir) = out {
         files::prepare(dir)?;
     }
-    let path = Path::new(&config.store.path);
     let mut run = Run {
         config,
         seed: config
             .run
             .seed
             .unwrap_or_else(|| rand::random::<u32>().into()),
-        environment: Environment::look(&target.store, means, path),
+        environment,
         target,
         phases: Vec::new(),
         measured: Measured::default(),
@@ -77,7 +78,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     };
     if let Err(e) = run.load().and_then(|()| run.mix()) {
         // What was done stays, and leaves nothing to replay.
-        let _ = run.target.close();
+        let _ = run.target.subject.close();
         return Err(e);
     }
     let run = run.read_back()?;
@@ -90,7 +91,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         measured,
         ..
     } = run;
-    target.close()?;
+    target.subject.close()?;
     // Before the check, which is another tool with memory of its own.
     let memory = Memory {
         peak_bytes: memory::peak(),
@@ -134,12 +135,17 @@ impl Run<'_> {
     ) -> Result<(), Failure> {
         let path = Path::new(&self.config.store.path);
         let device = blockdev::Counters::read(path);
-        let stats = self.target.store.stats();
+        let stats = self.target.subject.stats();
         let result = work(&self.target)?;
-        let stats = self.target.store.stats().since(&stats);
+        let stats = self
+            .target
+            .subject
+            .stats()
+            .zip(stats)
+            .map(|(now, before)| now.since(&before));
         let device = device.and_then(|before| Some(blockdev::Counters::read(path)?.since(&before)));
         self.phases
-            .push(Phase::new(name, threads, &result, &stats, device));
+            .push(Phase::new(name, threads, &result, stats.as_ref(), device));
         self.measured.merge(&result.0)
     }
 
@@ -184,8 +190,8 @@ impl Run<'_> {
     fn read_back(mut self) -> Result<Self, Failure> {
         let verify = &self.config.verify;
         if verify.reopen {
-            self.target.close()?;
-            self.target = Target::new(store::open(&self.config.store)?, self.config)?;
+            self.target.subject.close()?;
+            self.target = Target::of_store(store::open(&self.config.store)?, self.config)?;
         }
         if verify.read_back && !interrupt::requested() {
             let (records, may_miss) = (self.config.load.records, self.deleted);

@@ -125,7 +125,7 @@ impl Phase {
         name: &'static str,
         threads: usize,
         (measured, elapsed): &(Measured, Duration),
-        stats: &Stats,
+        stats: Option<&Stats>,
         device: Option<blockdev::Counters>,
     ) -> Self {
         Self {
@@ -143,7 +143,7 @@ impl Phase {
                 })
                 .collect(),
             not_started: measured.not_started,
-            counters: counters(stats),
+            counters: stats.map(counters).unwrap_or_default(),
             device,
         }
     }

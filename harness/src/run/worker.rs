@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use gaur::{Durability, WriteBatch};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use smallvec::SmallVec;
 
 use super::choose::Chooser;
 use super::config::RunConfig;
@@ -12,8 +12,9 @@ use super::measure::{Done, Measured, Op};
 use super::pace::Pace;
 use super::team::Member;
 use super::values;
-use super::workload::{Inserts, OpMix, Target, durability};
+use super::workload::{Inserts, OpMix, Target};
 use crate::failure::Failure;
+use crate::subject::{Change, Direction, Session};
 
 /// What is the same for all threads.
 pub(crate) struct Job<'a> {
@@ -32,11 +33,15 @@ struct Worker<'a> {
     thread: usize,
     rng: ChaCha8Rng,
     chooser: Option<Chooser>,
-    durability: Durability,
+    session: Box<dyn Session + 'a>,
     /// The version of the next value this thread writes: no other writes it.
     version: u64,
     keys: Vec<Vec<u8>>,
     values: Vec<Vec<u8>>,
+    /// What a read found.
+    found: Vec<u8>,
+    /// What a scan found.
+    seen: Vec<(Vec<u8>, Vec<u8>)>,
     scan_length: usize,
 }
 
@@ -54,10 +59,12 @@ pub(crate) fn work(
         thread: member.index,
         rng,
         chooser: chooser.cloned(),
-        durability: durability(run.durability),
+        session: job.target.subject.session()?,
         version: values::LOADED + 1 + ((member.index as u64 + 1) << 48),
         keys: vec![Vec::new(); run.batch],
         values: vec![Vec::new(); run.batch],
+        found: Vec::new(),
+        seen: Vec::new(),
         scan_length: 0,
     };
     let mut pace = run
@@ -146,44 +153,36 @@ impl Worker<'_> {
 
     /// Calls the engine; gives what was done and how long the call took.
     fn execute(&mut self, op: Op, begin: Instant) -> Result<(Done, Duration), Failure> {
-        let tree = &self.job.target.tree;
-        let failed = |e| Failure::engine(&format!("{} failed", op.name()), e);
         let one = |missing: bool| Done {
             records: 1,
             missing: u64::from(missing),
         };
         match op {
             Op::Read => {
-                let found = tree.get(&self.keys[0]).map_err(failed)?;
+                let found = self.read()?;
                 let took = begin.elapsed();
-                self.check(found.as_deref())?;
-                Ok((one(found.is_none()), took))
+                self.check(found)?;
+                Ok((one(!found), took))
             }
             Op::Rmw => {
-                let found = tree.get(&self.keys[0]).map_err(failed)?;
-                tree.put_with(&self.keys[0], &self.values[0], self.durability)
-                    .map_err(failed)?;
+                let found = self.read()?;
+                self.write(op)?;
                 let took = begin.elapsed();
-                self.check(found.as_deref())?;
-                Ok((one(found.is_none()), took))
+                self.check(found)?;
+                Ok((one(!found), took))
             }
             Op::Scan => {
-                let seen: Vec<(Vec<u8>, Vec<u8>)> = tree
-                    .range(self.keys[0].clone()..)
-                    .map_err(failed)?
-                    .take(self.scan_length)
-                    .collect::<Result<_, _>>()
-                    .map_err(failed)?;
+                let records = self.scan()?;
                 let took = begin.elapsed();
-                self.check_scan(&seen)?;
+                self.check_scan(records)?;
                 let done = Done {
-                    records: seen.len() as u64,
+                    records: records as u64,
                     missing: 0,
                 };
                 Ok((done, took))
             }
             Op::Update | Op::Insert | Op::Delete => {
-                self.write(op).map_err(failed)?;
+                self.write(op)?;
                 let took = begin.elapsed();
                 if op == Op::Insert {
                     self.job.inserts.finish(self.thread);
@@ -198,45 +197,70 @@ impl Worker<'_> {
         }
     }
 
-    /// Writes the prepared records: one alone, or several as one batch.
-    fn write(&self, op: Op) -> gaur::Result<()> {
-        let Target { store, tree, .. } = self.job.target;
-        if let ([key], [value]) = (&self.keys[..], &self.values[..]) {
-            match op {
-                Op::Delete => tree.delete_with(key, self.durability)?,
-                _ => tree.put_with(key, value, self.durability)?,
-            };
-            return Ok(());
+    /// Gets the first key's value into `found`.
+    fn read(&mut self) -> Result<bool, Failure> {
+        let found = &mut self.found;
+        self.session.get(&self.keys[0], &mut |value| {
+            found.clear();
+            found.extend_from_slice(value);
+        })
+    }
+
+    /// Reads records from the first key on into `seen`; how many.
+    fn scan(&mut self) -> Result<usize, Failure> {
+        let seen = &mut self.seen;
+        if seen.len() < self.scan_length {
+            seen.resize_with(self.scan_length, Default::default);
         }
-        let mut batch = WriteBatch::new();
-        for (key, value) in self.keys.iter().zip(&self.values) {
-            match op {
-                Op::Delete => batch.delete(tree, key),
-                _ => batch.put(tree, key, value),
-            };
-        }
-        store.commit(batch, self.durability)?;
-        Ok(())
+        let mut at = 0;
+        let mut each = |key: &[u8], value: &[u8]| {
+            let (k, v) = &mut seen[at];
+            k.clear();
+            k.extend_from_slice(key);
+            v.clear();
+            v.extend_from_slice(value);
+            at += 1;
+        };
+        let (from, limit) = (&self.keys[0], self.scan_length);
+        self.session
+            .scan(from, limit, Direction::Forward, &mut each)
+    }
+
+    /// Writes the prepared records, as one commit.
+    fn write(&mut self, op: Op) -> Result<(), Failure> {
+        let durability = self.job.run.durability;
+        let count = if op == Op::Rmw { 1 } else { self.keys.len() };
+        let changes: SmallVec<[Change<'_>; 1]> = self
+            .keys
+            .iter()
+            .zip(&self.values)
+            .take(count)
+            .map(|(key, value)| match op {
+                Op::Delete => Change::Delete(key),
+                _ => Change::Put(key, value),
+            })
+            .collect();
+        self.session.commit(&changes, durability)
     }
 
     /// Whether what was read under the first key is what it must be.
-    fn check(&self, found: Option<&[u8]>) -> Result<(), Failure> {
+    fn check(&self, found: bool) -> Result<(), Failure> {
         if !self.job.run.verify {
             return Ok(());
         }
         let key = &self.keys[0];
         match found {
-            Some(value) => check_value(key, value, self.job.target.value_bytes),
-            None if self.job.may_miss => Ok(()),
-            None => Err(missing(key)),
+            true => check_value(key, &self.found, self.job.target.value_bytes),
+            false if self.job.may_miss => Ok(()),
+            false => Err(missing(key)),
         }
     }
 
-    fn check_scan(&self, seen: &[(Vec<u8>, Vec<u8>)]) -> Result<(), Failure> {
+    fn check_scan(&self, records: usize) -> Result<(), Failure> {
         if !self.job.run.verify {
             return Ok(());
         }
-        let from = &self.keys[0];
+        let (from, seen) = (&self.keys[0], &self.seen[..records]);
         match seen.first() {
             Some((first, _)) if first < from => {
                 return Err(Failure::found("a scan began before its start"));

@@ -1,54 +1,40 @@
-//! What the threads of a run share: the store, the records, the mix.
+//! What the threads of a run share: the subject, the records, the mix.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
-use gaur::{Durability, Store, Tree};
+use gaur::Store;
 use rand::{Rng, RngExt};
 
-use super::config::{Config, Durable};
+use super::config::Config;
 use super::keys::KeySpace;
 use super::measure::Op;
 use super::validate::weights;
 use crate::failure::Failure;
+use crate::subject::{Gaur, Subject};
 
-/// The store and the records in it.
+/// What is worked on and the records in it.
 pub(crate) struct Target {
-    pub(crate) store: Store,
-    pub(crate) tree: Tree,
+    pub(crate) subject: Box<dyn Subject>,
     pub(crate) keys: KeySpace,
     pub(crate) value_bytes: usize,
 }
 
 impl Target {
-    /// The store as `config` describes its records.
-    pub(crate) fn new(store: Store, config: &Config) -> Result<Self, Failure> {
-        let tree = store
-            .tree(&config.store.tree)
-            .map_err(|e| Failure::engine("cannot open the tree", e))?;
+    /// This subject with records as `config` describes them.
+    pub(crate) fn new(subject: Box<dyn Subject>, config: &Config) -> Self {
         let load = &config.load;
-        Ok(Self {
-            store,
-            tree,
+        Self {
+            subject,
             keys: KeySpace::new(load.order, load.key_bytes, load.seed),
             value_bytes: load.value_bytes,
-        })
+        }
     }
 
-    /// Closes the store.
-    pub(crate) fn close(self) -> Result<(), Failure> {
-        drop(self.tree);
-        self.store
-            .close()
-            .map_err(|e| Failure::engine("cannot close the store", e))
-    }
-}
-
-/// The engine's name for it.
-pub(crate) fn durability(d: Durable) -> Durability {
-    match d {
-        Durable::Sync => Durability::Sync,
-        Durable::Buffered => Durability::Buffered,
+    /// The configuration's tree in this store.
+    pub(crate) fn of_store(store: Store, config: &Config) -> Result<Self, Failure> {
+        let gaur = Gaur::new(store, &config.store.tree)?;
+        Ok(Self::new(Box::new(gaur), config))
     }
 }
 
