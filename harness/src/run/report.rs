@@ -142,8 +142,10 @@ fn phase(p: &Phase, config: &Config) -> String {
             units::count(p.not_started)
         );
     }
-    for line in notes::of(p, config) {
-        out += &format!("\n {line}");
+    let notes = notes::of(p, config);
+    if !notes.is_empty() {
+        out += "\n";
+        out += &output::pairs(notes);
     }
     if let Some(d) = &p.device {
         out += &format!(
@@ -217,8 +219,8 @@ pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Co
                 "ns" => units::nanos(c.value),
                 _ => units::count(c.value),
             };
-            // The unit says it already.
-            let name = name.trim_end_matches("_nanos").replace('_', " ");
+            // The value has its unit.
+            let name = name.replace("nanos", "time").replace('_', " ");
             let item = format!("{name} {value}");
             if !empty && line.len() + item.len() > WIDTH {
                 out += &line;
