@@ -142,8 +142,10 @@ fn phase(p: &Phase, config: &Config) -> String {
             units::count(p.not_started)
         );
     }
-    for line in notes::of(p, config) {
-        out += &format!("\n {line}");
+    let notes = notes::of(p, config);
+    if !notes.is_empty() {
+        out += "\n";
+        out += &output::pairs(notes);
     }
     if let Some(d) = &p.device {
         out += &format!(
