@@ -294,6 +294,13 @@ fn interrupted(config: &str, sets: &str, kind: &str, file: Option<&str>) {
     }
     std::thread::sleep(Duration::from_millis(1500));
     kill(Pid::from_raw(run.id() as i32), Signal::SIGINT).expect("sent");
+    let sent = Instant::now();
+    while run.try_wait().expect("waited for").is_none() {
+        if sent.elapsed() > Duration::from_secs(60) {
+            run.kill().expect("killed");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     let ended = run.wait().expect("ends");
     let log = fs::read_to_string(place.path("log")).expect("a log");
     assert!(
