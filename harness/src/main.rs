@@ -14,6 +14,7 @@ mod memory;
 mod output;
 mod progress;
 mod run;
+mod subject;
 mod text;
 mod units;
 

@@ -3,15 +3,14 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use gaur::WriteBatch;
-
 use super::config::LoadConfig;
 use super::measure::{Done, Measured, Op};
 use super::team;
 use super::values;
-use super::workload::{Target, durability};
+use super::workload::Target;
 use crate::failure::Failure;
 use crate::progress::Progress;
+use crate::subject::Change;
 
 /// Loads, then waits until all of it is durable; the time includes that wait.
 pub(crate) fn load(target: &Target, config: &LoadConfig) -> Result<(Measured, Duration), Failure> {
@@ -21,24 +20,24 @@ pub(crate) fn load(target: &Target, config: &LoadConfig) -> Result<(Measured, Du
     let progress = Progress::of_work("loading", config.records);
     let (measured, _) = team::run(config.threads, &progress, |member| {
         let mut measured = Measured::of([Op::Load], false)?;
-        let (mut key, mut value) = (Vec::new(), Vec::new());
+        let mut session = target.subject.session()?;
+        let mut records = vec![(Vec::new(), Vec::new()); config.batch];
         while !member.stopped() {
             let first = next.fetch_add(batch, Ordering::Relaxed);
             if first >= config.records {
                 break;
             }
             let end = (first + batch).min(config.records);
-            let mut records = WriteBatch::new();
-            for record in first..end {
-                target.keys.write(record, &mut key);
-                values::write(&key, values::LOADED, target.value_bytes, &mut value);
-                records.put(&target.tree, &key, &value);
+            for (record, (key, value)) in (first..end).zip(&mut records) {
+                target.keys.write(record, key);
+                target.values.write(key, values::LOADED, value);
             }
+            let changes: Vec<_> = (first..end)
+                .zip(&records)
+                .map(|(_, (key, value))| Change::Put(key, value))
+                .collect();
             let begin = Instant::now();
-            target
-                .store
-                .commit(records, durability(config.durability))
-                .map_err(|e| Failure::engine("the load failed", e))?;
+            session.commit(&changes, config.durability)?;
             let done = Done {
                 records: end - first,
                 missing: 0,
@@ -48,17 +47,15 @@ pub(crate) fn load(target: &Target, config: &LoadConfig) -> Result<(Measured, Du
         }
         Ok(measured)
     })?;
-    target
-        .store
-        .flush()
-        .map_err(|e| Failure::engine("cannot make the load durable", e))?;
+    target.subject.flush()?;
     Ok((measured, begin.elapsed()))
 }
 
 /// Whether the records of an earlier load are there: looks at the first and last.
 pub(crate) fn is_loaded(target: &Target, records: u64) -> Result<bool, Failure> {
+    let mut session = target.subject.session()?;
     for record in [0, records.saturating_sub(1)] {
-        if !target.tree.contains(&target.keys.key(record))? {
+        if !session.get(&target.keys.key(record), &mut |_| {})? {
             return Ok(false);
         }
     }

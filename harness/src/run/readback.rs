@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::measure::{Done, Measured, Op};
 use super::team;
-use super::worker::{check_value, missing};
+use super::worker::missing;
 use super::workload::Target;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -25,7 +25,8 @@ pub(crate) fn read_back(
     let progress = Progress::of_work("reading", records);
     team::run(threads, &progress, |member| {
         let mut measured = Measured::of([Op::ReadBack], false)?;
-        let mut key = Vec::new();
+        let mut session = target.subject.session()?;
+        let (mut key, mut value) = (Vec::new(), Vec::new());
         while !member.stopped() {
             let first = next.fetch_add(PORTION, Ordering::Relaxed);
             if first >= records {
@@ -35,19 +36,19 @@ pub(crate) fn read_back(
             for record in first..end {
                 target.keys.write(record, &mut key);
                 let begin = Instant::now();
-                let found = target
-                    .tree
-                    .get(&key)
-                    .map_err(|e| Failure::engine("reading back failed", e))?;
+                let found = session.get(&key, &mut |v| {
+                    value.clear();
+                    value.extend_from_slice(v);
+                })?;
                 let took = begin.elapsed();
-                match &found {
-                    Some(value) => check_value(&key, value, target.value_bytes)?,
-                    None if may_miss => {}
-                    None => return Err(missing(&key)),
+                match found {
+                    true => target.check(&key, &value)?,
+                    false if may_miss => {}
+                    false => return Err(missing(&key)),
                 }
                 let done = Done {
                     records: 1,
-                    missing: u64::from(found.is_none()),
+                    missing: u64::from(!found),
                 };
                 measured.record(Op::ReadBack, took, None, done);
             }

@@ -51,6 +51,11 @@ fn micros<S: serde::Serializer>(d: &Duration, s: S) -> Result<S::Ok, S::Error> {
 }
 
 impl Setting {
+    /// All but the writers.
+    pub(crate) fn kind(&self) -> (bool, bool, Duration) {
+        (self.checkpoints, self.cold_map, self.latency)
+    }
+
     pub(crate) fn map(&self) -> &'static str {
         if self.cold_map { "cold" } else { "warm" }
     }

@@ -101,7 +101,7 @@ fn one(plan: &Plan, runs: &Runs, (_, title, figure): Subject, path: &Path) -> Dr
         let latency = columns[i % columns.len()];
         let shown: Vec<Setting> = settings
             .iter()
-            .filter(|s| (s.checkpoints, s.cold_map, s.latency) == (checkpoints, cold_map, latency))
+            .filter(|s| s.kind() == (checkpoints, cold_map, latency))
             .copied()
             .collect();
         let Some(first) = shown.first() else {

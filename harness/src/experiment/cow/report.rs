@@ -22,12 +22,12 @@ const PAIRS: [[Mode; 2]; 3] = [
 type Column = (&'static str, fn(&Seen<'_>) -> String);
 
 /// What writers see.
-const PUTS: [Column; 8] = [
+const PUTS: [Column; 7] = [
     ("puts/s", |c| units::rate(c.median(|f| f.puts_per_second))),
-    ("least-most", |c| {
-        let ends = |m: Middle| format!("{}-{}", units::rate(m.least), units::rate(m.most));
+    ("spread", |c| {
+        let spread = |m: Middle| format!("{:.0} %", 100.0 * (m.most - m.least) / m.median);
         let middle = c.runs.middle(c.cell, |f| f.puts_per_second);
-        middle.map_or(String::new(), ends)
+        middle.map_or(String::new(), spread)
     }),
     ("/inline", |c| {
         let pair = [c.cell.mode, Mode::Inline];
@@ -38,20 +38,16 @@ const PUTS: [Column; 8] = [
     ("p99", |c| c.time(|f| f.put.p99)),
     ("p99.9", |c| c.time(|f| f.put.p99_9)),
     ("p99.99", |c| c.time(|f| f.put.p99_99)),
-    ("max", |c| c.time(|f| f.put.max)),
 ];
 
 /// What is below: latches held, latches waited for, blocks.
-const BELOW: [Column; 11] = [
+const BELOW: [Column; 8] = [
     ("held p99", |c| c.time(|f| f.latch_held.p99)),
     ("p99.99", |c| c.time(|f| f.latch_held.p99_99)),
-    ("waited for", |c| c.count(|f| f.latch_waited.count)),
-    ("p99", |c| c.time(|f| f.latch_waited.p99)),
+    ("waits", |c| c.count(|f| f.latch_waited.count)),
     ("in all", |c| c.time(|f| f.latch_waited.total)),
     ("restarts", |c| c.count(Figures::restarts)),
-    ("lost races", |c| c.count(|f| f.lost_races)),
     ("copies", |c| c.count(|f| f.copies)),
-    ("taken", |c| c.count(|f| f.blocks_taken)),
     ("unused", |c| {
         c.count(|f| f.blocks_returned + f.blocks_stashed)
     }),
@@ -80,38 +76,53 @@ impl Seen<'_> {
 }
 
 /// What writers saw in each cell, and what was below.
-pub(super) fn cells(plan: &Plan, runs: &Runs) -> [String; 2] {
-    [table(plan, runs, &PUTS), table(plan, runs, &BELOW)]
+pub(super) fn cells(plan: &Plan, runs: &Runs) -> String {
+    let mut out = Vec::new();
+    for kind in kinds(plan) {
+        out.push(format!(
+            "{} map, +{}, {} checkpoints",
+            kind.map(),
+            kind.latency(),
+            if kind.checkpoints { "with" } else { "without" }
+        ));
+        out.push(table(plan, runs, kind, &PUTS));
+        out.push(table(plan, runs, kind, &BELOW));
+        out.push(String::new());
+    }
+    out.join("\n")
+}
+
+/// The settings, of those alike but for the writers one.
+fn kinds(plan: &Plan) -> Vec<Setting> {
+    let mut kinds = plan.settings();
+    kinds.dedup_by_key(|s| s.kind());
+    kinds
+}
+
+fn alike(plan: &Plan, kind: Setting) -> impl Iterator<Item = Setting> {
+    let settings = plan.settings().into_iter();
+    settings.filter(move |s| s.kind() == kind.kind())
 }
 
 /// A row for each cell.
-fn table(plan: &Plan, runs: &Runs, columns: &[Column]) -> String {
+fn table(plan: &Plan, runs: &Runs, kind: Setting, columns: &[Column]) -> String {
     let mut rows = Vec::new();
-    for setting in plan.settings() {
-        let mut lead = vec![
-            setting.checkpointed().to_owned(),
-            setting.map().to_owned(),
-            setting.latency(),
-            setting.writers.to_string(),
-        ];
+    for setting in alike(plan, kind) {
+        // Told once.
+        let mut writers = setting.writers.to_string();
         for mode in Mode::ALL {
-            let seen = Seen {
-                runs,
-                cell: Cell { setting, mode },
-            };
-            if runs.of(seen.cell).next().is_none() {
+            let cell = Cell { setting, mode };
+            if runs.of(cell).next().is_none() {
                 continue;
             }
-            // The setting is told once.
-            let mut row = std::mem::replace(&mut lead, vec![String::new(); 4]);
-            row.push(mode.name().to_owned());
+            let seen = Seen { runs, cell };
+            let mut row = vec![std::mem::take(&mut writers), mode.name().to_owned()];
             row.extend(columns.iter().map(|c| c.1(&seen)));
             rows.push(row);
         }
     }
-    let head = ["ckpt", "map", "latency", "writers", "mode"];
-    let head = head.into_iter().chain(columns.iter().map(|c| c.0));
-    output::table(head, rows)
+    let head = ["writers", "mode"].into_iter();
+    output::table(head.chain(columns.iter().map(|c| c.0)), rows)
 }
 
 /// Figures of modes over each other, in settings alike but for the writers.
@@ -134,17 +145,11 @@ pub(super) struct Over {
 
 /// How the modes compare.
 pub(super) fn ratios(plan: &Plan, runs: &Runs) -> Vec<Over> {
-    let mut kinds: Vec<Setting> = plan.settings();
-    kinds.dedup_by_key(|s| (s.checkpoints, s.cold_map, s.latency));
     let mut all = Vec::new();
-    for kind in kinds {
+    for kind in kinds(plan) {
         for pair in PAIRS {
             let medians = |figure: fn(&Figures) -> f64| -> Vec<f64> {
-                let settings = plan.settings().into_iter().filter(|s| {
-                    (s.checkpoints, s.cold_map, s.latency)
-                        == (kind.checkpoints, kind.cold_map, kind.latency)
-                });
-                let ratios = settings.map(|s| Middle::of(runs.ratios(s, pair, figure)));
+                let ratios = alike(plan, kind).map(|s| Middle::of(runs.ratios(s, pair, figure)));
                 ratios.flatten().map(|m| m.median).collect()
             };
             let puts = medians(|f| f.puts_per_second);

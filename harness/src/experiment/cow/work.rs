@@ -160,10 +160,7 @@ fn tell(plan: &Plan, runs: &Runs, environment: &Environment) -> Outcome {
     }
     let ratios = report::ratios(plan, runs);
     if !runs.0.is_empty() {
-        for table in report::cells(plan, runs) {
-            output::line(table)?;
-            output::line("")?;
-        }
+        output::line(report::cells(plan, runs))?;
         output::line(report::ratio_table(&ratios))?;
     }
     report::write_json(plan, runs, &ratios, environment)?;

@@ -1,0 +1,75 @@
+//! What a workload runs on, behind one interface, so that each is driven and
+//! measured by the same code.
+
+mod gaur;
+mod null;
+mod stall;
+
+pub(crate) use self::gaur::Gaur;
+pub(crate) use self::null::Null;
+pub(crate) use self::stall::{Stall, Stalled};
+
+use crate::failure::Failure;
+use crate::run::config::Durable;
+
+/// A store that is open.
+pub(crate) trait Subject: Send + Sync {
+    /// One thread's access to it.
+    fn session(&self) -> Result<Box<dyn Session + '_>, Failure>;
+
+    /// Returns when all that was committed is durable.
+    fn flush(&self) -> Result<(), Failure>;
+
+    /// The engine's own counters, where it is ours.
+    fn stats(&self) -> Option<::gaur::Stats> {
+        None
+    }
+
+    /// Bytes it has for what is put in, where it knows them.
+    fn capacity(&self) -> Option<u64> {
+        None
+    }
+
+    /// Closes it in good order.
+    fn close(self: Box<Self>) -> Result<(), Failure>;
+}
+
+/// What one thread does with a [`Subject`].
+///
+/// A value is lent to a closure rather than given, so that an engine that can
+/// read without a copy is measured without one.
+pub(crate) trait Session {
+    /// Lends the value of `key` to `found`; whether there is one.
+    fn get(&mut self, key: &[u8], found: &mut dyn FnMut(&[u8])) -> Result<bool, Failure>;
+
+    /// Lends up to `limit` records to `each`, in ascending order from `from` on,
+    /// or in descending order from `from` down, `from` included; how many.
+    fn scan(
+        &mut self,
+        from: &[u8],
+        limit: usize,
+        direction: Direction,
+        each: &mut dyn FnMut(&[u8], &[u8]),
+    ) -> Result<usize, Failure>;
+
+    /// Makes all the changes as one commit.
+    fn commit(&mut self, changes: &[Change<'_>], durability: Durable) -> Result<(), Failure>;
+}
+
+/// Which way a scan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Direction {
+    /// To higher keys.
+    Forward,
+    /// To lower keys.
+    Backward,
+}
+
+/// One change of a commit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Change<'a> {
+    /// A record is put, over what is there.
+    Put(&'a [u8], &'a [u8]),
+    /// A record is deleted, if it is there.
+    Delete(&'a [u8]),
+}
