@@ -5,6 +5,7 @@ pub(crate) mod config;
 mod environment;
 pub(crate) mod file;
 mod files;
+mod floor;
 mod hgrm;
 mod keys;
 mod load;
@@ -13,6 +14,7 @@ mod pace;
 pub(crate) mod permute;
 mod places;
 mod readback;
+mod record;
 pub(crate) mod rehearse;
 pub(crate) mod report;
 pub(crate) mod store;
@@ -30,12 +32,13 @@ use choose::Chooser;
 use config::{Config, RunConfig};
 use environment::Environment;
 use measure::Measured;
-use summary::{Check, Memory, Phase, Summary};
+use record::{Journal, Tape};
+use summary::{Check, Kind, Memory, Phase, Summary};
 use workload::{Inserts, OpMix, Target};
 
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::{blockdev, interrupt, memory};
+use crate::{interrupt, memory};
 
 /// A run under way.
 struct Run<'a> {
@@ -45,12 +48,21 @@ struct Run<'a> {
     environment: Environment,
     phases: Vec<Phase>,
     measured: Measured,
+    journal: Journal,
+    floor: Option<floor::Floor>,
     /// Records were deleted, so a drawn one may be gone.
     deleted: bool,
 }
 
 /// Does what the configuration says, and sums it up.
 pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<Summary, Failure> {
+    // The seed first, so that the configuration that is written down repeats the run.
+    let mut config = config.clone();
+    let seed = *config
+        .run
+        .seed
+        .get_or_insert_with(|| rand::random::<u32>().into());
+    let config = &config;
     let out = config.output.dir.as_deref().map(Path::new);
     if let Some(dir) = out {
         rehearse::may_make(dir)?;
@@ -60,23 +72,24 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     let store = store::open(&config.store)?;
     let environment = Environment::look(&store, means, Path::new(&config.store.path));
     let target = Target::of_store(store, config)?;
-    // Only now: a run that is refused leaves no directory.
+    // Only now: a run that is refused leaves no directory, and no earlier one's goes.
     if let Some(dir) = out {
         files::prepare(dir)?;
+        files::config(&dir.join("run.toml"), config)?;
     }
     let mut run = Run {
         config,
-        seed: config
-            .run
-            .seed
-            .unwrap_or_else(|| rand::random::<u32>().into()),
+        seed,
         environment,
         target,
         phases: Vec::new(),
         measured: Measured::default(),
+        journal: Journal::new(Path::new(&config.store.path), out),
+        floor: None,
         deleted: config.run.mix.delete > 0.0,
     };
-    if let Err(e) = run.load().and_then(|()| run.mix()) {
+    let done = run.load().and_then(|()| run.mix());
+    if let Err(e) = done.and_then(|()| run.measure_floor()) {
         // What was done stays, and leaves nothing to replay.
         let _ = run.target.subject.close();
         return Err(e);
@@ -84,11 +97,12 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     let run = run.read_back()?;
 
     let Run {
-        seed,
         target,
         environment,
         phases,
         measured,
+        journal,
+        floor,
         ..
     } = run;
     target.subject.close()?;
@@ -97,24 +111,23 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         peak_bytes: memory::peak(),
         bound_bytes: memory::bound(config.store.cache.0),
     };
-    let mut config = config.clone();
-    config.run.seed = Some(seed);
     let mut summary = Summary {
         schema: summary::SCHEMA,
         name: name.to_owned(),
         seed,
+        started: humantime::format_rfc3339_seconds(journal.started()).to_string(),
         environment,
         phases,
+        floor,
         memory,
-        check: check(&config)?,
+        check: check(config)?,
         missed: Vec::new(),
         interrupted: interrupt::requested(),
-        config,
+        config: config.clone(),
     };
     summary.missed = missed(&summary);
     if let Some(dir) = out {
         files::histograms(dir, &measured)?;
-        files::config(&dir.join("run.toml"), &summary.config)?;
         files::summary(&dir.join("summary.json"), &summary)?;
     }
     Ok(summary)
@@ -126,27 +139,24 @@ pub(crate) fn write_summary(path: &Path, summary: &Summary) -> Result<(), Failur
 }
 
 impl Run<'_> {
-    /// Does one phase, with the counters around it.
+    /// Does one phase, recorded.
     fn phase(
         &mut self,
-        name: &'static str,
+        kind: Kind,
         threads: usize,
-        work: impl FnOnce(&Target) -> Result<(Measured, Duration), Failure>,
+        work: impl FnOnce(&Target, &mut Tape<'_>) -> Result<Duration, Failure>,
     ) -> Result<(), Failure> {
-        let path = Path::new(&self.config.store.path);
-        let device = blockdev::Counters::read(path);
-        let stats = self.target.subject.stats();
-        let result = work(&self.target)?;
-        let stats = self
-            .target
-            .subject
-            .stats()
-            .zip(stats)
-            .map(|(now, before)| now.since(&before));
-        let device = device.and_then(|before| Some(blockdev::Counters::read(path)?.since(&before)));
-        self.phases
-            .push(Phase::new(name, threads, &result, stats.as_ref(), device));
-        self.measured.merge(&result.0)
+        let subject = self.target.subject.as_ref();
+        let mut tape = Tape::begin(&mut self.journal, subject, kind, self.config.run.worst)?;
+        let elapsed = work(&self.target, &mut tape);
+        // After a failure too: its last second is the one to look at.
+        let done = tape.finish();
+        let (elapsed, done) = (elapsed?, done?);
+        self.phases.push(Phase::new(kind, threads, elapsed, &done));
+        if kind.is_kept() {
+            self.measured.merge(&done.measured)?;
+        }
+        Ok(())
     }
 
     fn load(&mut self) -> Result<(), Failure> {
@@ -160,7 +170,9 @@ impl Run<'_> {
             }
             return Ok(());
         }
-        self.phase("load", load.threads, |target| load::load(target, load))
+        self.phase(Kind::Load, load.threads, |target, tape| {
+            load::load(target, load, tape)
+        })
     }
 
     fn mix(&mut self) -> Result<(), Failure> {
@@ -172,7 +184,7 @@ impl Run<'_> {
         let mix = OpMix::new(self.config);
         let chooser = Chooser::new(run.distribution, run.theta, records, self.config.load.seed);
         let inserts = Inserts::new(records, run.threads);
-        self.phase("run", run.threads, |target| {
+        self.phase(Kind::Run, run.threads, |target, tape| {
             let job = worker::Job {
                 target,
                 run,
@@ -181,10 +193,27 @@ impl Run<'_> {
                 seed,
                 may_miss,
             };
-            team::run(run.threads, &bar(run), |member| {
+            team::run(run.threads, &bar(run), tape, |member| {
                 worker::work(&job, chooser.as_ref(), member)
             })
         })
+    }
+
+    /// Measures the device below the store, right after the mix: on the same blocks,
+    /// as warm as the run left them.
+    fn measure_floor(&mut self) -> Result<(), Failure> {
+        let Some(phase) = self.phases.iter().rfind(|p| p.kind == Kind::Run) else {
+            return Ok(());
+        };
+        let config = &self.config.floor;
+        if interrupt::requested() || !config.wanted(phase.seconds) {
+            return Ok(());
+        }
+        if let Some(store) = self.target.subject.store() {
+            let method = &self.environment.durable_method;
+            self.floor = floor::measure(store, config, phase, method, self.seed)?;
+        }
+        Ok(())
     }
 
     fn read_back(mut self) -> Result<Self, Failure> {
@@ -195,8 +224,8 @@ impl Run<'_> {
         }
         if verify.read_back && !interrupt::requested() {
             let (records, may_miss) = (self.config.load.records, self.deleted);
-            self.phase("readback", verify.threads, |target| {
-                readback::read_back(target, records, verify.threads, may_miss)
+            self.phase(Kind::Readback, verify.threads, |target, tape| {
+                readback::read_back(target, records, verify.threads, may_miss, tape)
             })?;
         }
         Ok(self)

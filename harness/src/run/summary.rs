@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::config::Config;
 use super::environment::Environment;
-use super::measure::Measured;
+use super::floor::Floor;
+use super::record::{Recorded, Slow, amplification, engines, hit_rate};
 use crate::blockdev;
 
 /// The version of this file's layout; it grows when a field changes its meaning.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
 
 /// All results of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -23,8 +24,12 @@ pub(crate) struct Summary {
     pub(crate) name: String,
     /// The seed of the operations; the same in `config.run.seed`.
     pub(crate) seed: u64,
+    /// When the first phase began.
+    pub(crate) started: String,
     pub(crate) environment: Environment,
     pub(crate) phases: Vec<Phase>,
+    /// What the device gives by itself, if that was measured.
+    pub(crate) floor: Option<Floor>,
     pub(crate) memory: Memory,
     /// What `check` found, if it was asked for.
     pub(crate) check: Option<Check>,
@@ -35,19 +40,94 @@ pub(crate) struct Summary {
     pub(crate) config: Config,
 }
 
-/// Load, run or reading back.
+/// What a phase is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// Puts records in.
+    Load,
+    /// Runs the mix.
+    Run,
+    /// Reads all back.
+    Readback,
+}
+
+impl Kind {
+    /// Its name in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Run => "run",
+            Self::Readback => "readback",
+        }
+    }
+
+    /// Whether its histograms are among the results.
+    pub(crate) fn is_kept(self) -> bool {
+        match self {
+            Self::Load | Self::Run | Self::Readback => true,
+        }
+    }
+}
+
+/// One phase of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Phase {
     pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
+    /// Seconds from the start of the first phase.
+    pub(crate) begin: f64,
     pub(crate) seconds: f64,
     pub(crate) threads: usize,
+    /// Operations began when they were due.
+    pub(crate) open_loop: bool,
     pub(crate) operations: Vec<Operation>,
     /// Of an open loop: due within the time and not begun.
     pub(crate) not_started: u64,
+    /// Bytes of keys and values written.
+    pub(crate) user_bytes: u64,
+    /// Bytes written to the device per byte that the user wrote.
+    pub(crate) write_amplification: Option<f64>,
+    /// The share of visits to leaves that read no block.
+    pub(crate) hit_rate: Option<f64>,
     /// What the engine counted meanwhile, by group.
     pub(crate) counters: BTreeMap<&'static str, BTreeMap<&'static str, Counter>>,
     /// What the block device counted meanwhile; none for a file.
     pub(crate) device: Option<blockdev::Counters>,
+    /// The slowest operations, the slowest first.
+    pub(crate) worst: Vec<WorstOp>,
+}
+
+/// One slow operation, explained.
+#[derive(Clone, Debug, Serialize)]
+pub(crate) struct WorstOp {
+    pub(crate) operation: &'static str,
+    /// Seconds from the start of the first phase to its real start.
+    pub(crate) at: f64,
+    pub(crate) thread: usize,
+    pub(crate) latency_ns: u64,
+    pub(crate) service_ns: u64,
+    /// What an open loop was late by.
+    pub(crate) late_ns: u64,
+    /// The engine's waits within it, by kind.
+    pub(crate) waits: BTreeMap<&'static str, u64>,
+    /// Runnable and not running.
+    pub(crate) off_cpu_ns: Option<u64>,
+}
+
+impl WorstOp {
+    fn new((at, slow): &(f64, Slow)) -> Self {
+        Self {
+            operation: slow.op.name(),
+            at: *at,
+            thread: slow.thread,
+            latency_ns: slow.latency,
+            service_ns: slow.service,
+            late_ns: slow.latency - slow.service,
+            waits: slow.waits.each().collect(),
+            off_cpu_ns: slow.off_cpu,
+        }
+    }
 }
 
 /// One operation of a phase.
@@ -71,10 +151,12 @@ pub(crate) struct Latency {
     pub(crate) stdev_ns: f64,
     pub(crate) min_ns: u64,
     pub(crate) p50_ns: u64,
+    pub(crate) p75_ns: u64,
     pub(crate) p90_ns: u64,
     pub(crate) p99_ns: u64,
     pub(crate) p99_9_ns: u64,
     pub(crate) p99_99_ns: u64,
+    pub(crate) p99_999_ns: u64,
     pub(crate) max_ns: u64,
 }
 
@@ -111,40 +193,46 @@ impl Latency {
             stdev_ns: h.stdev(),
             min_ns: h.min(),
             p50_ns: h.value_at_quantile(0.5),
+            p75_ns: h.value_at_quantile(0.75),
             p90_ns: h.value_at_quantile(0.9),
             p99_ns: h.value_at_quantile(0.99),
             p99_9_ns: h.value_at_quantile(0.999),
             p99_99_ns: h.value_at_quantile(0.9999),
+            p99_999_ns: h.value_at_quantile(0.999_99),
             max_ns: h.max(),
         }
     }
 }
 
 impl Phase {
-    pub(crate) fn new(
-        name: &'static str,
-        threads: usize,
-        (measured, elapsed): &(Measured, Duration),
-        stats: Option<&Stats>,
-        device: Option<blockdev::Counters>,
-    ) -> Self {
+    pub(crate) fn new(kind: Kind, threads: usize, elapsed: Duration, done: &Recorded) -> Self {
+        let (measured, stats) = (&done.measured, done.stats.as_ref());
+        let operations: Vec<_> = measured
+            .each()
+            .map(|(op, seen)| Operation {
+                name: op.name(),
+                records: seen.done.records,
+                missing: seen.done.missing,
+                latency: Latency::new(&seen.latency, elapsed),
+                service: seen.service.as_ref().map(|h| Latency::new(h, elapsed)),
+            })
+            .collect();
+        let written = done.device.or_else(|| stats.map(engines));
         Self {
-            name,
+            name: kind.name(),
+            kind,
+            begin: done.begin,
             seconds: elapsed.as_secs_f64(),
             threads,
-            operations: measured
-                .each()
-                .map(|(op, seen)| Operation {
-                    name: op.name(),
-                    records: seen.records,
-                    missing: seen.missing,
-                    latency: Latency::new(&seen.latency, *elapsed),
-                    service: seen.service.as_ref().map(|h| Latency::new(h, *elapsed)),
-                })
-                .collect(),
+            open_loop: operations.iter().any(|o| o.service.is_some()),
+            operations,
             not_started: measured.not_started,
+            user_bytes: measured.written(),
+            write_amplification: amplification(written.as_ref(), measured.written()),
+            hit_rate: stats.and_then(hit_rate),
             counters: stats.map(counters).unwrap_or_default(),
-            device,
+            device: done.device,
+            worst: done.worst.iter().map(WorstOp::new).collect(),
         }
     }
 }

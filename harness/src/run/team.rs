@@ -2,13 +2,14 @@
 //! as progress, and the first failure is the phase's.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use super::measure::Measured;
+use super::measure::Op;
+use super::record::{Recorder, Slot, Tape};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -19,6 +20,9 @@ pub(crate) struct Team {
     done: Vec<CachePadded<AtomicU64>>,
     failure: Mutex<Option<Failure>>,
     started: Instant,
+    /// Where its members record, and how many slow operations they explain.
+    slots: Mutex<Vec<Arc<Slot>>>,
+    worst: usize,
 }
 
 /// One thread's place in the team.
@@ -40,6 +44,17 @@ impl Member<'_> {
         self.team.started
     }
 
+    /// Where to record these operations.
+    pub(crate) fn recorder(
+        &self,
+        ops: impl IntoIterator<Item = Op>,
+        open_loop: bool,
+    ) -> Result<Recorder, Failure> {
+        let recorder = Recorder::new(ops, open_loop, self.team.worst, self.index)?;
+        self.team.slots().push(recorder.slot().clone());
+        Ok(recorder)
+    }
+
     /// Counts finished work, for the progress shown.
     pub(crate) fn advance(&mut self, n: u64) {
         self.count += n;
@@ -47,13 +62,14 @@ impl Member<'_> {
     }
 }
 
-/// Runs `work` on `threads` threads; gives what they measured together, and how
+/// Runs `work` on `threads` threads; what they record goes onto the tape. Gives how
 /// long it took.
 pub(crate) fn run(
     threads: usize,
     progress: &Progress,
-    work: impl Fn(&mut Member<'_>) -> Result<Measured, Failure> + Sync,
-) -> Result<(Measured, Duration), Failure> {
+    tape: &mut Tape<'_>,
+    work: impl Fn(&mut Member<'_>) -> Result<Recorder, Failure> + Sync,
+) -> Result<Duration, Failure> {
     let team = Team {
         stop: AtomicBool::new(false),
         done: (0..threads)
@@ -61,8 +77,9 @@ pub(crate) fn run(
             .collect(),
         failure: Mutex::new(None),
         started: Instant::now(),
+        slots: Mutex::new(Vec::with_capacity(threads)),
+        worst: tape.wanted(),
     };
-    let mut merged = Measured::default();
     thread::scope(|scope| {
         let members: Vec<_> = (0..threads)
             .map(|index| {
@@ -89,6 +106,12 @@ pub(crate) fn run(
             if interrupt::requested() {
                 team.stop.store(true, Ordering::Relaxed);
             }
+            if tape.is_due() {
+                let second = team.slots().iter().try_for_each(|slot| tape.take(slot));
+                if let Err(f) = second.and_then(|()| tape.line()) {
+                    team.fail(f);
+                }
+            }
             progress.show(
                 team.done.iter().map(|d| d.load(Ordering::Relaxed)).sum(),
                 team.started.elapsed(),
@@ -96,8 +119,8 @@ pub(crate) fn run(
         }
         for member in members.into_iter().flatten() {
             match member.join() {
-                Ok(Some(measured)) => {
-                    if let Err(f) = merged.merge(&measured) {
+                Ok(Some(recorder)) => {
+                    if let Err(f) = tape.end_of(recorder) {
                         team.fail(f);
                     }
                 }
@@ -114,11 +137,15 @@ pub(crate) fn run(
         .unwrap_or_else(PoisonError::into_inner)
     {
         Some(failure) => Err(failure),
-        None => Ok((merged, elapsed)),
+        None => Ok(elapsed),
     }
 }
 
 impl Team {
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn fail(&self, failure: Failure) {
         self.failure
             .lock()
@@ -130,19 +157,24 @@ impl Team {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::run::record::{Journal, Nothing};
+    use crate::run::summary::Kind;
 
     #[test]
     fn the_first_failure_stops_all() {
-        let progress = Progress::hidden();
-        let e = run(4, &progress, |m| {
+        let mut journal = Journal::new(Path::new("none"), None);
+        let mut tape = Tape::begin(&mut journal, &Nothing, Kind::Run, 0).unwrap();
+        let e = run(4, &Progress::hidden(), &mut tape, |m| {
             if m.index == 2 {
                 return Err(Failure::found("bad"));
             }
             while !m.stopped() {
                 thread::yield_now();
             }
-            Ok(Measured::default())
+            m.recorder([], false)
         })
         .unwrap_err();
         assert_eq!((e.code, e.to_string().as_str()), (1, "bad"));

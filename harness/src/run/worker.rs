@@ -8,8 +8,9 @@ use smallvec::SmallVec;
 
 use super::choose::Chooser;
 use super::config::RunConfig;
-use super::measure::{Done, Measured, Op};
+use super::measure::{Done, Op};
 use super::pace::Pace;
+use super::record::Recorder;
 use super::team::Member;
 use super::values;
 use super::workload::{Inserts, OpMix, Target};
@@ -50,7 +51,7 @@ pub(crate) fn work(
     job: &Job<'_>,
     chooser: Option<&Chooser>,
     member: &mut Member<'_>,
-) -> Result<Measured, Failure> {
+) -> Result<Recorder, Failure> {
     let run = job.run;
     let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
     rng.set_stream(member.index as u64);
@@ -70,7 +71,7 @@ pub(crate) fn work(
     let mut pace = run
         .rate
         .map(|rate| Pace::new(rate, run.threads, member.index));
-    let mut measured = Measured::of(job.mix.ops(), pace.is_some())?;
+    let mut recorder = member.recorder(job.mix.ops(), pace.is_some())?;
     let deadline = run
         .seconds
         .map(|s| member.started() + Duration::from_secs_f64(s));
@@ -88,8 +89,9 @@ pub(crate) fn work(
         }
         let begin = Instant::now();
         let done = w.execute(op, begin)?;
-        measured.record(
+        recorder.record(
             op,
+            begin,
             done.1,
             late.map(|i| begin.saturating_duration_since(i)),
             done.0,
@@ -101,11 +103,11 @@ pub(crate) fn work(
         }
     }
     if let (Some(pace), Some(deadline)) = (pace, deadline) {
-        measured.not_started = pace
+        recorder.not_started = pace
             .not_started(deadline - member.started())
             .min(left.unwrap_or(u64::MAX));
     }
-    Ok(measured)
+    Ok(recorder)
 }
 
 /// This thread's part of `n` operations.
@@ -156,6 +158,7 @@ impl Worker<'_> {
         let one = |missing: bool| Done {
             records: 1,
             missing: u64::from(missing),
+            written: 0,
         };
         match op {
             Op::Read => {
@@ -166,10 +169,14 @@ impl Worker<'_> {
             }
             Op::Rmw => {
                 let found = self.read()?;
-                self.write(op)?;
+                let written = self.write(op)?;
                 let took = begin.elapsed();
                 self.check(found)?;
-                Ok((one(!found), took))
+                let done = Done {
+                    written,
+                    ..one(!found)
+                };
+                Ok((done, took))
             }
             Op::Scan => {
                 let records = self.scan()?;
@@ -177,12 +184,12 @@ impl Worker<'_> {
                 self.check_scan(records)?;
                 let done = Done {
                     records: records as u64,
-                    missing: 0,
+                    ..Done::default()
                 };
                 Ok((done, took))
             }
             Op::Update | Op::Insert | Op::Delete => {
-                self.write(op)?;
+                let written = self.write(op)?;
                 let took = begin.elapsed();
                 if op == Op::Insert {
                     self.job.inserts.finish(self.thread);
@@ -190,6 +197,7 @@ impl Worker<'_> {
                 let done = Done {
                     records: self.keys.len() as u64,
                     missing: 0,
+                    written,
                 };
                 Ok((done, took))
             }
@@ -226,8 +234,8 @@ impl Worker<'_> {
             .scan(from, limit, Direction::Forward, &mut each)
     }
 
-    /// Writes the prepared records, as one commit.
-    fn write(&mut self, op: Op) -> Result<(), Failure> {
+    /// Writes the prepared records, as one commit; how many bytes of keys and values.
+    fn write(&mut self, op: Op) -> Result<u64, Failure> {
         let durability = self.job.run.durability;
         let count = if op == Op::Rmw { 1 } else { self.keys.len() };
         let changes: SmallVec<[Change<'_>; 1]> = self
@@ -240,7 +248,8 @@ impl Worker<'_> {
                 _ => Change::Put(key, value),
             })
             .collect();
-        self.session.commit(&changes, durability)
+        self.session.commit(&changes, durability)?;
+        Ok(changes.iter().map(Change::bytes).sum())
     }
 
     /// Whether what was read under the first key is what it must be.

@@ -38,6 +38,10 @@ impl Subject for Gaur {
         Some(self.store.stats())
     }
 
+    fn store(&self) -> Option<&Store> {
+        Some(&self.store)
+    }
+
     fn close(self: Box<Self>) -> Result<(), Failure> {
         drop(self.tree);
         self.store
