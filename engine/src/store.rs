@@ -21,6 +21,7 @@ use crate::format::{Csn, ExtentPtr};
 use crate::format_plan::{FormatPlan, plan_device, plan_path};
 use crate::format_store::{FormatReport, format_device, format_path};
 use crate::growth::GrowReport;
+use crate::inspect::bytes as in_units;
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
 use crate::node::max_inline;
 use crate::options::{Durability, FormatOptions, OpenOptions, check_cache};
@@ -505,8 +506,8 @@ impl Store {
     }
 
     /// Discards all free space, as `fstrim` does, while others use the store. Begins
-    /// with a checkpoint, so that what was deleted is free. `progress` is called now
-    /// and then and may end it early.
+    /// with a checkpoint, so that what was deleted is free. `progress` is called
+    /// every 0.1 s or oftener, also while the rate makes it wait, and may end it early.
     ///
     /// ```
     /// # let dir = tempfile::tempdir().unwrap();
@@ -580,8 +581,9 @@ impl Store {
             return Err(Error::BadOption {
                 name: "cache_bytes",
                 detail: format!(
-                    "{bytes} bytes; at most {}, the max_cache_bytes the store was opened with",
-                    self.cache_budget().most
+                    "{}; at most {}, the max_cache_bytes the store was opened with",
+                    in_units(bytes),
+                    in_units(self.cache_budget().most)
                 ),
             });
         }
