@@ -33,7 +33,7 @@ pub(crate) struct Tape<'a> {
     total: Measured,
     worst: Vec<Slow>,
     /// For the exchange with a thread's own; empty.
-    spares: Vec<Box<Short>>,
+    spares: Vec<Short>,
 }
 
 /// A phase that was recorded.
@@ -91,7 +91,7 @@ impl<'a> Tape<'a> {
         self.spares
             .retain(|s| s.service.is_some() == slot.open_loop);
         while self.spares.len() < slot.count {
-            self.spares.push(Box::new(Short::new(slot.open_loop)?));
+            self.spares.push(Short::new(slot.open_loop)?);
         }
         let mut taken = Vec::with_capacity(slot.count);
         {
@@ -102,14 +102,14 @@ impl<'a> Tape<'a> {
                     continue;
                 };
                 if let Some(spare) = self.spares.pop() {
-                    taken.push((op, std::mem::replace(mine, spare)));
+                    taken.push((op, std::mem::replace(&mut **mine, spare)));
                 }
             }
         }
         for (op, mut short) in taken {
             match &mut self.second[op as usize] {
                 Some(sum) => sum.add(&short)?,
-                none => *none = Some(short.clone()),
+                none => *none = Some(Box::new(short.clone())),
             }
             short.clear();
             self.spares.push(short);
