@@ -6,16 +6,21 @@
 //! load; the time off the processor at most once a millisecond.
 
 use std::fs::File;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::time::{Duration, Instant};
 
 use gaur::waits::{self, Waits};
+use nix::sys::resource::{Resource, getrlimit};
 
 use crate::run::measure::Op;
 
 /// How old the reading of the time off the processor may be. A reading takes about
 /// a microsecond, so this bounds its cost to a thousandth.
 const FRESH: Duration = Duration::from_millis(1);
+
+/// So many descriptors are left to others.
+const SPARE_DESCRIPTORS: u64 = 64;
 
 /// One slow operation.
 #[derive(Clone, Debug)]
@@ -119,7 +124,13 @@ struct RunDelay {
 
 impl RunDelay {
     fn of_this_thread(wanted: bool) -> Self {
-        let open = || File::open("/proc/thread-self/schedstat").ok();
+        let open = || {
+            let file = File::open("/proc/thread-self/schedstat").ok()?;
+            let (most, _) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
+            // Where descriptors are scarce the engine needs them more.
+            let room = most.saturating_sub(file.as_raw_fd() as u64);
+            (room > SPARE_DESCRIPTORS).then_some(file)
+        };
         let mut delay = Self {
             file: if wanted { open() } else { None },
             nanos: None,
