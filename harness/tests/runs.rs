@@ -1,6 +1,8 @@
 //! Whole runs: what they print, write and check.
 
 mod common;
+#[path = "loops/mod.rs"]
+mod loops;
 #[path = "run_files/mod.rs"]
 mod run_files;
 #[path = "without_io_uring/mod.rs"]

@@ -15,6 +15,7 @@ Examples:
   gaur run configs/ycsb-a.toml --device /dev/loop0 --set run.threads=8
   gaur run configs/ycsb-a.toml --set run.rate=5000 --out runs/open-loop
   gaur run runs/open-loop/run.toml        the same run again
+  gaur run configs/null.toml              what the harness itself costs
   gaur run configs/ycsb-a.toml --device /dev/loop0 --dry-run
 
 Every key of a configuration can be set: --set run.mix.read=0.5, --set

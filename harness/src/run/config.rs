@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::knobs::{Arrival, Pin, PreconditionConfig, StallConfig, SteadyConfig, Think};
 use crate::units::{Size, Span};
 
 /// A whole run. Everything has a default, so that a file says only what matters.
@@ -12,6 +13,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     /// What is put into it first.
     pub(crate) load: LoadConfig,
+    /// How it is worn in before anything is measured.
+    pub(crate) precondition: PreconditionConfig,
     /// The measured mix.
     pub(crate) run: RunConfig,
     /// How the device is measured beside it.
@@ -26,6 +29,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreConfig {
+    /// What stores the records.
+    pub(crate) engine: Engine,
     /// The device or file.
     pub(crate) path: String,
     /// The size of a file that is made; a device is used whole.
@@ -69,11 +74,15 @@ pub(crate) struct StoreConfig {
     pub(crate) map_memory: Option<Size>,
     /// The tree that is used.
     pub(crate) tree: String,
+    /// For experiments: a stall of the measured phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stall: Option<StallConfig>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
+            engine: Engine::default(),
             path: String::new(),
             size: Size(1 << 30),
             create: Create::default(),
@@ -92,8 +101,20 @@ impl Default for StoreConfig {
             allocator_delay: None,
             map_memory: None,
             tree: crate::cli::DEFAULT_TREE.to_owned(),
+            stall: None,
         }
     }
+}
+
+/// What stores the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    /// The engine.
+    #[default]
+    Gaur,
+    /// Nothing: what is measured is the measuring.
+    Null,
 }
 
 /// When the store is formatted.
@@ -206,6 +227,15 @@ pub(crate) struct RunConfig {
     /// How many operations, all threads together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) operations: Option<u64>,
+    /// How long the mix is run before it is measured; with `steady`, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup_seconds: Option<f64>,
+    /// How many operations are run before, all threads together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup_operations: Option<u64>,
+    /// When the warm-up is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) steady: Option<SteadyConfig>,
     /// What the operations are drawn from; drawn itself if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
@@ -223,6 +253,15 @@ pub(crate) struct RunConfig {
     /// counts from the intended start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<f64>,
+    /// How the starts of an open loop are spaced.
+    pub(crate) arrival: Arrival,
+    /// What each thread of a closed loop waits after an operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) think: Option<Span>,
+    /// How that varies.
+    pub(crate) think_kind: Think,
+    /// Whether threads stay on their processors.
+    pub(crate) pin: Pin,
     /// What a commit waits for.
     pub(crate) durability: Durable,
     /// Check every value that is read.
@@ -237,6 +276,9 @@ impl Default for RunConfig {
             threads: 1,
             seconds: None,
             operations: None,
+            warmup_seconds: None,
+            warmup_operations: None,
+            steady: None,
             seed: None,
             mix: Mix::default(),
             distribution: Distribution::default(),
@@ -244,6 +286,10 @@ impl Default for RunConfig {
             scan_length: 100,
             batch: 1,
             rate: None,
+            arrival: Arrival::default(),
+            think: None,
+            think_kind: Think::default(),
+            pin: Pin::default(),
             durability: Durable::Buffered,
             verify: true,
             worst: 20,
@@ -255,6 +301,11 @@ impl RunConfig {
     /// Whether there is a measured mix at all.
     pub(crate) fn wanted(&self) -> bool {
         self.seconds.is_some() || self.operations.is_some()
+    }
+
+    /// Whether something is run before it.
+    pub(crate) fn warms_up(&self) -> bool {
+        self.warmup_seconds.is_some() || self.warmup_operations.is_some() || self.steady.is_some()
     }
 }
 
@@ -270,6 +321,8 @@ pub(crate) struct Mix {
     pub(crate) insert: f64,
     /// Read records in key order from a drawn one on.
     pub(crate) scan: f64,
+    /// The same downwards.
+    pub(crate) reverse: f64,
     /// Delete a record.
     pub(crate) delete: f64,
     /// Get a record, then put a new value on it.
@@ -380,6 +433,11 @@ mod tests {
         c.run.seed = Some(1);
         c.run.rate = Some(1.0);
         c.floor.enabled = Some(true);
+        c.run.warmup_seconds = Some(1.0);
+        c.run.warmup_operations = Some(1);
+        c.run.steady = Some(SteadyConfig::default());
+        c.run.think = span;
+        c.store.stall = Some(StallConfig::default());
         c.output.dir = Some("d".into());
         c
     }

@@ -18,6 +18,7 @@ pub(crate) enum Op {
     Update,
     Insert,
     Scan,
+    Reverse,
     Delete,
     Rmw,
     ReadBack,
@@ -25,7 +26,7 @@ pub(crate) enum Op {
 
 impl Op {
     /// How many there are.
-    pub(crate) const COUNT: usize = 8;
+    pub(crate) const COUNT: usize = 9;
 
     /// All, in the order of reports.
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -34,6 +35,7 @@ impl Op {
         Self::Update,
         Self::Insert,
         Self::Scan,
+        Self::Reverse,
         Self::Delete,
         Self::Rmw,
         Self::ReadBack,
@@ -47,6 +49,7 @@ impl Op {
             Self::Update => "update",
             Self::Insert => "insert",
             Self::Scan => "scan",
+            Self::Reverse => "reverse",
             Self::Delete => "delete",
             Self::Rmw => "rmw",
             Self::ReadBack => "readback",
@@ -109,6 +112,8 @@ pub(crate) struct Measured {
     seen: [Option<Box<Seen>>; Op::COUNT],
     /// Operations of an open loop that were due and not begun when time was up.
     pub(crate) not_started: u64,
+    /// Processor time of the threads in the loop.
+    pub(crate) processor: Duration,
 }
 
 impl Measured {
@@ -132,7 +137,13 @@ impl Measured {
             }
         }
         self.not_started += other.not_started;
+        self.processor += other.processor;
         Ok(())
+    }
+
+    /// How many operations there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.each().map(|(_, seen)| seen.latency.len()).sum()
     }
 
     /// What was seen of each operation that occurred.

@@ -2,22 +2,30 @@
 
 mod choose;
 pub(crate) mod config;
+mod cost;
+mod engine;
 mod environment;
 pub(crate) mod file;
 mod files;
 mod floor;
 mod hgrm;
 mod keys;
+mod knobs;
 mod load;
 pub(crate) mod measure;
+mod notes;
 mod pace;
 pub(crate) mod permute;
+mod phases;
+mod pin;
 mod places;
 mod readback;
 mod record;
 pub(crate) mod rehearse;
 pub(crate) mod report;
+mod steady;
 pub(crate) mod store;
+mod stream;
 pub(crate) mod summary;
 mod team;
 mod validate;
@@ -26,18 +34,20 @@ mod worker;
 mod workload;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use choose::Chooser;
-use config::{Config, RunConfig};
+use config::{Config, Engine};
 use environment::Environment;
 use measure::Measured;
+use phases::Phased;
 use record::{Journal, Tape};
+use steady::Watch;
 use summary::{Check, Kind, Memory, Phase, Summary};
-use workload::{Inserts, OpMix, Target};
+use workload::Target;
 
 use crate::failure::Failure;
-use crate::progress::Progress;
+use crate::subject::Stall;
 use crate::{interrupt, memory};
 
 /// A run under way.
@@ -46,8 +56,12 @@ struct Run<'a> {
     seed: u64,
     target: Target,
     environment: Environment,
+    stall: Option<Arc<Stall>>,
+    /// Where threads stay, in turn; empty: anywhere.
+    processors: Vec<usize>,
     phases: Vec<Phase>,
     measured: Measured,
+    stream_checksum: Option<String>,
     journal: Journal,
     floor: Option<floor::Floor>,
     /// Records were deleted, so a drawn one may be gone.
@@ -67,11 +81,8 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     if let Some(dir) = out {
         rehearse::may_make(dir)?;
     }
-    store::create(&config.store, may_replace)?;
-    let means = store::means(&config.store)?;
-    let store = store::open(&config.store)?;
-    let environment = Environment::look(&store, means, Path::new(&config.store.path));
-    let target = Target::of_store(store, config)?;
+    let processors = pin::processors(&config.run.pin)?;
+    let opened = engine::open(config, may_replace)?;
     // Only now: a run that is refused leaves no directory, and no earlier one's goes.
     if let Some(dir) = out {
         files::prepare(dir)?;
@@ -80,15 +91,18 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     let mut run = Run {
         config,
         seed,
-        environment,
-        target,
+        environment: opened.environment,
+        target: opened.target,
+        stall: opened.stall,
+        processors,
         phases: Vec::new(),
         measured: Measured::default(),
         journal: Journal::new(Path::new(&config.store.path), out),
         floor: None,
+        stream_checksum: None,
         deleted: config.run.mix.delete > 0.0,
     };
-    let done = run.load().and_then(|()| run.mix());
+    let done = run.load().and_then(|()| run.operate());
     if let Err(e) = done.and_then(|()| run.measure_floor()) {
         // What was done stays, and leaves nothing to replay.
         let _ = run.target.subject.close();
@@ -103,6 +117,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         measured,
         journal,
         floor,
+        stream_checksum,
         ..
     } = run;
     target.subject.close()?;
@@ -116,6 +131,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         name: name.to_owned(),
         seed,
         started: humantime::format_rfc3339_seconds(journal.started()).to_string(),
+        stream_checksum,
         environment,
         phases,
         floor,
@@ -145,18 +161,19 @@ impl Run<'_> {
         kind: Kind,
         threads: usize,
         work: impl FnOnce(&Target, &mut Tape<'_>) -> Result<Duration, Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<&mut Phase, Failure> {
         let subject = self.target.subject.as_ref();
         let mut tape = Tape::begin(&mut self.journal, subject, kind, self.config.run.worst)?;
         let elapsed = work(&self.target, &mut tape);
         // After a failure too: its last second is the one to look at.
         let done = tape.finish();
         let (elapsed, done) = (elapsed?, done?);
-        self.phases.push(Phase::new(kind, threads, elapsed, &done));
         if kind.is_kept() {
             self.measured.merge(&done.measured)?;
         }
-        Ok(())
+        self.phases.push(Phase::new(kind, threads, elapsed, &done));
+        let last = self.phases.len() - 1;
+        Ok(&mut self.phases[last])
     }
 
     fn load(&mut self) -> Result<(), Failure> {
@@ -173,30 +190,63 @@ impl Run<'_> {
         self.phase(Kind::Load, load.threads, |target, tape| {
             load::load(target, load, tape)
         })
+        .map(drop)
     }
 
-    fn mix(&mut self) -> Result<(), Failure> {
-        let run = &self.config.run;
-        if !run.wanted() || interrupt::requested() {
+    /// Precondition, warm-up and measured mix, as far as they are asked for.
+    fn operate(&mut self) -> Result<(), Failure> {
+        let (config, seed) = (self.config, self.seed);
+        let capacity = self.target.subject.capacity();
+        let capacity = capacity.unwrap_or(config.store.size.0);
+        if let Some(phase) = Phased::precondition(config, capacity, seed) {
+            self.operations(&phase, None)?;
+        }
+        if !config.run.wanted() {
             return Ok(());
         }
-        let (records, seed, may_miss) = (self.config.load.records, self.seed, self.deleted);
-        let mix = OpMix::new(self.config);
-        let chooser = Chooser::new(run.distribution, run.theta, records, self.config.load.seed);
-        let inserts = Inserts::new(records, run.threads);
-        self.phase(Kind::Run, run.threads, |target, tape| {
-            let job = worker::Job {
-                target,
-                run,
-                mix: &mix,
-                inserts: &inserts,
-                seed,
-                may_miss,
-            };
-            team::run(run.threads, &bar(run), tape, |member| {
-                worker::work(&job, chooser.as_ref(), member)
-            })
-        })
+        let measured = Phased::measured(config, seed);
+        self.stream_checksum = Some(measured.plan.checksum(config.run.operations));
+        if interrupt::requested() {
+            return Ok(());
+        }
+        let cost = match config.store.engine {
+            // The run itself is the measurement.
+            Engine::Null => None,
+            Engine::Gaur => Some(cost::measure(config, seed)?),
+        };
+        let least = Duration::from_secs_f64(config.run.warmup_seconds.unwrap_or_default());
+        let mut watch = config.run.steady.as_ref().map(|s| Watch::new(s, least));
+        if let Some(phase) = Phased::warmup(config, seed) {
+            self.operations(&phase, watch.as_mut())?;
+        }
+        let steady = watch.map(|w| w.steady());
+        if let Some(stall) = &self.stall {
+            stall.arm();
+        }
+        if let Some(phase) = self.operations(&measured, None)? {
+            phase.steady = steady;
+            let cost = cost.unwrap_or(phase.processor_ns);
+            phase.harness = cost::beside(cost, &phase.operations);
+        }
+        Ok(())
+    }
+
+    /// Does one of these, unless Ctrl-C came.
+    fn operations(
+        &mut self,
+        phase: &Phased,
+        watch: Option<&mut Watch>,
+    ) -> Result<Option<&mut Phase>, Failure> {
+        if interrupt::requested() {
+            return Ok(None);
+        }
+        let (seed, may_miss) = (self.seed, self.deleted);
+        let processors = self.processors.clone();
+        let done = self.phase(phase.kind, phase.run.threads, |target, tape| {
+            phase.work(target, tape, seed, &processors, may_miss, watch)
+        })?;
+        done.open_loop = phase.run.rate.is_some();
+        Ok(Some(done))
     }
 
     /// Measures the device below the store, right after the mix: on the same blocks,
@@ -220,7 +270,7 @@ impl Run<'_> {
         let verify = &self.config.verify;
         if verify.reopen {
             self.target.subject.close()?;
-            self.target = Target::of_store(store::open(&self.config.store)?, self.config)?;
+            self.target = engine::reopen(self.config)?;
         }
         if verify.read_back && !interrupt::requested() {
             let (records, may_miss) = (self.config.load.records, self.deleted);
@@ -229,16 +279,6 @@ impl Run<'_> {
             })?;
         }
         Ok(self)
-    }
-}
-
-fn bar(run: &RunConfig) -> Progress {
-    match (run.operations, run.seconds) {
-        (Some(n), _) => Progress::of_work("running", n),
-        (None, seconds) => Progress::of_time(
-            "running",
-            Duration::from_secs_f64(seconds.unwrap_or_default()),
-        ),
     }
 }
 

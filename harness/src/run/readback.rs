@@ -44,7 +44,7 @@ pub(crate) fn read_back(
                 })?;
                 let took = begin.elapsed();
                 match found {
-                    true => check_value(&key, &value, target.value_bytes)?,
+                    true => check_value(target, &key, &value)?,
                     false if may_miss => {}
                     false => return Err(missing(&key)),
                 }

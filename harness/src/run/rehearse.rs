@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use gaur::Store;
 
-use super::config::Config;
+use super::config::{Config, Engine};
 use super::keys::KeySpace;
+use super::knobs::Whole;
+use super::pin;
 use super::store::{self, Step};
 use crate::failure::Failure;
 use crate::units;
@@ -27,8 +29,16 @@ pub(crate) fn rehearse(config: &Config, may_replace: bool) -> Result<Rehearsal, 
         may_make(Path::new(dir))?;
     }
     let mut lines = Vec::new();
-    let step = store::decide(c, may_replace)?;
+    pin::processors(&config.run.pin)?;
+    let step = match c.engine {
+        Engine::Gaur => store::decide(c, may_replace)?,
+        Engine::Null => Step::Keep,
+    };
     let plan = match step {
+        Step::Keep if c.engine == Engine::Null => {
+            lines.push("would store nothing: the engine is null".into());
+            None
+        }
         Step::Keep => {
             let store = store::rehearse_open(c)?;
             if config.load.skip {
@@ -69,6 +79,28 @@ pub(crate) fn rehearse(config: &Config, may_replace: bool) -> Result<Rehearsal, 
             units::bytes(load.records.saturating_mul(record)),
             load.threads
         ));
+    }
+    let p = &config.precondition;
+    if p.times > 0.0 {
+        lines.push(format!(
+            "would write over the records, {} times the size of the {}",
+            p.times,
+            match p.of {
+                Whole::Capacity => "store",
+                Whole::Records => "loaded records",
+            }
+        ));
+    }
+    if run.warms_up() {
+        lines.push(
+            match (run.steady, run.warmup_operations, run.warmup_seconds) {
+                (Some(s), ..) => {
+                    format!("would warm up until it is steady, for {} at most", s.limit)
+                }
+                (None, Some(n), _) => format!("would warm up for {} operations", units::count(n)),
+                (None, None, s) => format!("would warm up for {} s", s.unwrap_or_default()),
+            },
+        );
     }
     if run.wanted() {
         let long = match (run.operations, run.seconds) {

@@ -4,6 +4,8 @@ mod explain;
 
 use std::collections::BTreeMap;
 
+use super::config::{Config, Engine};
+use super::notes;
 use super::summary::{Counter, Kind, Latency, Phase, Summary};
 use crate::{output, units};
 
@@ -29,11 +31,12 @@ const WIDTH: usize = 98;
 /// The whole report.
 pub(crate) fn text(s: &Summary) -> String {
     let mut parts = vec![head(s)];
-    parts.extend(s.phases.iter().map(phase));
+    parts.extend(s.phases.iter().map(|p| phase(p, &s.config)));
     let main = s.phases.iter().rfind(|p| p.kind == Kind::Run);
-    if let Some(p) = main.or(s.phases.last()) {
-        parts.extend(explain::worst(p));
-        parts.extend(s.floor.as_ref().map(explain::floor));
+    let main = main.or(s.phases.last());
+    parts.extend(main.and_then(explain::worst));
+    parts.extend(s.floor.as_ref().map(explain::floor));
+    if let Some(p) = main.filter(|p| !p.counters.is_empty()) {
         parts.push(format!(
             "engine counters, {} phase (those at zero left out; --json has all)\n{}",
             p.name,
@@ -50,25 +53,17 @@ fn head(s: &Summary) -> String {
         (
             "run",
             format!(
-                "{}, seed {}, keys from seed {}",
-                s.name, s.seed, s.config.load.seed
+                "{}, seed {}, keys from seed {}{}",
+                s.name,
+                s.seed,
+                s.config.load.seed,
+                match &s.stream_checksum {
+                    Some(sum) => format!(", operations {sum}"),
+                    None => String::new(),
+                }
             ),
         ),
-        (
-            "store",
-            format!(
-                "{}, cache {}, driver {}{}, durable by {}",
-                s.config.store.path,
-                units::bytes(s.config.store.cache.0),
-                e.driver,
-                match e.direct {
-                    Some(true) => ", O_DIRECT",
-                    Some(false) => ", without O_DIRECT",
-                    None => "",
-                },
-                e.durable_method,
-            ),
-        ),
+        ("store", store(s)),
         (
             "machine",
             format!(
@@ -102,7 +97,26 @@ fn head(s: &Summary) -> String {
     output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))
 }
 
-fn phase(p: &Phase) -> String {
+fn store(s: &Summary) -> String {
+    let (c, e) = (&s.config.store, &s.environment);
+    if c.engine == Engine::Null {
+        return "none: the null engine finds every record and keeps nothing".into();
+    }
+    format!(
+        "{}, cache {}, driver {}{}, durable by {}",
+        c.path,
+        units::bytes(c.cache.0),
+        e.driver,
+        match e.direct {
+            Some(true) => ", O_DIRECT",
+            Some(false) => ", without O_DIRECT",
+            None => "",
+        },
+        e.durable_method,
+    )
+}
+
+fn phase(p: &Phase, config: &Config) -> String {
     let records: u64 = p.operations.iter().map(|o| o.records).sum();
     let mut out = format!(
         "{}: {} records in {:.2} s by {} thread{}, {} records/s\n",
@@ -132,6 +146,11 @@ fn phase(p: &Phase) -> String {
             "\n {} operations were due and not begun when time was up: the store cannot keep this rate, and the latencies are too low by that",
             units::count(p.not_started)
         );
+    }
+    let notes = notes::of(p, config);
+    if !notes.is_empty() {
+        out += "\n";
+        out += &output::pairs(notes);
     }
     if let Some(d) = &p.device {
         out += &format!(

@@ -8,6 +8,7 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::config::Config;
+use super::cost;
 use super::environment::Environment;
 use super::floor::Floor;
 use super::record::{Recorded, Slow, amplification, engines, hit_rate};
@@ -26,6 +27,9 @@ pub(crate) struct Summary {
     pub(crate) seed: u64,
     /// When the first phase began.
     pub(crate) started: String,
+    /// What the measured operations are, as far as `stream::CHECKED` goes; none
+    /// without a measured mix.
+    pub(crate) stream_checksum: Option<String>,
     pub(crate) environment: Environment,
     pub(crate) phases: Vec<Phase>,
     /// What the device gives by itself, if that was measured.
@@ -46,6 +50,10 @@ pub(crate) struct Summary {
 pub(crate) enum Kind {
     /// Puts records in.
     Load,
+    /// Writes over them, unmeasured.
+    Precondition,
+    /// Runs the mix, unmeasured.
+    Warmup,
     /// Runs the mix.
     Run,
     /// Reads all back.
@@ -53,10 +61,12 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    /// Its name in reports.
+    /// Its name in the configuration and in reports.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Load => "load",
+            Self::Precondition => "precondition",
+            Self::Warmup => "warmup",
             Self::Run => "run",
             Self::Readback => "readback",
         }
@@ -66,8 +76,21 @@ impl Kind {
     pub(crate) fn is_kept(self) -> bool {
         match self {
             Self::Load | Self::Run | Self::Readback => true,
+            // What only prepares is in the summary and the series.
+            Self::Precondition | Self::Warmup => false,
         }
     }
+}
+
+/// What the harness costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Cost {
+    /// Nanoseconds of processor time per operation.
+    pub(crate) cost_ns: f64,
+    /// Beside the smallest median of the phase, from the real start.
+    pub(crate) share_of_median: f64,
+    /// That is more than it should be.
+    pub(crate) over: bool,
 }
 
 /// One phase of a run.
@@ -81,9 +104,14 @@ pub(crate) struct Phase {
     pub(crate) threads: usize,
     /// Operations began when they were due.
     pub(crate) open_loop: bool,
+    /// Whether throughput was steady when it began; none if that was not asked for.
+    pub(crate) steady: Option<bool>,
     pub(crate) operations: Vec<Operation>,
     /// Of an open loop: due within the time and not begun.
     pub(crate) not_started: u64,
+    /// Nanoseconds of processor time that the phase's threads spent per operation;
+    /// 0 where it was not looked at.
+    pub(crate) processor_ns: f64,
     /// Bytes of keys and values written.
     pub(crate) user_bytes: u64,
     /// Bytes written to the device per byte that the user wrote.
@@ -96,6 +124,8 @@ pub(crate) struct Phase {
     pub(crate) device: Option<blockdev::Counters>,
     /// The slowest operations, the slowest first.
     pub(crate) worst: Vec<WorstOp>,
+    /// What the harness itself costs; of the measured mix only.
+    pub(crate) harness: Option<Cost>,
 }
 
 /// One slow operation, explained.
@@ -225,14 +255,17 @@ impl Phase {
             seconds: elapsed.as_secs_f64(),
             threads,
             open_loop: operations.iter().any(|o| o.service.is_some()),
+            steady: None,
             operations,
             not_started: measured.not_started,
+            processor_ns: cost::of(measured),
             user_bytes: measured.written(),
             write_amplification: amplification(written.as_ref(), measured.written()),
             hit_rate: stats.and_then(hit_rate),
             counters: stats.map(counters).unwrap_or_default(),
             device: done.device,
             worst: done.worst.iter().map(WorstOp::new).collect(),
+            harness: None,
         }
     }
 }

@@ -1,14 +1,16 @@
 //! Threads that work at one phase together: they stop together, their counts show
 //! as progress, and the first failure is the phase's.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use super::measure::Op;
+use super::pace;
 use super::record::{Recorder, Slot, Tape};
 use crate::failure::Failure;
 use crate::interrupt;
@@ -19,11 +21,18 @@ pub(crate) struct Team {
     stop: AtomicBool,
     done: Vec<CachePadded<AtomicU64>>,
     failure: Mutex<Option<Failure>>,
-    started: Instant,
+    made: Instant,
+    /// How many members have said that they are ready.
+    ready: AtomicUsize,
+    /// When all that wait for each other began.
+    started: OnceLock<Instant>,
     /// Where its members record, and how many slow operations they explain.
     slots: Mutex<Vec<Arc<Slot>>>,
     worst: usize,
 }
+
+/// From the last member's being ready to the start: all have seen it by then.
+const HEAD_START: Duration = Duration::from_millis(1);
 
 /// One thread's place in the team.
 pub(crate) struct Member<'a> {
@@ -41,7 +50,24 @@ impl Member<'_> {
 
     /// When the team began.
     pub(crate) fn started(&self) -> Instant {
-        self.team.started
+        self.team.started()
+    }
+
+    /// Waits until all members are as far, so that none begins late because it was
+    /// made late: that would count as latency. Returns early if the team stops.
+    pub(crate) fn begin(&self) {
+        let team = self.team;
+        if team.ready.fetch_add(1, Ordering::AcqRel) + 1 == team.done.len() {
+            team.started.get_or_init(|| Instant::now() + HEAD_START);
+        }
+        while !self.stopped() {
+            if let Some(&started) = team.started.get() {
+                pace::until(started, self);
+                return;
+            }
+            thread::sleep(HEAD_START / 10);
+        }
+        team.started.get_or_init(Instant::now);
     }
 
     /// Where to record these operations.
@@ -70,20 +96,42 @@ pub(crate) fn run(
     tape: &mut Tape<'_>,
     work: impl Fn(&mut Member<'_>) -> Result<Recorder, Failure> + Sync,
 ) -> Result<Duration, Failure> {
+    run_watched(
+        threads,
+        progress,
+        tape,
+        |_, _| ControlFlow::Continue(()),
+        work,
+    )
+}
+
+/// The same; `watch` is told now and then how much is done after how long, and may
+/// end the work.
+pub(crate) fn run_watched(
+    threads: usize,
+    progress: &Progress,
+    tape: &mut Tape<'_>,
+    mut watch: impl FnMut(u64, Duration) -> ControlFlow<()>,
+    work: impl Fn(&mut Member<'_>) -> Result<Recorder, Failure> + Sync,
+) -> Result<Duration, Failure> {
     let team = Team {
         stop: AtomicBool::new(false),
         done: (0..threads)
             .map(|_| CachePadded::new(AtomicU64::new(0)))
             .collect(),
         failure: Mutex::new(None),
-        started: Instant::now(),
+        made: Instant::now(),
+        ready: AtomicUsize::new(0),
+        started: OnceLock::new(),
         slots: Mutex::new(Vec::with_capacity(threads)),
         worst: tape.wanted(),
     };
+    let mut end = team.made;
+    let leader = thread::current();
     thread::scope(|scope| {
         let members: Vec<_> = (0..threads)
             .map(|index| {
-                let (team, work) = (&team, &work);
+                let (team, work, leader) = (&team, &work, &leader);
                 thread::Builder::new()
                     .name(format!("worker-{index}"))
                     .spawn_scoped(scope, move || {
@@ -92,7 +140,10 @@ pub(crate) fn run(
                             team,
                             count: 0,
                         };
-                        work(&mut member).map_err(|f| team.fail(f)).ok()
+                        let recorder = work(&mut member).map_err(|f| team.fail(f)).ok();
+                        let end = Instant::now();
+                        leader.unpark();
+                        Some((recorder?, end))
                     })
                     .map_err(|e| team.fail(Failure::refused(format!("cannot start a thread: {e}"))))
             })
@@ -112,14 +163,17 @@ pub(crate) fn run(
                     team.fail(f);
                 }
             }
-            progress.show(
-                team.done.iter().map(|d| d.load(Ordering::Relaxed)).sum(),
-                team.started.elapsed(),
-            );
+            let done = team.done.iter().map(|d| d.load(Ordering::Relaxed)).sum();
+            let elapsed = team.started().elapsed();
+            if watch(done, elapsed).is_break() {
+                team.stop.store(true, Ordering::Relaxed);
+            }
+            progress.show(done, elapsed);
         }
         for member in members.into_iter().flatten() {
             match member.join() {
-                Ok(Some(recorder)) => {
+                Ok(Some((recorder, ended))) => {
+                    end = end.max(ended);
                     if let Err(f) = tape.end_of(recorder) {
                         team.fail(f);
                     }
@@ -129,7 +183,7 @@ pub(crate) fn run(
             }
         }
     });
-    let elapsed = team.started.elapsed();
+    let elapsed = end.saturating_duration_since(team.started());
     progress.finish();
     match team
         .failure
@@ -144,6 +198,10 @@ pub(crate) fn run(
 impl Team {
     fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
         self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn started(&self) -> Instant {
+        self.started.get().copied().unwrap_or(self.made)
     }
 
     fn fail(&self, failure: Failure) {

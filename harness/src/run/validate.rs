@@ -1,9 +1,18 @@
 //! What a configuration must also fulfil, beyond its types.
 
+use std::time::Duration;
+
 use gaur::MAX_THREADS;
 
-use super::config::{Config, Create, Mix};
+use super::config::{Config, Create, Engine, Mix};
 use super::keys::{MAX_KEY, MIN_KEY};
+use super::knobs::{Arrival, Pin, Think};
+
+/// Records of one operation: they are kept in memory while it lasts.
+const MAX_RECORDS: usize = 10_000_000;
+
+/// Five rounds of this must each hold enough looks at the counts.
+const LEAST_WINDOW: Duration = Duration::from_millis(500);
 
 /// Each thread keeps so many while it runs.
 const MOST_WORST: usize = 10_000;
@@ -31,6 +40,8 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
     for (key, value) in [
         ("load.batch", c.load.batch),
         ("load.threads", c.load.threads),
+        ("precondition.batch", c.precondition.batch),
+        ("precondition.threads", c.precondition.threads),
         ("run.batch", c.run.batch),
         ("run.threads", c.run.threads),
         ("run.scan_length", c.run.scan_length as usize),
@@ -40,7 +51,17 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
         unless(value >= 1, key, what);
     }
     for (key, value) in [
+        ("load.batch", c.load.batch),
+        ("precondition.batch", c.precondition.batch),
+        ("run.batch", c.run.batch),
+        ("run.scan_length", c.run.scan_length as usize),
+    ] {
+        let what = format!("{key} is {value}; it may be {MAX_RECORDS} at most");
+        unless(value <= MAX_RECORDS, key, what);
+    }
+    for (key, value) in [
         ("load.threads", c.load.threads),
+        ("precondition.threads", c.precondition.threads),
         ("run.threads", c.run.threads),
         ("verify.threads", c.verify.threads),
     ] {
@@ -54,7 +75,7 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
         format!("load.key_bytes is {bytes}; it may be {MIN_KEY} to {MAX_KEY}"),
     );
     unless(
-        !c.store.path.is_empty(),
+        !c.store.path.is_empty() || c.store.engine == Engine::Null,
         "store.path",
         "store.path is missing; set it, or use --device PATH".into(),
     );
@@ -85,9 +106,9 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
     );
     if let Some(r) = c.run.rate {
         unless(
-            r.is_finite() && r > 0.0,
+            r.is_finite() && r > 0.0 && r <= 1e9,
             "run.rate",
-            format!("run.rate is {r}; it must be above 0"),
+            format!("run.rate is {r}; it must be above 0, and at most 1e9"),
         );
     }
     let theta = c.run.theta;
@@ -111,6 +132,13 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
         ),
     );
     mix(c, &mut unless);
+    pacing(c, &mut unless);
+    before(c, &mut unless);
+    unless(
+        !(c.verify.check && c.store.engine == Engine::Null),
+        "verify.check",
+        "verify.check needs a store; leave it out with store.engine = \"null\"".into(),
+    );
     let none = c.load.records == 0;
     unless(
         !(c.verify.read_back && none),
@@ -159,13 +187,112 @@ fn mix(c: &Config, unless: &mut impl FnMut(bool, &str, String)) {
     }
 }
 
+/// When operations begin, and where.
+fn pacing(c: &Config, unless: &mut impl FnMut(bool, &str, String)) {
+    let run = &c.run;
+    unless(
+        run.rate.is_some() || run.arrival == Arrival::Constant,
+        "run.arrival",
+        "run.arrival needs run.rate; set how many operations arrive a second".into(),
+    );
+    unless(
+        run.think.is_none() || run.rate.is_none(),
+        "run.think",
+        "run.think is for a closed loop; with run.rate operations begin when they are due".into(),
+    );
+    unless(
+        run.think.is_some() || run.think_kind == Think::Constant,
+        "run.think_kind",
+        "run.think_kind needs run.think, the mean time".into(),
+    );
+    unless(
+        run.pin != Pin::Cpus(Vec::new()),
+        "run.pin",
+        "run.pin names no processor; set true, or a list as in [0, 1]".into(),
+    );
+    if let Some(stall) = c.store.stall {
+        unless(
+            !stall.lasts.0.is_zero() && run.wanted(),
+            "store.stall",
+            "store.stall needs a time above 0 and a measured mix to stall".into(),
+        );
+    }
+}
+
+/// What comes before the measured mix.
+fn before(c: &Config, unless: &mut impl FnMut(bool, &str, String)) {
+    let (p, run) = (&c.precondition, &c.run);
+    unless(
+        (0.0..=1e6).contains(&p.times),
+        "precondition.times",
+        format!("precondition.times is {}; it may be 0 to 1e6", p.times),
+    );
+    unless(
+        p.times == 0.0 || c.load.records > 0,
+        "precondition.times",
+        "precondition.times needs load.records to write over; set it".into(),
+    );
+    unless(
+        !run.warms_up() || run.wanted(),
+        "run",
+        "a warm-up needs run.seconds or run.operations after it; set one".into(),
+    );
+    unless(
+        run.warmup_operations != Some(0),
+        "run.warmup_operations",
+        "run.warmup_operations is 0; leave it out for no warm-up".into(),
+    );
+    let warmup = run.warmup_seconds.unwrap_or(1.0);
+    unless(
+        warmup.is_finite() && warmup > 0.0 && warmup < 1e9,
+        "run.warmup_seconds",
+        format!("run.warmup_seconds is {warmup}; it must be above 0"),
+    );
+    let Some(steady) = run.steady else {
+        return;
+    };
+    unless(
+        run.warmup_operations.is_none(),
+        "run.warmup_operations",
+        "run.warmup_operations and run.steady exclude each other; leave one out".into(),
+    );
+    let (window, limit) = (steady.window, steady.limit);
+    unless(
+        window.0 >= LEAST_WINDOW,
+        "run.steady.window",
+        format!("run.steady.window is {window}; it must be at least 500ms"),
+    );
+    unless(
+        limit >= window
+            && run
+                .warmup_seconds
+                .is_none_or(|s| s <= limit.0.as_secs_f64()),
+        "run.steady.limit",
+        format!("run.steady.limit is {limit}; it must not be below window or warmup_seconds"),
+    );
+    unless(
+        limit.0.as_secs_f64() < 1e9,
+        "run.steady.limit",
+        format!("run.steady.limit is {limit}; it must be below 1e9 seconds"),
+    );
+    unless(
+        steady.tolerance > 0.0 && steady.tolerance < 1.0,
+        "run.steady.tolerance",
+        format!(
+            "run.steady.tolerance is {}; it is a share between 0 and 1",
+            steady.tolerance
+        ),
+    );
+}
+
 /// The mix as names and weights.
-pub(crate) fn weights(m: &Mix) -> [(&'static str, f64); 6] {
+pub(crate) fn weights(m: &Mix) -> [(&'static str, f64); 7] {
     [
         ("read", m.read),
         ("update", m.update),
         ("insert", m.insert),
         ("scan", m.scan),
+        ("reverse", m.reverse),
         ("delete", m.delete),
         ("rmw", m.rmw),
     ]
@@ -235,6 +362,50 @@ mod tests {
             (
                 "store.path = 'p'\nload.skip = true\nrun = { seconds = 1, mix = { insert = 1 } }",
                 "load.skip",
+            ),
+            (
+                "store.path = 'p'\nprecondition.times = 1\nrun = { seconds = 1, mix = { insert = 1 } }",
+                "precondition.times",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nprecondition = { times = -1 }",
+                "precondition.times",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun = { seconds = 1, mix = { read = 1 }, arrival = 'poisson' }",
+                "run.arrival needs",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun = { seconds = 1, mix = { read = 1 }, rate = 1, think = '1ms' }",
+                "run.think is for a closed loop",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun = { seconds = 1, mix = { read = 1 }, pin = [] }",
+                "run.pin",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun = { warmup_seconds = 1 }",
+                "warm-up needs",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun = { seconds = 1, mix = { read = 1 }, steady = { tolerance = 1 } }",
+                "run.steady.tolerance",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nrun = { seconds = 1, mix = { read = 1 }, steady = { limit = '1s' } }",
+                "run.steady.limit",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nload.batch = 9223372036854775807",
+                "load.batch is 9223372036854775807",
+            ),
+            (
+                "store.path = 'p'\nload.records = 1\nstore.stall = { at = '1s' }",
+                "store.stall",
+            ),
+            (
+                "store.engine = 'null'\nload.records = 1\nverify.check = true",
+                "verify.check",
             ),
         ] {
             let all = verdict(text);

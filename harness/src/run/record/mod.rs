@@ -52,6 +52,8 @@ pub(crate) struct Recorder {
     worst: Worst,
     /// Operations of an open loop that were due and not begun when time was up.
     pub(crate) not_started: u64,
+    /// Processor time of the thread in the loop.
+    pub(crate) processor: Duration,
 }
 
 impl Recorder {
@@ -76,6 +78,7 @@ impl Recorder {
             slot: Arc::new(slot),
             worst: Worst::new(worst, thread),
             not_started: 0,
+            processor: Duration::ZERO,
         })
     }
 

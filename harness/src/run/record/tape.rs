@@ -157,6 +157,7 @@ impl<'a> Tape<'a> {
     pub(crate) fn end_of(&mut self, recorder: Recorder) -> Result<(), Failure> {
         self.take(recorder.slot())?;
         self.total.not_started += recorder.not_started;
+        self.total.processor += recorder.processor;
         self.worst.extend(recorder.worst.into_slow());
         Ok(())
     }
