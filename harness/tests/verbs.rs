@@ -9,6 +9,10 @@ mod device;
 mod discard;
 mod forensic;
 mod huge;
+#[path = "verbs/report.rs"]
+mod report;
+#[path = "verbs/sample.rs"]
+mod sample;
 
 use common::{LoopDevice, Place};
 
