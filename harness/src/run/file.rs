@@ -175,7 +175,7 @@ mod tests {
             ),
             (
                 "[store]\ncache = \"lots\"\n",
-                "x.toml:2:9: store.cache: \"lots\" is no size; write bytes, or 64KiB, 256MiB, 1GiB",
+                "x.toml:2:9: store.cache: \"lots\" is no size; write bytes, or 64KiB, 256MiB, 1GiB (powers of 1024), 1GB (of 1000)",
             ),
             (
                 "[store]\ncache = -1\n",

@@ -200,8 +200,8 @@ pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Co
                 "ns" => units::nanos(c.value),
                 _ => units::count(c.value),
             };
-            // The unit says it already.
-            let name = name.trim_end_matches("_nanos").replace('_', " ");
+            // The value has its unit.
+            let name = name.replace("nanos", "time").replace('_', " ");
             let item = format!("{name} {value}");
             if !empty && line.len() + item.len() > WIDTH {
                 out += &line;
