@@ -79,6 +79,10 @@ fn escape(text: &str) -> String {
 pub(crate) fn png(svg: &str) -> Result<Vec<u8>, Failure> {
     let mut fonts = fontdb::Database::new();
     fonts.load_system_fonts();
+    png_with(svg, fonts)
+}
+
+fn png_with(svg: &str, mut fonts: fontdb::Database) -> Result<Vec<u8>, Failure> {
     let Some(family) = family(&fonts) else {
         return Err(Failure::refused(
             "no font is installed, and a PNG needs one for its text; install one \
@@ -119,4 +123,35 @@ fn family(fonts: &fontdb::Database) -> Option<String> {
         .collect();
     let known = KNOWN.iter().find(|k| names.contains(k)).copied();
     known.or(names.first().copied()).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_font_there_is_no_png() {
+        let e = png_with("<svg/>", fontdb::Database::new()).unwrap_err();
+        assert!(e.to_string().contains("install one"), "{e}");
+    }
+
+    #[test]
+    fn sheets_are_whole_and_escaped() {
+        let panel = || Panel {
+            title: "a <b> & c".into(),
+            svg: "<svg width=\"10\"/>".into(),
+        };
+        let svg = sheet(
+            "x",
+            &[panel(), panel(), panel()],
+            2,
+            super::super::plot::NARROW,
+        );
+        assert!(
+            svg.contains("a &lt;b&gt; &amp; c") && !svg.contains("var("),
+            "{svg}"
+        );
+        assert_eq!(svg.matches("<svg").count(), 4);
+        usvg::Tree::from_str(&svg, &usvg::Options::default()).expect("an SVG");
+    }
 }

@@ -35,7 +35,7 @@ use workload::{Inserts, OpMix, Target};
 
 use crate::failure::Failure;
 use crate::progress::Progress;
-use crate::{blockdev, interrupt, memory};
+use crate::{blockdev, interrupt, memory, output};
 
 /// A run under way.
 struct Run<'a> {
@@ -116,6 +116,11 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         files::histograms(dir, &measured)?;
         files::config(&dir.join("run.toml"), &summary.config)?;
         files::summary(&dir.join("summary.json"), &summary)?;
+        // All of it is in the files, so a page that cannot be made fails nothing.
+        if let Err(e) = crate::report::write(dir) {
+            let e = e.adding("gaur plot --report makes the page anew");
+            output::complain(&format!("no report: {e}"));
+        }
     }
     Ok(summary)
 }

@@ -40,6 +40,10 @@ pub(super) fn read_all(dir: &Path, summary: &Summary) -> Result<Vec<Curve>, Fail
             continue;
         }
         for service in [false, true] {
+            // Such a file may be left from an earlier run in the same directory.
+            if service && operation.service.is_none() {
+                continue;
+            }
             let suffix = if service { ".service.hgrm" } else { ".hgrm" };
             let path = dir.join(format!("{}{suffix}", operation.name));
             let Some(text) = super::optional(&path)? else {
