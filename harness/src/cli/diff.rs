@@ -89,8 +89,8 @@ fn text(c: &Comparison) -> String {
         parts.push(output::table(["not the same", "A", "B"], rows));
     }
     if !c.notes.is_empty() {
-        let notes: Vec<_> = c.notes.iter().map(|n| format!(" note: {n}")).collect();
-        parts.push(notes.join("\n"));
+        let notes = c.notes.iter().map(|n| ("note".to_owned(), n.clone()));
+        parts.push(output::pairs(notes));
     }
     let mut last = "";
     let rows = c.rows.iter().map(|r| {

@@ -136,23 +136,33 @@ fn time_axis(columns: &Columns) -> Axis {
     Axis::time("time since the start", begin, end)
 }
 
-/// Operations a second.
-pub(super) fn throughput(columns: &Columns, operations: &[String]) -> Chart {
-    let quantities = operations.iter().map(|name| {
-        let take = move |c: &Column| {
-            let cell = c.operations.get(name).filter(|cell| cell.count > 0)?;
-            Some(cell.count as f64 / c.seconds)
-        };
+/// Operations a second, in the phases that `meant` picks by name.
+pub(super) fn throughput(
+    id: &str,
+    title: &str,
+    columns: &Columns,
+    meant: &dyn Fn(&str) -> bool,
+) -> Chart {
+    let inside = |c: &Column, name: &str| {
+        let cell = cell(c, name).filter(|_| meant(&c.phase))?;
+        Some(cell.count as f64 / c.seconds)
+    };
+    let inside = &inside;
+    let operations = columns.operations();
+    let done = |name: &&String| columns.list.iter().any(|c| inside(c, name).is_some());
+    let quantities = operations.iter().filter(done).map(|name| {
+        let take = move |c: &Column| inside(c, name);
         (name.clone(), Box::new(take) as Take<'_>)
     });
-    over_time(
-        "throughput",
-        "Throughput",
+    let chart = over_time(
+        id,
+        title,
         columns,
         Unit::PerSecond,
         |v| Axis::from_zero("operations a second", Unit::Count, v),
         quantities.collect(),
-    )
+    );
+    narrowed(chart, columns, &|c| meant(&c.phase))
 }
 
 /// Percentiles of one operation over time, the highest first.
@@ -175,7 +185,7 @@ pub(super) fn latency(columns: &Columns, operation: &str) -> Chart {
             columns.merged
         ));
     }
-    narrowed(chart, columns, operation)
+    narrowed(chart, columns, &|c| cell(c, operation).is_some())
 }
 
 /// How long operations of one kind took, and how many.
@@ -223,7 +233,7 @@ pub(super) fn heat(columns: &Columns, operation: &str) -> Option<Chart> {
     chart.note = format!(
         "How many operations of {operation} took how long, over time: darker is more on light ground."
     );
-    Some(narrowed(chart, columns, operation))
+    Some(narrowed(chart, columns, &|c| cell(c, operation).is_some()))
 }
 
 /// Bounds of latency for tables: 1, 3, 10 …, and their names.
@@ -243,9 +253,9 @@ fn bands(axis: &Axis) -> (Vec<u64>, Vec<String>) {
     (bounds, names)
 }
 
-/// Only the time in which this operation was done.
-fn narrowed(mut chart: Chart, columns: &Columns, operation: &str) -> Chart {
-    let with = |c: &&Column| cell(c, operation).is_some();
+/// Only the time from the first to the last column that is meant.
+fn narrowed(mut chart: Chart, columns: &Columns, meant: &dyn Fn(&Column) -> bool) -> Chart {
+    let with = |c: &&Column| meant(c);
     let (Some(first), Some(last)) = (
         columns.list.iter().find(with),
         columns.list.iter().rfind(with),

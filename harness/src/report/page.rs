@@ -105,7 +105,7 @@ pub(super) fn render(run: &RunData) -> Result<String, Failure> {
         tiles: panels::tiles(summary, phase),
         phases: panels::phases(summary),
         percentiles: percentiles(run, phase),
-        over_time: over_time(&columns),
+        over_time: over_time(run, &columns),
         no_time: match columns.list.is_empty() {
             true => "This run has no series.jsonl: nothing is known of it over time.",
             false => "",
@@ -193,16 +193,34 @@ fn percentiles(run: &RunData, phase: &Phase) -> Vec<Figure> {
     figures.map(first).collect()
 }
 
-fn over_time(columns: &Columns) -> Vec<Figure> {
-    let operations = columns.operations();
-    let throughput = figures([charts::throughput(columns, &operations)], "Throughput");
+fn over_time(run: &RunData, columns: &Columns) -> Vec<Figure> {
+    // Loading and reading back go at paces of their own, which would flatten the rest.
+    let aside = |phase: &str| {
+        let mut phases = run.summary.phases.iter();
+        let found = phases.find(|p| p.name == phase);
+        ["load", "readback"].contains(&found.map_or(phase, Phase::kind))
+    };
+    let all_aside = columns.list.iter().all(|c| aside(&c.phase));
+    let throughput = charts::throughput("throughput", "Throughput", columns, &|phase| {
+        all_aside || !aside(phase)
+    });
+    let throughput = figures([throughput], "Throughput");
     let mut list: Vec<_> = throughput.into_iter().map(Figure::full).collect();
-    for name in &operations {
-        list.extend(figures(
-            [charts::latency(columns, name)],
-            "Latency over time",
-        ));
-        list.extend(figures(charts::heat(columns, name), "Heat map"));
+    for name in columns.operations() {
+        // A single point is no course.
+        if columns.times_of(&name) > 1 {
+            let latency = charts::latency(columns, &name);
+            list.extend(figures([latency], "Latency over time"));
+            list.extend(figures(charts::heat(columns, &name), "Heat map"));
+        }
+    }
+    if !all_aside {
+        let title = "Throughput of loading and reading back";
+        let chart = charts::throughput("throughput-aside", title, columns, &aside);
+        let points = chart.lines.iter().flat_map(|l| &l.points);
+        if points.filter(|p| p.1.is_finite()).count() > 2 {
+            list.extend(figures([chart], "Throughput"));
+        }
     }
     list
 }

@@ -50,6 +50,12 @@
       const size = parseFloat(getComputedStyle(t).fontSize) * frame.width / svg.viewBox.baseVal.width;
       if (size < 9.5) wrong.push(`text of ${size} px: ${name(t)}`);
     }
+    for (const drawn of svg.querySelectorAll('.curve, .heat, .dot')) {
+      const style = getComputedStyle(drawn);
+      const paint = style.stroke !== 'none' || style.fill !== 'none';
+      if (!drawn.checkVisibility() || !paint) wrong.push(`not drawn: ${drawn.getAttribute('class')} of ${svg.closest('figure').id}`);
+    }
+    if (!svg.querySelector('.curve, .heat')) wrong.push(`an empty plot: ${svg.closest('figure').id}`);
     if (!svg.getAttribute('aria-label')) wrong.push(`a plot without a label: ${svg.closest('figure').id}`);
   }
   for (const figure of document.querySelectorAll('figure')) {

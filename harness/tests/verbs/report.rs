@@ -52,8 +52,8 @@ fn pages_are_written_anew_and_runs_laid_over_each_other() {
         pages.join("plot.html").display()
     ));
     for (page, titles) in [
-        (closed.join("report.html"), 16),
-        (open.join("report.html"), 19),
+        (closed.join("report.html"), 17),
+        (open.join("report.html"), 20),
         (pages.join("plot.html"), 9),
     ] {
         let text = read(&page);

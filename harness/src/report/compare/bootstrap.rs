@@ -69,11 +69,11 @@ impl Blocks {
             let bins = second.1.entry(i.operation.to_owned()).or_default();
             bins.add(&i.bins);
         })?;
-        // The cube root of their number, as is usual, and at least two.
+        // The cube root of their number, as is usual; at least two, and not so long that
+        // too few blocks are left.
         let n = seconds.len();
-        let length = ((n as f64).cbrt().ceil() as usize)
-            .max(2)
-            .max(n.div_ceil(MOST));
+        let usual = ((n as f64).cbrt().ceil() as usize).min(n / FEWEST);
+        let length = usual.max(2).max(n.div_ceil(MOST));
         let seconds: Vec<_> = seconds.into_values().collect();
         let mut blocks = Self::default();
         let mut merged: Vec<BTreeMap<String, Bins>> = Vec::new();

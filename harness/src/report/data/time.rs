@@ -119,6 +119,12 @@ impl Columns {
         names.into_iter().map(|(name, _)| name.to_owned()).collect()
     }
 
+    /// In how many columns an operation was done.
+    pub(crate) fn times_of(&self, operation: &str) -> usize {
+        let done = |c: &&Column| c.operations.get(operation).is_some_and(|c| c.count > 0);
+        self.list.iter().filter(done).count()
+    }
+
     /// Phases by name, from when to when, in order.
     pub(crate) fn phases(&self) -> Vec<(String, f64, f64)> {
         let mut spans: Vec<(String, f64, f64)> = Vec::new();

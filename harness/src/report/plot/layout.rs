@@ -36,8 +36,9 @@ pub(crate) const NARROW: Size = Size {
 /// The width of a character of 12 pixels, on the safe side.
 const CHAR: f64 = 7.6;
 const ROW: f64 = 18.0;
-/// A heat map's key: as wide as the smallest chart allows.
+/// A step of a heat map's key.
 const KEY: f64 = 18.0;
+const NARROW_KEY: f64 = 12.0;
 
 #[derive(Template)]
 #[template(path = "chart.svg")]
@@ -52,6 +53,7 @@ struct Drawn<'a> {
     samples: Vec<Sample>,
     heats: Vec<(usize, String)>,
     key: Vec<(usize, f64, f64)>,
+    key_width: f64,
     bands: Vec<(f64, f64)>,
     marks: String,
     curves: Vec<Curve>,
@@ -96,6 +98,7 @@ pub(super) fn draw(chart: &Chart, size: Size, class: &str) -> String {
         samples: Vec::new(),
         heats: Vec::new(),
         key: Vec::new(),
+        key_width: KEY,
         bands: Vec::new(),
         marks: String::new(),
         curves: Vec::new(),
@@ -103,7 +106,7 @@ pub(super) fn draw(chart: &Chart, size: Size, class: &str) -> String {
     };
     let mut top = d.legend(chart);
     d.text("axis start", 0.0, top + 13.0, chart.y.title.clone());
-    top += 20.0;
+    top += 24.0;
     if chart.spans.len() > 1 {
         top += 16.0;
     }
@@ -131,7 +134,7 @@ pub(super) fn draw(chart: &Chart, size: Size, class: &str) -> String {
 
 /// The class of a line's colour and dashes.
 pub(crate) fn class_of(line: &Line) -> String {
-    let dashes = if line.dashed { "dashed" } else { "whole" };
+    let dashes = if line.dashed { "dashed" } else { "own" };
     format!("c{} {dashes}", line.style % LINES)
 }
 
@@ -177,25 +180,25 @@ impl Drawn<'_> {
             any = true;
         }
         if let Some(heat) = &chart.heat {
-            if any && x + 8.0 * KEY + 230.0 > self.size.width {
-                (x, y) = (0.0, y + ROW);
-            }
-            any = true;
+            self.key_width = match self.size.width < 450.0 {
+                true => NARROW_KEY,
+                false => KEY,
+            };
+            let keys = HEATS as f64 * self.key_width;
             // From the least to the most, with both ends named.
             let end = |v: Option<&f64>| Unit::PerSecond.show(v.copied().unwrap_or(0.0));
             let low = end(heat.steps.first());
-            let high = format!("{} a second in a cell", end(heat.steps.last()));
+            let high = format!("{}/s in a cell", end(heat.steps.last()));
+            if any && x + width(&low) + keys + 12.0 + width(&high) > self.size.width {
+                (x, y) = (0.0, y + ROW);
+            }
+            any = true;
             let at = x + width(&low) + 6.0;
             self.text("legend start", x, y + 13.0, low);
             for i in 0..HEATS {
-                self.key.push((i, at + i as f64 * KEY, y + 4.0));
+                self.key.push((i, at + i as f64 * self.key_width, y + 4.0));
             }
-            self.text(
-                "legend start",
-                at + HEATS as f64 * KEY + 6.0,
-                y + 13.0,
-                high,
-            );
+            self.text("legend start", at + keys + 6.0, y + 13.0, high);
         }
         if any { y + ROW + 6.0 } else { 0.0 }
     }
@@ -224,7 +227,7 @@ impl Drawn<'_> {
         let [left, top, right, bottom] = self.frame;
         let ticks = chart.x.ticks(((right - left) / 68.0) as usize);
         // From the right, where the tail is; what would overlap goes without a name.
-        let mut free = self.size.width + 8.0;
+        let mut free = self.size.width + 9.5;
         for tick in ticks.iter().rev() {
             let x = self.x(chart, tick.value);
             self.grid.push(Rule {
