@@ -40,6 +40,18 @@ pub(crate) struct Environment {
 impl Environment {
     /// Looks, while the store is open.
     pub(crate) fn look(store: &Store, means: Means, path: &Path) -> Self {
+        Self {
+            direct: open_with_direct(path),
+            driver: means.driver,
+            durable_method: means.durable_method,
+            device: describe(path).ok().map(|d| device::facts(&d, None)),
+            notes: store.notes(),
+            ..Self::without_store()
+        }
+    }
+
+    /// The machine's part, where nothing is stored.
+    pub(crate) fn without_store() -> Self {
         let text = |p: &str| fs::read_to_string(p).unwrap_or_default();
         let after = |text: &str, name: &str| {
             text.lines()
@@ -59,11 +71,11 @@ impl Environment {
             cpu: after(&text("/proc/cpuinfo"), "model name"),
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
             memory: kib << 10,
-            direct: open_with_direct(path),
-            driver: means.driver,
-            durable_method: means.durable_method,
-            device: describe(path).ok().map(|d| device::facts(&d, None)),
-            notes: store.notes(),
+            direct: None,
+            driver: "none".to_owned(),
+            durable_method: "none".to_owned(),
+            device: None,
+            notes: Vec::new(),
         }
     }
 }

@@ -2,8 +2,12 @@
 //! measured by the same code.
 
 mod gaur;
+mod null;
+mod stall;
 
 pub(crate) use self::gaur::Gaur;
+pub(crate) use self::null::Null;
+pub(crate) use self::stall::{Stall, Stalled};
 
 use crate::failure::Failure;
 use crate::run::config::Durable;
@@ -18,6 +22,11 @@ pub(crate) trait Subject: Send + Sync {
 
     /// The engine's own counters, where it is ours.
     fn stats(&self) -> Option<::gaur::Stats> {
+        None
+    }
+
+    /// Bytes it has for what is put in, where it knows them.
+    fn capacity(&self) -> Option<u64> {
         None
     }
 
@@ -53,7 +62,6 @@ pub(crate) enum Direction {
     /// To higher keys.
     Forward,
     /// To lower keys.
-    #[expect(dead_code, reason = "no workload reads backwards yet")]
     Backward,
 }
 

@@ -29,7 +29,7 @@ const SLOWER: Sample = Sample {
 
 const OPEN: Sample = Sample {
     name: "open-loop <&\"> name",
-    seconds: 400,
+    seconds: 250,
     open_loop: true,
     ..CLOSED
 };
@@ -53,7 +53,7 @@ fn pages_are_written_anew_and_runs_laid_over_each_other() {
     ));
     for (page, titles) in [
         (closed.join("report.html"), 17),
-        (open.join("report.html"), 20),
+        (open.join("report.html"), 19),
         (pages.join("plot.html"), 9),
     ] {
         let text = read(&page);
