@@ -316,7 +316,8 @@ fn counters(p: &Phase, group: &str) -> Option<Counters> {
             _ => units::count(c.value),
         };
         let share = c.value as f64 / most(&c.unit) as f64;
-        (name.replace('_', " "), value, percent(share))
+        let name = name.replace("nanos", "time").replace('_', " ");
+        (name, value, percent(share))
     });
     Some(Counters {
         name: group.replace('_', " "),
