@@ -38,6 +38,7 @@ mod store;
 mod throttle;
 mod tree;
 mod trim;
+pub mod waits;
 mod walk;
 mod worker;
 mod writeback;

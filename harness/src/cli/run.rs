@@ -106,7 +106,7 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         }
         if let Some(dir) = &config.output.dir {
             output::line(format!(
-                "histograms, summary.json, run.toml and report.html are in {dir}"
+                "histograms, series.jsonl, summary.json, run.toml and report.html are in {dir}"
             ))?;
         }
     }
