@@ -57,7 +57,7 @@ use workload::Target;
 
 use crate::failure::Failure;
 use crate::subject::Stall;
-use crate::{interrupt, memory};
+use crate::{interrupt, memory, output};
 
 /// A run under way.
 struct Run<'a> {
@@ -161,6 +161,11 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     if let Some(dir) = out {
         files::histograms(dir, &measured)?;
         files::summary(&dir.join("summary.json"), &summary)?;
+        // All of it is in the files, so a page that cannot be made fails nothing.
+        if let Err(e) = crate::report::write(dir) {
+            let e = e.adding("gaur plot --report makes the page anew");
+            output::complain(&format!("no report: {e}"));
+        }
     }
     Ok(summary)
 }
