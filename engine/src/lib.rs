@@ -40,6 +40,7 @@ mod store;
 mod throttle;
 mod tree;
 mod trim;
+pub mod waits;
 mod walk;
 mod worker;
 mod writeback;

@@ -13,6 +13,10 @@ mod forensic;
 mod huge;
 #[path = "verbs/interrupted.rs"]
 mod interrupted;
+#[path = "verbs/report.rs"]
+mod report;
+#[path = "verbs/sample.rs"]
+mod sample;
 
 use common::{LoopDevice, Place};
 

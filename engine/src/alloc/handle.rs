@@ -146,9 +146,12 @@ impl Allocator {
     pub fn start(device: &Arc<dyn Device>, root: MapRoot, config: AllocConfig) -> Result<Self> {
         config.check()?;
         let shared = Arc::new(Shared::default());
-        let mut queue = device.queue(config.depth)?;
-        let (index, damaged) = load::index(queue.as_mut(), &config, root, &shared.counters)?;
-        queue.hand_over();
+        let mut loading = device.queue(config.depth)?;
+        let (index, damaged) = load::index(loading.as_mut(), &config, root, &shared.counters)?;
+        drop(loading);
+        // One that nobody has used needs nothing more to become the thread's own:
+        // what cannot be had is refused here, not at the thread's first I/O.
+        let queue = device.queue(config.depth)?;
         let space = Space::new(&config, index, damaged);
         shared.gauges.store(space.stats());
         let (messages, inbox) = channel::unbounded();
