@@ -3,6 +3,8 @@
 #[path = "verbs/bench.rs"]
 mod bench;
 mod common;
+#[path = "verbs/cow.rs"]
+mod cow;
 #[path = "verbs/device.rs"]
 mod device;
 #[path = "verbs/discard.rs"]

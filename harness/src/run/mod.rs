@@ -5,7 +5,7 @@ mod choose;
 pub(crate) mod config;
 mod cost;
 mod engine;
-mod environment;
+pub(crate) mod environment;
 pub(crate) mod file;
 mod files;
 mod floor;
