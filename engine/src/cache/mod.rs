@@ -231,7 +231,11 @@ impl Cache {
     pub(crate) fn prefetch_leaf(&self, id: FrameId) {
         let words = self.arena.words(id);
         let heap = self.page(id).heap();
-        for from in [words.len() - 8, heap.saturating_sub(24), heap.saturating_sub(8)] {
+        for from in [
+            words.len() - 8,
+            heap.saturating_sub(24),
+            heap.saturating_sub(8),
+        ] {
             if let Some(line) = words.get(from..from + 8) {
                 arena::lines(line);
             }
