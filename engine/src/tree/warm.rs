@@ -5,7 +5,7 @@
 //! The ways of several keys do not depend on each other: taken level by level, the
 //! misses of one level are under way together.
 
-use super::{Forest, TreeState};
+use super::{Forest, Parent, TreeState};
 use crate::cache::FrameId;
 
 /// Keys whose ways are taken together: more than a core's misses in flight, so
@@ -44,6 +44,21 @@ impl Forest {
             if !deeper {
                 break;
             }
+        }
+    }
+
+    /// Asks for the node beside the one below `parent`, which a scan comes to next.
+    pub(crate) fn warm_sibling(&self, parent: Parent, before: bool) {
+        let Some(frame) = parent.frame else {
+            return;
+        };
+        let page = self.cache.page(frame);
+        let slot = match before {
+            true => parent.slot.checked_sub(1),
+            false => Some(parent.slot + 1).filter(|s| *s < page.slots()),
+        };
+        if let Some(slot) = slot {
+            self.toward(page.child(slot).hint, true);
         }
     }
 

@@ -79,10 +79,12 @@ impl Session for &Gaur {
             Direction::Forward => self.tree.range(from.to_vec()..),
             Direction::Backward => self.tree.range(..=from.to_vec()).map(gaur::Scan::rev),
         };
+        let mut scan = scan.map_err(failed)?;
         let mut count = 0;
-        for record in scan.map_err(failed)?.take(limit) {
-            let (key, value) = record.map_err(failed)?;
-            each(&key, &value);
+        while count < limit
+            && let Some((key, value)) = scan.next_lent().map_err(failed)?
+        {
+            each(key, value);
             count += 1;
         }
         Ok(count)
