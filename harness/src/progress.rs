@@ -89,6 +89,16 @@ impl Progress {
         self.bar.set_message(format!("{done} · {rate}/s"));
     }
 
+    /// Shows what is done now, after so many of the pieces. Where nobody sees a bar,
+    /// nothing.
+    pub(crate) fn say(&self, done: u64, what: &str) {
+        if !self.bar.is_hidden() {
+            self.bar.set_position(done);
+            self.bar.set_message(what.to_owned());
+            self.bar.tick();
+        }
+    }
+
     /// Sets how much work there is.
     pub(crate) fn resize(&self, total: u64) {
         self.bar.set_length(total);

@@ -12,7 +12,10 @@ const GROUPS: [(&str, &[&str]); 4] = [
         &["get", "put", "delete", "scan", "dump", "load"],
     ),
     ("Look", &["device", "stat", "check", "inspect"]),
-    ("Measure and torment", &["run", "experiment", "crash"]),
+    (
+        "Measure and torment",
+        &["run", "compare", "experiment", "crash"],
+    ),
 ];
 
 const TEMPLATE: &str = "\

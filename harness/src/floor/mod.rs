@@ -20,9 +20,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use cell::{Cell, Tally};
-use machine::{Machine, Moment};
 use subject::Subject;
 
+pub(crate) use machine::{Machine, Moment};
 pub(crate) use report::{as_json, as_text};
 pub(crate) use subject::check;
 

@@ -1,13 +1,13 @@
 //! `gaur run`: loads a store, runs a mix on it, reports latencies, checks.
 
-mod choose;
+pub(crate) mod choose;
 pub(crate) mod config;
-mod environment;
+pub(crate) mod environment;
 pub(crate) mod file;
 mod files;
 mod hgrm;
 mod keys;
-mod load;
+pub(crate) mod load;
 pub(crate) mod measure;
 mod pace;
 pub(crate) mod permute;
@@ -17,11 +17,11 @@ pub(crate) mod rehearse;
 pub(crate) mod report;
 pub(crate) mod store;
 pub(crate) mod summary;
-mod team;
+pub(crate) mod team;
 mod validate;
 mod values;
-mod worker;
-mod workload;
+pub(crate) mod worker;
+pub(crate) mod workload;
 
 use std::path::Path;
 use std::time::Duration;
@@ -180,6 +180,7 @@ impl Run<'_> {
                 inserts: &inserts,
                 seed,
                 may_miss,
+                scan_exactly: false,
             };
             team::run(run.threads, &bar(run), |member| {
                 worker::work(&job, chooser.as_ref(), member)

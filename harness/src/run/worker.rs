@@ -25,6 +25,8 @@ pub(crate) struct Job<'a> {
     pub(crate) seed: u64,
     /// A drawn record may be gone: it was deleted.
     pub(crate) may_miss: bool,
+    /// Each scan is as long as the longest.
+    pub(crate) scan_exactly: bool,
 }
 
 /// A thread's own state.
@@ -126,7 +128,9 @@ impl Worker<'_> {
             1
         };
         if op == Op::Scan {
-            self.scan_length = self.rng.random_range(1..=self.job.run.scan_length) as usize;
+            let longest = self.job.run.scan_length;
+            let shortest = if self.job.scan_exactly { longest } else { 1 };
+            self.scan_length = self.rng.random_range(shortest..=longest) as usize;
         }
         let first = match op {
             Op::Insert => self.job.inserts.begin(self.thread, count as u64),
