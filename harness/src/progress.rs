@@ -92,11 +92,16 @@ impl Progress {
     /// Shows what is done now, after so many of the pieces. Where nobody sees a bar,
     /// nothing.
     pub(crate) fn say(&self, done: u64, what: &str) {
-        if !self.bar.is_hidden() {
+        if self.is_seen() {
             self.bar.set_position(done);
             self.bar.set_message(what.to_owned());
             self.bar.tick();
         }
+    }
+
+    /// Whether anybody can see it.
+    pub(crate) fn is_seen(&self) -> bool {
+        !self.bar.is_hidden()
     }
 
     /// Sets how much work there is.

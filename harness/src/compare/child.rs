@@ -72,7 +72,15 @@ fn work(job: &Job) -> Result<(), Failure> {
             tell(&Event::Done(figure))?;
         }
     }
-    bench.close()
+    bench.close()?;
+    let ours = job.engine == Engine::Gaur && job.stage == Stage::Cold;
+    if ours && !interrupt::requested() {
+        tell(&Event::Begin {
+            row: "the device by itself".to_owned(),
+        })?;
+        tell(&Event::Floor(super::floor::measure(job)?))?;
+    }
+    Ok(())
 }
 
 /// Rows of different kinds have a fresh opening and warm caches between them.

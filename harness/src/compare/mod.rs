@@ -10,6 +10,7 @@
 mod bars;
 mod cell;
 pub(crate) mod child;
+mod floor;
 mod limit;
 mod place;
 pub(crate) mod plan;
@@ -121,6 +122,14 @@ pub(crate) fn compare(plan: &Plan, place: &Place) -> Result<Comparison, Failure>
                     let text = format!("round {round}/{} · {} · {row}", plan.rounds, engine.name());
                     progress.say(done, &text);
                 };
+                if !progress.is_seen() {
+                    // One line for each process tells whoever keeps a log of it.
+                    crate::output::complain(&format!(
+                        "round {round} of {}, {stage:?}: {}",
+                        plan.rounds,
+                        engine.name()
+                    ));
+                }
                 says("prepares");
                 one(&mut found, place, &limiter, &job, &says)?;
                 done += 1;

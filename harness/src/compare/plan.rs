@@ -126,3 +126,20 @@ impl Plan {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_have_one_name_everywhere() {
+        let all = [Engine::Gaur, Engine::Device]
+            .into_iter()
+            .chain(Peer::ALL.map(Engine::Peer));
+        for engine in all {
+            let text = serde_json::to_string(&engine).unwrap();
+            assert_eq!(text, format!("{:?}", engine.name()));
+            assert_eq!(serde_json::from_str::<Engine>(&text).unwrap(), engine);
+        }
+    }
+}

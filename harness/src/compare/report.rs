@@ -410,3 +410,140 @@ fn cells(out: &mut String, label: &str, cells: impl Iterator<Item = String>) {
     let cells: Vec<_> = cells.collect();
     let _ = writeln!(out, "| {label} | {} |", cells.join(" | "));
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::super::plan::Plan;
+    use super::super::rows::{FLOOR, ROWS};
+    use super::super::wire::Figure;
+    use super::super::{Environment, Trouble};
+    use super::*;
+    use crate::floor::Moment;
+    use crate::subject::peers::Peer;
+
+    /// All engines, all rows, three rounds; ours twice as good as any other.
+    fn full() -> Comparison {
+        let engines: Vec<_> = std::iter::once(Engine::Gaur)
+            .chain(Peer::ALL.map(Engine::Peer))
+            .collect();
+        let mut figures = Vec::new();
+        for round in 1..=3 {
+            for row in ROWS {
+                for &engine in &engines {
+                    let good = if engine == Engine::Gaur { 2.0 } else { 1.0 };
+                    let value = match row.unit {
+                        Unit::Rate => 1e5 * good,
+                        Unit::Millis => 1e4 / good,
+                        Unit::Bytes => 1e10 / good,
+                    };
+                    figures.push(Taken {
+                        engine,
+                        round,
+                        figure: Figure {
+                            row: row.name.to_owned(),
+                            value: value * f64::from(round),
+                            calls: 10,
+                            flushes: Some(if engine == Engine::Gaur { 0 } else { 20 }),
+                            durable: row.group == "durable",
+                            ..Figure::default()
+                        },
+                    });
+                }
+            }
+            for (row, _) in FLOOR {
+                figures.push(Taken {
+                    engine: Engine::Device,
+                    round,
+                    figure: Figure {
+                        row: row.to_owned(),
+                        value: 1e6 * f64::from(round),
+                        ..Figure::default()
+                    },
+                });
+            }
+        }
+        Comparison {
+            plan: Plan {
+                rows: ROWS.iter().map(|r| r.name.to_owned()).collect(),
+                records: 5_000_000,
+                key_bytes: 24,
+                value_bytes: 150,
+                cache: 4 << 30,
+                cold_cache: 256 << 20,
+                interval: std::time::Duration::from_secs(1),
+                rounds: 3,
+                seconds: 5.0,
+                seed: 1,
+                engines: engines.clone(),
+            },
+            environment: Environment {
+                gaur: "0",
+                optimised: true,
+                kernel: "6".into(),
+                cpu: "a processor".into(),
+                cpus: 2,
+                place: "a device".into(),
+                limit: "none".into(),
+                notes: vec!["a note".into()],
+            },
+            settings: BTreeMap::from([(Engine::Gaur, vec![("long".into(), "word ".repeat(60))])]),
+            figures,
+            failures: vec![Trouble {
+                engine: Engine::Peer(Peer::Redb),
+                round: 2,
+                stage: Stage::Cold,
+                row: None,
+                what: "killed".into(),
+            }],
+            memory: vec![(Engine::Gaur, Stage::Cold, 1 << 28)],
+            machine: Moment::now().until_now(),
+            interrupted: false,
+        }
+    }
+
+    #[test]
+    fn no_line_is_wider_than_98_columns() {
+        let text = as_text(&full());
+        for line in text.lines() {
+            assert!(line.chars().count() <= 98, "{line}");
+        }
+    }
+
+    #[test]
+    fn medians_ratios_and_bars_follow_from_the_figures() {
+        let c = full();
+        let s = c.spread(Engine::Gaur, "read-1").unwrap();
+        assert_eq!((s.least, s.median, s.most, s.rounds), (2e5, 4e5, 6e5, 3));
+        let text = as_text(&c);
+        assert!(text.contains("NOT DURABLE"), "{text}");
+        assert!(text.contains("redb, round 2"), "{text}");
+        for j in judge(&c) {
+            let (ratio, reached) = match j.row {
+                "cold-32" => (0.2, false),
+                "durable-16" => (2.0, false),
+                _ => (2.0, true),
+            };
+            let is = j.ratio.unwrap();
+            assert!((is - ratio).abs() < 1e-9, "{j:?}");
+            assert_eq!(j.reached, Some(reached), "{j:?}");
+        }
+        let markdown = as_markdown(&c);
+        assert!(
+            markdown.contains("| bulk load | 10000 | 20000 x2.00 |"),
+            "{markdown}"
+        );
+    }
+
+    #[test]
+    fn a_bar_without_all_its_figures_is_not_judged() {
+        let mut c = full();
+        c.figures
+            .retain(|t| t.engine != Engine::Peer(Peer::Canopydb));
+        for j in judge(&c) {
+            let of_four = j.against.contains("four") || j.against.contains("canopydb");
+            assert_eq!(j.reached.is_none(), of_four, "{j:?}");
+        }
+    }
+}

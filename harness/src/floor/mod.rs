@@ -103,6 +103,31 @@ pub(crate) fn measure(plan: &Plan) -> Result<Floor, Failure> {
     })
 }
 
+/// Random reads a second of `block` bytes in these ranges, for each of these queue
+/// depths, by turns. Nothing is written.
+pub(crate) fn read_rates(
+    path: &std::path::Path,
+    extents: Vec<(u64, u64)>,
+    block: u32,
+    depths: &[u32],
+    time: Duration,
+    seed: u64,
+) -> Result<Vec<f64>, Failure> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let subject = Subject::of_ranges(path, extents, block)?;
+    let mut cells = depths
+        .iter()
+        .map(|&depth| Ok((Cell::random_reads(u64::from(block), depth), Tally::new()?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    for _ in 0..ROUNDS {
+        for (cell, tally) in &mut cells {
+            cell.run(&subject, time / ROUNDS, &mut rng, tally)?;
+        }
+    }
+    subject.close()?;
+    Ok(cells.iter().map(|(_, tally)| tally.iops()).collect())
+}
+
 /// As many rounds as there is time for, and at least one.
 fn rounds(seconds: f64, cells: usize) -> u32 {
     let slices = seconds / SLICE.as_secs_f64() / cells.max(1) as f64;

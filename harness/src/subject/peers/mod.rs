@@ -77,6 +77,7 @@ impl Peer {
 
 /// How an engine is opened.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "unused if no engine is built")]
 pub(crate) struct Setup {
     /// The memory for its cache, in bytes.
     pub(crate) cache: u64,
@@ -90,7 +91,7 @@ pub(crate) struct Setup {
 pub(crate) type Settings = Vec<(&'static str, String)>;
 
 /// Opens this engine's store in a directory, or makes one there.
-#[cfg_attr(not(feature = "peer-lmdb"), allow(unused_variables))]
+#[allow(unused_variables, reason = "if no engine is built")]
 pub(crate) fn open(
     peer: Peer,
     dir: &Path,
@@ -125,4 +126,88 @@ pub(crate) fn not_built(peer: Peer) -> Failure {
 #[allow(dead_code, reason = "unused if no engine is built")]
 fn failed(doing: &str, error: impl std::fmt::Display) -> Failure {
     Failure::refused(format!("cannot {doing}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::run::config::Durable;
+    use crate::subject::{Change, Direction, Session, Work};
+
+    fn setup(larger_than_memory: bool) -> Setup {
+        Setup {
+            cache: 16 << 20,
+            interval: Duration::from_secs(1),
+            larger_than_memory,
+        }
+    }
+
+    fn scan(session: &mut dyn Session, from: &[u8], direction: Direction) -> Vec<String> {
+        let mut seen = Vec::new();
+        let count = session.scan(from, 3, direction, &mut |key, value| {
+            assert_eq!(value, [key, b"!"].concat());
+            seen.push(String::from_utf8_lossy(key).into_owned());
+        });
+        assert_eq!(count.unwrap(), seen.len());
+        seen
+    }
+
+    /// Each engine that is built does what the interface says, and keeps it.
+    #[test]
+    fn each_engine_keeps_the_interface() {
+        for peer in Peer::ALL.into_iter().filter(|p| p.is_built()) {
+            for durability in [Durable::Sync, Durable::Buffered] {
+                println!("{} {durability:?}", peer.name());
+                let dir = tempfile::tempdir().unwrap();
+                let setup = setup(durability == Durable::Sync);
+                let (subject, settings) = open(peer, dir.path(), &setup).unwrap();
+                assert!(settings.iter().any(|(name, _)| *name == "durable commit"));
+                let work = |reads_only| Work {
+                    reads_only,
+                    durability,
+                };
+                subject.expect(work(false)).unwrap();
+                let mut session = subject.session().unwrap();
+                let values = ["a", "c", "e", "g"].map(|k| (k, format!("{k}!")));
+                let puts: Vec<_> = values
+                    .iter()
+                    .map(|(k, v)| Change::Put(k.as_bytes(), v.as_bytes()))
+                    .collect();
+                let session = session.as_mut();
+                session.commit(&puts[..1], durability).unwrap();
+                session.commit(&puts[1..], durability).unwrap();
+                session.commit(&[Change::Delete(b"c")], durability).unwrap();
+                // Gone already: no matter.
+                session.commit(&[Change::Delete(b"c")], durability).unwrap();
+                assert!(!session.get(b"c", &mut |_| panic!("gone")).unwrap());
+                subject.close().unwrap();
+
+                let (mut subject, _) = open(peer, dir.path(), &setup).unwrap();
+                subject.expect(work(true)).unwrap();
+                let mut session = subject.session().unwrap();
+                let mut found = Vec::new();
+                assert!(session.get(b"e", &mut |v| found.extend(v)).unwrap());
+                assert_eq!(found, b"e!");
+                let s = session.as_mut();
+                assert_eq!(scan(s, b"", Direction::Forward), ["a", "e", "g"]);
+                assert_eq!(scan(s, b"b", Direction::Forward), ["e", "g"]);
+                assert_eq!(scan(s, b"f", Direction::Backward), ["e", "a"]);
+                drop(session);
+                assert!(matches!(subject.len().unwrap(), None | Some(3)));
+                assert!(subject.compact().unwrap());
+                subject.close().unwrap();
+            }
+        }
+    }
+
+    #[test]
+    fn an_engine_that_is_not_built_says_how_to_build_it() {
+        for peer in Peer::ALL.into_iter().filter(|p| !p.is_built()) {
+            let dir = std::env::temp_dir();
+            let Err(e) = open(peer, &dir, &setup(false)) else {
+                panic!("{} is not built", peer.name());
+            };
+            assert!(e.to_string().contains("--features"), "{e}");
+        }
+    }
 }

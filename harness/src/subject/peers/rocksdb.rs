@@ -141,7 +141,7 @@ impl Session for &Rocksdb {
                         Change::Delete(key) => batch.delete(key),
                     }
                 }
-                self.db.write_opt(&batch, &options)
+                self.db.write_opt(batch, &options)
             }
         };
         done.map_err(|e| failed("write", e))
