@@ -20,6 +20,11 @@ use crate::subject::{Change, Direction, Subject, Work};
 
 /// Records whose values are checked before anything is measured.
 const CHECKED: u64 = 1000;
+/// A commit changes at most one record for so many bytes of the cache: each may lie in
+/// a node of its own, and all of them are in memory at once.
+const CACHE_FOR_EACH: u64 = 32 << 10;
+/// The most that a commit puts, in bytes: ours takes 8 MiB with all that belongs to it.
+const COMMIT: u64 = 4 << 20;
 /// How often somebody looks whether to end.
 const PATIENCE: Duration = Duration::from_millis(5);
 
@@ -150,10 +155,19 @@ impl<'a> Bench<'a> {
         })
     }
 
+    /// This many records a commit, or as many as every engine takes with this cache.
+    fn fits(&self, batch: usize) -> usize {
+        let record = (self.job.key_bytes + self.job.value_bytes) as u64;
+        let most = (self.job.cache / CACHE_FOR_EACH)
+            .min(COMMIT / record)
+            .max(1);
+        batch.min(usize::try_from(most).unwrap_or(usize::MAX))
+    }
+
     fn load(&mut self, row: &Row, batch: usize) -> Result<Figure, Failure> {
         self.expect(false, Durable::Buffered)?;
         let config = LoadConfig {
-            batch,
+            batch: self.fits(batch),
             ..self.config.load.clone()
         };
         let ((measured, took), _) = self.flushed(Durable::Buffered, |target| {
@@ -249,7 +263,7 @@ impl<'a> Bench<'a> {
         self.expect(false, Durable::Buffered)?;
         let half = self.given / 2;
         let next = AtomicU64::new(self.removed);
-        let batch = batch as u64;
+        let batch = self.fits(batch) as u64;
         let (measured, took) = self.flushed(Durable::Buffered, |target| {
             let begin = Instant::now();
             let (measured, _) = team(1, |member| {

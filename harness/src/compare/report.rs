@@ -194,7 +194,8 @@ fn shown(unit: Unit, value: f64) -> String {
         Unit::Rate if value >= 1e5 => format!("{:.0}k", value / 1e3),
         Unit::Rate if value >= 1e4 => format!("{:.1}k", value / 1e3),
         Unit::Rate | Unit::Millis if value >= 100.0 => format!("{value:.0}"),
-        Unit::Rate | Unit::Millis => format!("{value:.1}"),
+        Unit::Rate | Unit::Millis if value >= 1.0 => format!("{value:.1}"),
+        Unit::Rate | Unit::Millis => format!("{value:.3}"),
         Unit::Bytes => format!("{:.0}M", value / f64::from(1 << 20)),
     }
 }

@@ -220,7 +220,7 @@ pub(crate) const ROWS: &[Row] = &[
     row("batch-1", "durable batches of 1000, records", "durable", Rate,
         by(1, Cell { batch: 1000, ..DURABLE })),
 
-    table("bulk", "bulk load", Millis, Step::Load { batch: 100_000 }),
+    table("bulk", "bulk load", Millis, Step::Load { batch: 20_000 }),
     table("single", "individual durable writes, 1000", Millis, count(1000, DURABLE)),
     table("batches", "durable batches, 100 of 1000", Millis,
         count(100, Cell { batch: 1000, ..DURABLE })),
@@ -229,7 +229,7 @@ pub(crate) const ROWS: &[Row] = &[
     table("ranges", "range reads of 10, a tenth", Millis, part(10, SCANS)),
     table("reads-4", "random reads, all, 4 threads", Millis, part(1, Cell { threads: 4, ..READS })),
     table("reads-32", "random reads, all, 32 threads", Millis, part(1, Cell { threads: 32, ..READS })),
-    table("remove", "removals of half", Millis, Step::Remove { batch: 100_000 }),
+    table("remove", "removals of half", Millis, Step::Remove { batch: 20_000 }),
     table("size", "size", Bytes, Step::Size),
     table("compacted", "compacted size", Bytes, Step::Compact),
 

@@ -173,19 +173,19 @@ mod tests {
                     .iter()
                     .map(|(k, v)| Change::Put(k.as_bytes(), v.as_bytes()))
                     .collect();
-                let session = session.as_mut();
                 session.commit(&puts[..1], durability).unwrap();
                 session.commit(&puts[1..], durability).unwrap();
                 session.commit(&[Change::Delete(b"c")], durability).unwrap();
                 // Gone already: no matter.
                 session.commit(&[Change::Delete(b"c")], durability).unwrap();
                 assert!(!session.get(b"c", &mut |_| panic!("gone")).unwrap());
+                drop(session);
                 subject.close().unwrap();
 
                 let (mut subject, _) = open(peer, dir.path(), &setup).unwrap();
                 subject.expect(work(true)).unwrap();
                 let mut session = subject.session().unwrap();
-                let mut found = Vec::new();
+                let mut found: Vec<u8> = Vec::new();
                 assert!(session.get(b"e", &mut |v| found.extend(v)).unwrap());
                 assert_eq!(found, b"e!");
                 let s = session.as_mut();
