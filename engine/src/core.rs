@@ -274,8 +274,9 @@ impl Core {
             let (piece, behind) = rest.split_at(rest.len().min(run.len as usize * block_size));
             rest = behind;
             if let Err(e) = self.write_piece(*run, piece) {
-                self.forest.pool.allocator().give_back(runs);
+                // In this order: no commit may get these blocks and be acknowledged.
                 self.fail(&e);
+                self.forest.pool.allocator().give_back(runs);
                 return Err(e);
             }
             let ptr = ExtentPtr {

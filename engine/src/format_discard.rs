@@ -26,7 +26,7 @@ type ProgressFn = dyn Fn(u64, u64) -> ControlFlow<()> + Send + Sync;
 pub struct DiscardProgress(Arc<ProgressFn>);
 
 impl DiscardProgress {
-    /// Calls `tell` after each step.
+    /// Calls `tell` after each step; with all bytes done, also while the log is zeroed.
     pub fn new(tell: impl Fn(u64, u64) -> ControlFlow<()> + Send + Sync + 'static) -> Self {
         Self(Arc::new(tell))
     }
@@ -83,13 +83,21 @@ pub(crate) fn discard_all(
             }
             at += len;
             discarded += len;
-            if progress.is_some_and(|p| (p.0)(at, all).is_break()) {
-                return Err(Error::Interrupted(
-                    "while the device was discarded: there is no store on it now; format it again"
-                        .into(),
-                ));
-            }
+            go_on(progress, at, all)?;
         }
     }
     Ok(discarded)
+}
+
+/// Tells of so many bytes done.
+///
+/// # Errors
+/// [`Error::Interrupted`], if the progress function said so.
+pub(crate) fn go_on(progress: Option<&DiscardProgress>, done: u64, all: u64) -> Result<()> {
+    match progress {
+        Some(p) if (p.0)(done, all).is_break() => Err(Error::Interrupted(
+            "before the store was made: there is none on the device now; format it again".into(),
+        )),
+        _ => Ok(()),
+    }
 }

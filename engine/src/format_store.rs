@@ -11,7 +11,8 @@ use crate::alloc::MapRoot;
 use crate::error::{Error, Result};
 use crate::format::Geometry;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, FORMAT_VERSION, Superblock};
-use crate::format_discard::discard_all;
+use crate::format_discard::{discard_all, go_on};
+use crate::inspect::bytes as in_units;
 use crate::log::LogConfig;
 use crate::options::FormatOptions;
 pub(crate) use crate::refuse::refuse_foreign;
@@ -25,6 +26,8 @@ const MAX_LOG: u64 = 1 << 30;
 /// The smallest block size; a superblock of any begins in it, and behind it may
 /// lie the map of an old store.
 const SMALLEST_BLOCK: u64 = 4096;
+/// Bytes of the log that are zeroed between two looks for an end.
+const ZERO_STEP: usize = 8 << 20;
 /// Rounds of the durability measurement.
 const ROUNDS: usize = 20;
 
@@ -134,6 +137,12 @@ pub(crate) fn format_device(
         refuse_foreign(device.as_ref(), &geometry, name)?;
     }
 
+    // One may lie where a superblock goes.
+    let before = match options.force {
+        true => gaur_iodriver::signatures(device.as_ref()),
+        false => Ok(Vec::new()),
+    };
+
     if !options.sparse {
         device.preallocate()?;
     }
@@ -145,7 +154,7 @@ pub(crate) fn format_device(
         device.flush()?;
     }
     let mut notes = match options.force {
-        true => wipe_signatures(device.as_ref())?,
+        true => wipe_signatures(device.as_ref(), before)?,
         false => Vec::new(),
     };
     let discarded = match options.discard {
@@ -172,8 +181,18 @@ pub(crate) fn format_device(
     for piece in &pieces {
         let start = geometry.byte(piece.start);
         let len = geometry.byte(u64::from(piece.len));
-        if !(options.sparse && punch(device.as_ref(), start, len)) {
-            zero(device.as_ref(), start, len)?;
+        if options.sparse && punch(device.as_ref(), start, len) {
+            continue;
+        }
+        for at in (0..len).step_by(ZERO_STEP) {
+            zero(
+                device.as_ref(),
+                start + at,
+                (len - at).min(ZERO_STEP as u64),
+            )?;
+            if options.discard {
+                go_on(options.discard_progress.as_ref(), io.capacity, io.capacity)?;
+            }
         }
     }
     device.flush()?;
@@ -245,8 +264,10 @@ pub(crate) fn layout(
         return Err(Error::BadOption {
             name: "log_size",
             detail: format!(
-                "{log_size} bytes; {MIN_LOG} to half the device ({})",
-                bytes / 2
+                "{}; {} to half the device, {}",
+                in_units(log_size),
+                in_units(MIN_LOG),
+                in_units(bytes / 2)
             ),
         });
     }

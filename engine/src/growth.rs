@@ -18,6 +18,7 @@ use gaur_iodriver::{IoError, IoErrorKind};
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
+use crate::inspect::bytes as in_units;
 use crate::options::OpenOptions;
 use crate::stats::Wait;
 use crate::tree::Forest;
@@ -245,12 +246,12 @@ fn check_size(now: &Geometry, bytes: Option<u64>) -> Result<()> {
     let have = now.byte(now.capacity);
     let most = now.byte(now.most());
     let why = match bytes {
-        Some(b) if b < have => format!("the store has {have} and does not shrink"),
-        Some(b) if b > most => format!("at most {most} with this block size"),
+        Some(b) if b < have => format!("the store has {} and does not shrink", in_units(have)),
+        Some(b) if b > most => format!("at most {} with this block size", in_units(most)),
         _ => return Ok(()),
     };
     Err(Error::BadOption {
         name: "size",
-        detail: format!("{} bytes; {why}", bytes.unwrap_or(0)),
+        detail: format!("{}; {why}", in_units(bytes.unwrap_or(0))),
     })
 }

@@ -22,6 +22,10 @@ const MAX_PIECES: usize = 64;
 
 /// Free space of an open store, kept from all others until this is dropped.
 ///
+/// It may outlive the store. The space stays free on the device then too, and the device
+/// stays open and locked by this process until the lease is dropped, so nobody can open
+/// the store and use that space: who wants to open it again drops the lease first.
+///
 /// Nothing but [`FreeSpace::extents`] may be written through
 /// [`FreeSpace::device`], and nothing after the lease was dropped.
 #[derive(Debug)]
@@ -93,7 +97,9 @@ impl FreeSpace {
 impl Drop for FreeSpace {
     fn drop(&mut self) {
         if !self.core.is_home() {
-            // In a forked child nothing is sent: they are the parent's.
+            // In a forked child nothing is sent: they are the parent's. Nor is the core
+            // dropped if this is its last user: its locks may be held for ever here.
+            std::mem::forget(self.core.clone());
             return;
         }
         let runs = std::mem::take(&mut self.runs);
@@ -213,6 +219,23 @@ mod tests {
         let image = disk.crash_with(CrashMode::Everything, 1);
         drop((lease, store));
         is_whole(&image);
+    }
+
+    #[test]
+    fn a_lease_may_outlive_its_store() {
+        for close in [true, false] {
+            let (disk, store) = filled();
+            let lease = store.borrow_free_space(16 << 20).unwrap();
+            scribble(&lease);
+            if close {
+                store.close().unwrap();
+            } else {
+                drop(store);
+            }
+            scribble(&lease);
+            drop(lease);
+            is_whole(&disk);
+        }
     }
 
     #[test]

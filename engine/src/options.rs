@@ -6,6 +6,7 @@ use gaur_iodriver::{DriverChoice, DurableMethod};
 use crate::alloc::DiscardRate;
 use crate::error::{Error, Result};
 use crate::format_discard::DiscardProgress;
+use crate::inspect::bytes as in_units;
 
 /// When a commit is acknowledged.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -159,7 +160,7 @@ pub(crate) fn check_cache(bytes: u64) -> Result<()> {
     if bytes < MIN_CACHE {
         return Err(Error::BadOption {
             name: "cache_bytes",
-            detail: format!("{bytes} bytes; at least {MIN_CACHE}"),
+            detail: format!("{}; at least {}", in_units(bytes), in_units(MIN_CACHE)),
         });
     }
     Ok(())
@@ -171,7 +172,11 @@ impl OpenOptions {
         if let Some(most) = self.max_cache_bytes.filter(|most| *most < self.cache_bytes) {
             return Err(Error::BadOption {
                 name: "max_cache_bytes",
-                detail: format!("{most} bytes; at least cache_bytes ({})", self.cache_bytes),
+                detail: format!(
+                    "{}; at least cache_bytes, {}",
+                    in_units(most),
+                    in_units(self.cache_bytes)
+                ),
             });
         }
         if self.salvage && !self.read_only {
@@ -194,7 +199,7 @@ impl FormatOptions {
         if ![4096, 8192, 16384].contains(&self.block_size) {
             return Err(Error::BadOption {
                 name: "block_size",
-                detail: format!("{}; 4096, 8192 or 16384", self.block_size),
+                detail: format!("{} B; 4096, 8192 or 16384", self.block_size),
             });
         }
         Ok(())

@@ -99,7 +99,10 @@ impl Progress {
             if let Some(why) = &s.stopped {
                 return Err(Error::Stopped(why.clone()));
             }
-            self.ask();
+            // Asked for again once it has begun, it would be followed by another.
+            if s.begun < wanted {
+                self.ask();
+            }
             self.changed.wait_for(&mut s, Duration::from_millis(20));
         }
         Ok(())
@@ -131,5 +134,28 @@ impl Progress {
             self.changed.wait_for(&mut s, Duration::from_millis(20));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_waits_asks_no_more_once_the_checkpoint_has_begun() {
+        let progress = Progress::new();
+        std::thread::scope(|s| {
+            let waiter = s.spawn(|| progress.wait_for_next());
+            while !progress.is_wanted() {
+                std::thread::yield_now();
+            }
+            progress.begin();
+            // What was asked for until then.
+            progress.asked_within(Duration::ZERO);
+            std::thread::sleep(Duration::from_millis(70));
+            assert!(!progress.asked_within(Duration::ZERO));
+            progress.end();
+            waiter.join().unwrap().unwrap();
+        });
     }
 }

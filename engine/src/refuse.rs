@@ -4,14 +4,19 @@
 //! zero where the new store's own structures go: superblocks, log, map and index
 //! slots of every group. What lies where data will go and has no signature is not
 //! looked at: a used device cannot be read whole.
+//!
+//! A format that was cut off leaves zeros there, and the sectors of its measurement,
+//! which are known by every byte. Those are no reason to refuse the next.
 
 use std::collections::VecDeque;
 
 use gaur_iodriver::signature::{Kind, in_words};
-use gaur_iodriver::{Device, IoBuf, IoError, Signature, signatures};
+use gaur_iodriver::{Device, IoBuf, IoError, Signature, signatures, was_measured};
 
 use crate::error::{Error, Result};
 use crate::format::Geometry;
+use crate::format::log;
+use crate::format::space::{INDEX_MAGIC, MAP_MAGIC};
 use crate::walk::Deep;
 use crate::writeback::superblock::read_pair;
 
@@ -47,7 +52,14 @@ pub(crate) fn refuse_foreign(device: &dyn Device, geometry: &Geometry, name: &st
         Error::Io(e) => unreadable(name, e),
         other => other,
     })? {
-        Some(at) => foreign(
+        Some((at, true)) => foreign(
+            format!(
+                "holds what is left of a gaur store without superblocks, as after a format or \
+                 wipe that was interrupted (first at byte {at})"
+            ),
+            Vec::new(),
+        ),
+        Some((at, false)) => foreign(
             format!("holds data of an unknown kind (first at byte {at})"),
             Vec::new(),
         ),
@@ -82,9 +94,9 @@ fn structures(geometry: &Geometry) -> impl Iterator<Item = (u64, u64)> {
     })
 }
 
-/// Where the first byte is that is not zero among the structures' places. Holes
-/// of a file are not read.
-fn first_data(device: &dyn Device, geometry: &Geometry) -> Result<Option<u64>> {
+/// Where the first byte is that is not zero among the structures' places, and whether
+/// it begins a block as our stores have there. Holes of a file are not read.
+fn first_data(device: &dyn Device, geometry: &Geometry) -> Result<Option<(u64, bool)>> {
     let mut pieces = Pieces {
         device,
         ranges: structures(geometry),
@@ -106,8 +118,12 @@ fn first_data(device: &dyn Device, geometry: &Geometry) -> Result<Option<u64>> {
             return Ok(None);
         };
         let buf = deep.take()??;
-        if let Some(at) = first_nonzero(&buf) {
-            return Ok(Some(start + at));
+        if let Some(at) = first_needed(&buf) {
+            let ours = buf.get(at..at + 8).is_some_and(|magic| {
+                let magic = u64::from_le_bytes(magic.try_into().expect("8 bytes"));
+                [log::MAGIC, MAP_MAGIC, INDEX_MAGIC].contains(&magic)
+            });
+            return Ok(Some((start + at as u64, ours)));
         }
         deep.recycle(buf);
     }
@@ -157,9 +173,13 @@ impl<R: Iterator<Item = (u64, u64)>> Pieces<'_, R> {
 
 /// Ends what has a signature, so that nobody takes the store for it: a RAID or a
 /// partition table whose copy at the end of the device outlives a format would be
-/// repaired, or put to use, over the store. Returns what to tell of it.
-pub(crate) fn wipe_signatures(device: &dyn Device) -> Result<Vec<String>> {
-    let found = match signatures(device) {
+/// repaired, or put to use, over the store. `found` is what was there before anything
+/// was written. Returns what to tell of it.
+pub(crate) fn wipe_signatures(
+    device: &dyn Device,
+    found: std::result::Result<Vec<Signature>, IoError>,
+) -> Result<Vec<String>> {
+    let found = match found {
         Ok(found) => found,
         Err(e) => return Ok(vec![format!("what was there before is not known: {e}")]),
     };
@@ -183,15 +203,15 @@ pub(crate) fn wipe_signatures(device: &dyn Device) -> Result<Vec<String>> {
     Ok(notes)
 }
 
-/// Where the first byte is that is not zero.
-fn first_nonzero(buf: &[u8]) -> Option<u64> {
+/// Where the first byte is that is not zero, what a measurement left set aside.
+fn first_needed(buf: &[u8]) -> Option<usize> {
     const ZEROS: [u8; 512] = [0; 512];
     let chunk = buf
         .chunks(ZEROS.len())
-        .position(|chunk| *chunk != ZEROS[..chunk.len()])?;
+        .position(|chunk| *chunk != ZEROS[..chunk.len()] && !was_measured(chunk))?;
     let start = chunk * ZEROS.len();
     let at = buf[start..].iter().position(|&b| b != 0)?;
-    Some((start + at) as u64)
+    Some(start + at)
 }
 
 #[cfg(test)]
@@ -239,7 +259,7 @@ mod tests {
                 buf[(at - block) as usize] = 1;
                 device.write_at(block, &buf).unwrap();
                 let found = first_data(device.as_ref(), &geometry).unwrap();
-                assert_eq!(found, Some(at));
+                assert_eq!(found, Some((at, false)));
             }
             // What lies behind is data's place.
             let disk = disk(400 << 20);
@@ -251,6 +271,31 @@ mod tests {
             }
             assert_eq!(first_data(device.as_ref(), &geometry).unwrap(), None);
         }
+    }
+
+    #[test]
+    fn what_a_format_that_was_cut_off_left_is_no_reason() {
+        let disk = disk(64 << 20);
+        let device = disk.device();
+        let options = crate::FormatOptions::default();
+        let geometry = crate::format_store::layout(&device.geometry(), &options).unwrap();
+        let place = geometry.byte(geometry.log_pieces()[0].start);
+        gaur_iodriver::measure_durability(device.as_ref(), place, 1 << 20, 3).unwrap();
+        let mut buf = IoBuf::zeroed(4096);
+        device.read_at(place, &mut buf).unwrap();
+        assert_ne!(buf[0], 0);
+        refuse_foreign(device.as_ref(), &geometry, "d").unwrap();
+        // One byte of it is another's.
+        buf[700] ^= 1;
+        device.write_at(place, &buf).unwrap();
+        let e = refuse_foreign(device.as_ref(), &geometry, "d").unwrap_err();
+        assert!(e.to_string().contains("unknown kind"), "{e}");
+        // A store's log is no format's that was cut off, but told for what it is.
+        buf.fill(0);
+        buf[..8].copy_from_slice(&log::MAGIC.to_le_bytes());
+        device.write_at(place, &buf).unwrap();
+        let e = refuse_foreign(device.as_ref(), &geometry, "d").unwrap_err();
+        assert!(e.to_string().contains("left of a gaur store"), "{e}");
     }
 
     #[test]
@@ -283,7 +328,7 @@ mod tests {
         device.write_at(group + 8192, &buf).unwrap();
         assert_eq!(
             first_data(device, &geometry).unwrap(),
-            Some(group + 8192 + 7)
+            Some((group + 8192 + 7, false))
         );
         assert!(device.counters().reads < 10, "{:?}", device.counters());
     }

@@ -2,6 +2,9 @@
 
 use std::ops::ControlFlow;
 
+use gaur_iodriver::sync::thread;
+use gaur_iodriver::sync::time::Duration;
+
 use crate::alloc::DiscardRate;
 use crate::core::Core;
 use crate::error::Result;
@@ -35,6 +38,9 @@ pub struct TrimReport {
     pub interrupted: bool,
 }
 
+/// The longest time without a call of the progress function, I/O left out.
+const NAP: Duration = Duration::from_millis(100);
+
 /// Group after group: the allocator lends the free runs to their discards.
 pub(crate) fn trim(
     core: &Core,
@@ -54,23 +60,34 @@ pub(crate) fn trim(
         ..TrimReport::default()
     };
     for group in 0..geometry.groups() {
-        core.check_open()?;
-        // A store that has stopped leaves the device alone.
-        if let Some(stopped) = core.log_if_started().and_then(|log| log.stopped()) {
-            return Err(stopped);
-        }
-        let done = allocator.trim(group, options.rate, options.dry_run).wait();
-        // Closed meanwhile: that is why the allocator went.
-        let done = done.map_err(|e| core.check_open().err().unwrap_or(e))?;
-        let end = geometry.group_start(group) + geometry.group_len(group);
-        report.looked_at = geometry.byte(end);
-        report.free += done.free;
-        report.discarded += done.discarded;
-        report.failures += done.failures;
-        report.unknown_groups += u64::from(done.unknown);
-        if progress(&report).is_break() {
-            report.interrupted = report.looked_at < report.size;
-            break;
+        let start = geometry.group_start(group);
+        let mut from = Some(0);
+        while let Some(at) = from {
+            core.check_open()?;
+            // A store that has stopped leaves the device alone.
+            if let Some(stopped) = core.log_if_started().and_then(|log| log.stopped()) {
+                return Err(stopped);
+            }
+            let done = allocator.trim(group, at, options.rate, options.dry_run);
+            // Closed meanwhile: that is why the allocator went.
+            let done = done
+                .wait()
+                .map_err(|e| core.check_open().err().unwrap_or(e))?;
+            from = done.rest.map(|rest| rest.from);
+            let looked = from.map_or(geometry.group_len(group), u64::from);
+            report.looked_at = geometry.byte(start + looked);
+            report.free += done.free;
+            report.discarded += done.discarded;
+            report.failures += done.failures;
+            report.unknown_groups += u64::from(done.unknown);
+            if progress(&report).is_break() {
+                report.interrupted = report.looked_at < report.size;
+                return Ok(report);
+            }
+            // What the rate demands beyond a nap, the allocator waits for or tells again.
+            if let Some(rest) = done.rest {
+                thread::sleep(rest.due.min(NAP));
+            }
         }
     }
     Ok(report)

@@ -110,6 +110,7 @@ fn told(error: &Error) -> String {
         Error::NoSuchTree(name) => {
             return format!("no tree named {name:?}; gaur stat lists the trees");
         }
+        Error::BadOption { name, detail } => return format!("{}: {detail}", as_given(name)),
         _ => return error.to_string(),
     };
     if e.what != "open" {
@@ -125,6 +126,19 @@ fn told(error: &Error) -> String {
         _ => "; gaur device tells more",
     };
     format!("{}{next}", e.detail)
+}
+
+/// An option of the engine as users give it: on the command line, or to a run.
+fn as_given(name: &str) -> String {
+    let in_run = |key: &str| format!("--{}, or store.{key} of a run", key.replace('_', "-"));
+    match name {
+        "cache_bytes" => in_run("cache"),
+        "size" | "log_size" | "block_size" | "sparse" | "buffered_interval" => in_run(name),
+        "tree name" => "--tree, or store.tree of a run".to_owned(),
+        "threads" => "cannot go on".to_owned(),
+        // Set by nobody but the tool itself.
+        other => other.replace('_', " "),
+    }
 }
 
 /// Lost or doubtful data is a finding; everything else is a refusal.

@@ -68,11 +68,37 @@ pub(crate) fn table(
     indented(&t)
 }
 
-/// Names and what they are, aligned.
+/// Columns of a line.
+const WIDTH: usize = 98;
+
+/// Names and what they are, aligned; what is long goes on in further lines.
 pub(crate) fn pairs(rows: impl IntoIterator<Item = (String, String)>) -> String {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let names = rows.iter().map(|(name, _)| name.chars().count()).max();
+    // The indent, and blanks around the name and before the text.
+    let room = WIDTH.saturating_sub(names.unwrap_or(0) + 4).max(WIDTH / 2);
     let mut t = plain();
-    t.add_rows(rows.into_iter().map(|(a, b)| vec![a, b]));
+    t.add_rows(rows.into_iter().map(|(a, b)| vec![a, wrapped(&b, room)]));
     indented(&t)
+}
+
+/// Lines of at most `room` characters, broken at blanks only: a path stays whole.
+fn wrapped(text: &str, room: usize) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut used = 0;
+    for word in text.split(' ') {
+        let len = word.chars().count();
+        if used > 0 && used + 1 + len > room {
+            out.push('\n');
+            used = 0;
+        } else if used > 0 {
+            out.push(' ');
+            used += 1;
+        }
+        out.push_str(word);
+        used += len;
+    }
+    out
 }
 
 fn plain() -> Table {
@@ -92,6 +118,21 @@ fn indented(t: &Table) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn long_lines_go_on_below() {
+        let path = format!("/{}", "x".repeat(120));
+        let long = "word ".repeat(60);
+        let text = pairs([
+            ("a name".to_owned(), long.trim().to_owned()),
+            ("b".to_owned(), format!("at {path} there")),
+        ]);
+        assert!(text.lines().any(|l| l.contains(&path)), "{text}");
+        let rest: Vec<_> = text.lines().filter(|l| !l.contains(&path)).collect();
+        assert!(rest.iter().all(|l| l.chars().count() <= WIDTH), "{text}");
+        assert!(rest.iter().filter(|l| l.contains("word")).count() >= 4);
+        assert_eq!(text.matches("word").count(), 60);
+    }
 
     #[test]
     fn columns_line_up() {

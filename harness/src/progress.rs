@@ -39,7 +39,6 @@ impl Progress {
     }
 
     /// None to be seen.
-    #[cfg(test)]
     pub(crate) fn hidden() -> Self {
         Self {
             bar: ProgressBar::hidden(),

@@ -37,6 +37,15 @@ pub(crate) fn plain(bytes: &[u8]) -> Option<&str> {
     (!text.starts_with("0x") && !text.chars().any(char::is_control)).then_some(text)
 }
 
+/// A word as a shell takes it.
+pub(crate) fn word(text: &str) -> String {
+    let harmless = |c: char| c.is_alphanumeric() || "_-./:=@%+,".contains(c);
+    match !text.is_empty() && text.chars().all(harmless) {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// `0x…`.
 pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write as _;
@@ -65,6 +74,18 @@ mod tests {
         ];
         for bytes in cases {
             assert_eq!(show(bytes).parse::<Bytes>().unwrap().0, bytes);
+        }
+    }
+
+    #[test]
+    fn words_are_quoted_where_a_shell_needs_it() {
+        for (text, expected) in [
+            ("/dev/sda", "/dev/sda"),
+            ("", "''"),
+            ("a b", "'a b'"),
+            ("it's", r"'it'\''s'"),
+        ] {
+            assert_eq!(word(text), expected);
         }
     }
 

@@ -8,7 +8,8 @@ use bytesize::ByteSize;
 use serde::de::{Error as _, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// A number of bytes, written as `4096`, `256MiB` or `1GiB`.
+/// A number of bytes, written as `4096`, `256MiB` or `1GiB`; without the `i` (`1GB`,
+/// `1G`) units are powers of 1000.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Size(pub(crate) u64);
 
@@ -18,7 +19,7 @@ impl FromStr for Size {
     fn from_str(text: &str) -> Result<Self, String> {
         ByteSize::from_str(text)
             .map(|b| Self(b.as_u64()))
-            .map_err(|_| format!("{text:?} is no size; write bytes, or 64KiB, 256MiB, 1GiB"))
+            .map_err(|_| format!("{text:?} is no size; write bytes, or 64KiB, 256MiB, 1GiB (powers of 1024), 1GB (of 1000)"))
     }
 }
 
@@ -117,6 +118,14 @@ pub(crate) fn bytes(n: u64) -> String {
     }
 }
 
+/// Bytes for people, and exactly: `953.7 MiB (1000000000 bytes)`.
+pub(crate) fn exact(n: u64) -> String {
+    match n {
+        0..1024 => bytes(n),
+        _ => format!("{} ({n} bytes)", bytes(n)),
+    }
+}
+
 /// Nanoseconds for people, three to four digits: `1.53 ms`.
 pub(crate) fn nanos(n: u64) -> String {
     let x = n as f64;
@@ -180,6 +189,9 @@ mod tests {
             assert_eq!(text.parse::<Size>().unwrap(), Size(n), "{text}");
         }
         assert_eq!("1GiB".parse::<Size>().unwrap(), Size(1 << 30));
+        assert_eq!("1GB".parse::<Size>().unwrap(), Size(1_000_000_000));
+        assert_eq!("1G".parse::<Size>().unwrap(), Size(1_000_000_000));
+        assert_eq!("1k".parse::<Size>().unwrap(), Size(1000));
         assert_eq!("64 KiB".parse::<Size>().unwrap(), Size(64 << 10));
         assert!("lots".parse::<Size>().unwrap_err().contains("256MiB"));
         assert!("-1".parse::<Size>().is_err());
@@ -203,6 +215,7 @@ mod tests {
         assert_eq!(count(12), "12");
         assert_eq!(bytes(100), "100 B");
         assert_eq!(bytes(1536 << 10), "1.5 MiB");
+        assert_eq!(exact(1_000_000_000), "953.7 MiB (1000000000 bytes)");
         assert_eq!(rate(1234.4), "1,234");
         assert_eq!(rate(1.5), "1.50");
     }

@@ -11,6 +11,8 @@ mod device;
 mod discard;
 mod forensic;
 mod huge;
+#[path = "verbs/interrupted.rs"]
+mod interrupted;
 
 use common::{LoopDevice, Place};
 
@@ -60,7 +62,10 @@ fn all_verbs(place: &Place, format: &str, path: &str) {
     let lines = place.ok(&format!("scan {path} --prefix a --json"));
     assert_eq!(lines, "{\"key\":\"apple\",\"value\":\"green\"}\n");
 
-    place.ok(&format!("delete {path} apple"));
+    let said = place.ok(&format!("delete {path} apple"));
+    assert!(said.starts_with("committed as"), "{said}");
+    let said = place.ok(&format!("delete {path} apple"));
+    assert!(said.contains("there was no apple"), "{said}");
     let said = place.gaur(["get", path, "apple"]);
     assert_eq!((said.code, said.out.as_str()), (2, ""));
     assert!(said.err.contains("no key apple"), "{}", said.err);

@@ -34,7 +34,7 @@ pub use contract::{Completion, Device, Geometry, Op, Queue, Request, Wake, Waker
 pub use counters::OpCounts;
 pub use delayed::Delayed;
 pub use describe::{Description, DeviceKind, describe};
-pub use durable::{DurabilityReport, DurableMethod, MethodTimes, measure_durability};
+pub use durable::{DurabilityReport, DurableMethod, MethodTimes, measure_durability, was_measured};
 pub use error::{IoError, IoErrorKind};
 pub use latency::{Latency, LatencyProfile};
 pub use open::{DriverChoice, OpenOptions, Opened, check_create, open};

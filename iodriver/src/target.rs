@@ -29,6 +29,8 @@ pub(crate) struct Target {
     capacity: AtomicU64,
     /// Two threads must not size the file at once.
     growing: Mutex<()>,
+    /// The kernel may have requests still that nobody waits for.
+    busy: AtomicBool,
 }
 
 /// Turns a system call's return value into bytes or an error number.
@@ -59,7 +61,14 @@ impl Target {
             capacity: AtomicU64::new(geometry.capacity),
             fixed: geometry,
             growing: Mutex::new(()),
+            busy: AtomicBool::new(false),
         }
+    }
+
+    /// Leaves the kernel with requests that nobody will see the end of. Each holds the
+    /// open file, so the lock on it lasts until the last of them has ended.
+    pub(crate) fn leave_busy(&self) {
+        self.busy.store(true, Ordering::Release);
     }
 
     /// Whether the calling process is the one that opened it, not a forked child.
@@ -305,9 +314,10 @@ impl Target {
 impl Drop for Target {
     /// A forked child that has not ended holds the same open file, and with it the lock,
     /// so the lock is given back by name. In the child itself that would take it from the
-    /// parent.
+    /// parent; and while the kernel has a write of ours, another would be let in before
+    /// that has landed: then the lock goes with the last who holds the file.
     fn drop(&mut self) {
-        if self.is_home() {
+        if self.is_home() && !self.busy.load(Ordering::Acquire) {
             let _ = self.file.unlock();
         }
     }
@@ -336,4 +346,33 @@ pub(crate) fn transfer_all(
 /// Whether a file is a block device.
 pub(crate) fn is_block_device(metadata: &std::fs::Metadata) -> bool {
     metadata.file_type().is_block_device()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lock_stays_while_the_kernel_has_requests() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        std::fs::write(&path, [0; 4096]).unwrap();
+        let other = File::open(&path).unwrap();
+        for busy in [false, true] {
+            let file = File::open(&path).unwrap();
+            file.try_lock().unwrap();
+            // As a request in the kernel does, or a forked child.
+            let holder = file.try_clone().unwrap();
+            let geometry = probe::geometry(&file, &mut Vec::new()).unwrap();
+            let target = Target::new(file, path.clone(), true, false, geometry);
+            if busy {
+                target.leave_busy();
+            }
+            drop(target);
+            assert_eq!(other.try_lock().is_err(), busy);
+            drop(holder);
+            other.try_lock().unwrap();
+            other.unlock().unwrap();
+        }
+    }
 }

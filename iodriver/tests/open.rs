@@ -210,7 +210,7 @@ fn creating_harms_nothing_that_exists() {
     fs::write(&path, b"precious").expect("written");
     let e = refusal(&path, &creating(8 * MIB));
     assert_eq!(e.kind, IoErrorKind::Denied);
-    assert!(e.detail.contains("8 bytes"), "{e}");
+    assert!(e.detail.contains("8 B"), "{e}");
     assert_eq!(fs::read(&path).expect("there"), b"precious");
     // An empty one is as good as none.
     fs::write(&path, b"").expect("written");
@@ -323,6 +323,47 @@ fn waits_for_a_holder_that_goes_away() {
     assert_eq!(e.kind, IoErrorKind::Busy);
     assert!(start.elapsed() >= Duration::from_millis(120));
     assert!(start.elapsed() < Duration::from_secs(14), "it lives");
+}
+
+/// Not of one that is only ending: see the next.
+#[test]
+fn does_not_wait_for_another_process_that_lives() {
+    let dir = dir();
+    let path = dir.path().join("file");
+    drop(open(&path, &creating(MIB)).expect("created"));
+    let holder = Command::new("flock")
+        .arg("-F")
+        .arg(&path)
+        .args(["sleep", "100"])
+        .spawn();
+    let Ok(mut holder) = holder else {
+        println!("skipped: no flock");
+        return;
+    };
+    let start = Instant::now();
+    let impatient = OpenOptions {
+        lock_wait: Duration::ZERO,
+        ..options()
+    };
+    let held = || open(&path, &impatient).err();
+    while held().is_none() && start.elapsed() < Duration::from_secs(10) {
+        thread::sleep(Duration::from_millis(10));
+    }
+    let patient = OpenOptions {
+        lock_wait: Duration::from_secs(60),
+        ..options()
+    };
+    let start = Instant::now();
+    let e = open(&path, &patient).expect_err("it is held");
+    let took = start.elapsed();
+    holder.kill().expect("killed");
+    holder.wait().expect("ended");
+    assert_eq!(e.kind, IoErrorKind::Busy);
+    let process = format!("process {}", holder.id());
+    // Not where the kernel does not tell who has a lock.
+    if e.to_string().contains(&process) {
+        assert!(took < Duration::from_secs(30), "{took:?}");
+    }
 }
 
 /// Only a ring has the file, as after the end of the process that made it: then no

@@ -347,13 +347,13 @@ impl Allocator {
         self.stats().data
     }
 
-    /// Discards what is free in a group, at this rate, or only says what would be
-    /// (`dry`). Nobody gets a block while its discard is in flight. The groups of
+    /// Discards what is free in a group behind its first `from` blocks, at this rate,
+    /// or only says what would be (`dry`). Answers in time, with the rest if there is one. Nobody gets a block while its discard is in flight. The groups of
     /// several calls are served one after the other.
     ///
     /// The ticket's error: the device cannot discard, or the allocator stopped.
-    pub fn trim(&self, group: u64, rate: DiscardRate, dry: bool) -> Ticket<Trimmed> {
-        self.ask(|reply| Msg::Trim(group, rate, dry, reply))
+    pub fn trim(&self, group: u64, from: u32, rate: DiscardRate, dry: bool) -> Ticket<Trimmed> {
+        self.ask(|reply| Msg::Trim(group, from, rate, dry, reply))
     }
 
     /// How fast blocks are discarded as they become free; none if they are not.

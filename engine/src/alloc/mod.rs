@@ -80,6 +80,6 @@ pub use config::{AllocConfig, Changes, MapRoot, Request, Shape, SpaceError, Urge
 pub use counters::{Counts, Stats};
 pub use handle::{Allocator, Ticket};
 pub use pace::DiscardRate;
-pub use trim::Trimmed;
+pub use trim::{Rest, Trimmed};
 pub(crate) use unit::Unit;
 pub(crate) use view::MapView;

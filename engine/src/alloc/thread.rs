@@ -73,7 +73,7 @@ pub(super) enum Msg {
     Release(Generation, Vec<Run>),
     Floor(u64),
     /// A group's free space is to be discarded, or only looked at.
-    Trim(u64, DiscardRate, bool, Sender<Result<Trimmed>>),
+    Trim(u64, u32, DiscardRate, bool, Sender<Result<Trimmed>>),
     Rebuild(u64, Vec<Run>, Sender<Result<()>>),
     DamagedGroups(Sender<Result<Vec<(u64, Damage)>>>),
     FreeSoon(Sender<Result<u64>>),
@@ -292,8 +292,9 @@ impl Worker {
                     self.free(run, run.start < new_from);
                 }
             }
-            Msg::Trim(group, rate, dry, reply) => {
-                self.trims.push_back(Trim::new(group, rate, dry, reply));
+            Msg::Trim(group, from, rate, dry, reply) => {
+                let trim = Trim::new(group, from, rate, dry, reply);
+                self.trims.push_back(trim);
             }
             Msg::Floor(blocks) => self.space.floor = blocks,
             Msg::Rebuild(group, used, reply) => self.rebuilds.push((group, used, reply)),

@@ -3,9 +3,12 @@
 //! A piece of free space is lent to its discard: while that is in flight its blocks
 //! are being discarded like any others, and nobody can get them. One piece at a
 //! time, so that little is missing, and not for long.
+//!
+//! Who asked is answered after [`TURN`] at the latest, with how to go on: the rate may
+//! make a group last for hours, and there must be a way out.
 
 use gaur_iodriver::sync::channel::Sender;
-use gaur_iodriver::sync::time::Instant;
+use gaur_iodriver::sync::time::{Duration, Instant};
 use gaur_iodriver::{IoError, IoErrorKind};
 
 use crate::error::{Error, Result};
@@ -13,6 +16,9 @@ use crate::error::{Error, Result};
 use super::pace::DiscardRate;
 use super::space::Local;
 use super::thread::Worker;
+
+/// The longest that one answer may take, but for a discard that is in flight.
+const TURN: Duration = Duration::from_millis(100);
 
 /// What became of a group's free space, in bytes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +31,17 @@ pub struct Trimmed {
     pub failures: u64,
     /// The group's map is damaged, so nobody knows what is free.
     pub unknown: bool,
+    /// Not at the group's end yet.
+    pub rest: Option<Rest>,
+}
+
+/// What a trim left for another turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rest {
+    /// Where to go on: so many blocks behind the group's first.
+    pub from: u32,
+    /// When, as the rate demands it.
+    pub due: Duration,
 }
 
 /// A group on its way.
@@ -38,11 +55,14 @@ pub(super) struct Trim {
     at: u32,
     in_flight: bool,
     sum: Trimmed,
+    /// When its turn ends; it begins at the front.
+    until: Option<Instant>,
 }
 
 impl Trim {
     pub(super) fn new(
         group: u64,
+        from: u32,
         rate: DiscardRate,
         dry: bool,
         reply: Sender<Result<Trimmed>>,
@@ -52,9 +72,10 @@ impl Trim {
             rate,
             dry,
             reply,
-            at: 0,
+            at: from,
             in_flight: false,
             sum: Trimmed::default(),
+            until: None,
         }
     }
 
@@ -116,11 +137,18 @@ impl Worker {
                 trim.sum.free += u64::from(len) * block_size;
                 continue;
             };
-            if !trim.dry
-                && let Some(left) = self.trim_pace.left(now)
-            {
-                self.discards.come_back(now + left);
-                return None;
+            if !trim.dry {
+                let left = self.trim_pace.left(now);
+                let due = left.unwrap_or_default();
+                if now + due > *trim.until.get_or_insert(now + TURN) {
+                    let from = trim.at;
+                    trim.sum.rest = Some(Rest { from, due });
+                    return Some(Ok(trim.sum));
+                }
+                if left.is_some() {
+                    self.discards.come_back(now + due);
+                    return None;
+                }
             }
             // Up to the end of the piece; the rest comes next.
             let upto = (piece.run.end() - (run.start - u64::from(start))) as u32;

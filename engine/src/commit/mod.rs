@@ -20,6 +20,8 @@ pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod visible;
 
+use std::cell::Cell;
+
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::KIND_EXTENT;
@@ -45,8 +47,9 @@ pub(crate) struct Change<'a> {
 /// Where the CSN comes from.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Stamp<'a> {
-    /// A new commit: append this record.
-    Append(&'a Record<'a>),
+    /// A new commit: append this record. Says so as soon as it is appended: from then
+    /// on what it names is in use, whatever happens to the caller.
+    Append(&'a Record<'a>, &'a Cell<bool>),
     /// Replay: it is in the log already.
     Replay(Csn),
 }
@@ -71,6 +74,15 @@ impl Drop for AbortOnUnwind {
     }
 }
 
+/// Has a panicking writer's stash recalled by others, as if its operation had ended.
+struct ReleaseOnUnwind<'a>(&'a Worker);
+
+impl Drop for ReleaseOnUnwind<'_> {
+    fn drop(&mut self) {
+        Pool::release(self.0);
+    }
+}
+
 impl Core {
     /// Makes the changes, which are sorted by tree and key without repetition, one
     /// commit. Returns its CSN; it is visible then, and durable when the log says.
@@ -85,11 +97,13 @@ impl Core {
         stamp: Stamp<'_>,
         claim: Claim<'a>,
     ) -> (Result<Csn>, Claim<'a>) {
+        let unwinding = ReleaseOnUnwind(worker);
         let mut op = Op::new(&self.forest, worker, claim);
         let done = self.make_with(&mut op, changes, stamp);
         op.leave();
         let claim = op.claim;
         self.forest.pool.settle(worker, claim.is_short());
+        std::mem::forget(unwinding);
         if self.versions.is_over() {
             collect_versions(self);
         }
@@ -262,7 +276,11 @@ impl Core {
 
     fn draw(&self, stamp: Stamp<'_>) -> Result<Csn, Refused> {
         match stamp {
-            Stamp::Append(record) => self.log().try_append(record),
+            Stamp::Append(record, appended) => {
+                let csn = self.log().try_append(record)?;
+                appended.set(true);
+                Ok(csn)
+            }
             Stamp::Replay(csn) => Ok(csn),
         }
     }
@@ -354,4 +372,36 @@ fn has_room(page: Page<'_>, changes: &[Change<'_>]) -> bool {
         }
     }
     true
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
+    use gaur_iodriver::{SimDisk, SimOptions};
+
+    use super::*;
+    use crate::alloc::Urgency;
+    use crate::{FormatOptions, OpenOptions, Store};
+
+    #[test]
+    fn what_a_panicking_writer_reserved_is_recalled() {
+        let disk = SimDisk::new(SimOptions {
+            capacity: 32 << 20,
+            ..SimOptions::default()
+        });
+        Store::format_device(disk.device(), &FormatOptions::default()).unwrap();
+        let store = Store::open_device(disk.device(), &OpenOptions::default()).unwrap();
+        let forest = &store.core().forest;
+        let worker = forest.workers.mine().unwrap();
+        let reserve = || forest.pool.reserve(&worker, 20, 0, Urgency::Normal);
+        let ended = catch_unwind(AssertUnwindSafe(|| {
+            let _unwinding = ReleaseOnUnwind(&worker);
+            reserve().unwrap();
+            assert_eq!(forest.pool.recall(&worker, &forest.workers), 0);
+            std::panic::resume_unwind(Box::new("a writer's"));
+        }));
+        assert!(ended.is_err());
+        assert!(forest.pool.recall(&worker, &forest.workers) >= 20);
+    }
 }

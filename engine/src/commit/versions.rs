@@ -8,10 +8,12 @@
 //! Memory is bounded: above the limit the oldest views are given up
 //! ([`Error::ViewTooOld`] is theirs), never a writer.
 
+use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
 use crossbeam_skiplist::SkipMap;
+use crossbeam_skiplist::map::Entry;
 use gaur_iodriver::sync::ShortMutex;
 
 use crate::error::{Error, Result};
@@ -38,6 +40,17 @@ const OVERHEAD: usize = 160;
 
 fn size(key: &VersionKey, image: &Image) -> usize {
     2 * key.1.len() + image.as_ref().map_or(0, |i| i.1.len()) + OVERHEAD
+}
+
+/// The entries from `from` on, in order.
+///
+/// Not `SkipMap::range`: in crossbeam-skiplist 0.1.3 it never gives up its reference to
+/// an entry that it passed, so the entry's memory would stay for ever after its removal.
+fn entries_from<'a, K: Ord, V>(
+    map: &'a SkipMap<K, V>,
+    from: &K,
+) -> impl Iterator<Item = Entry<'a, K, V>> + use<'a, K, V> {
+    std::iter::successors(map.lower_bound(Bound::Included(from)), Entry::next)
 }
 
 impl Versions {
@@ -84,7 +97,7 @@ impl Versions {
         view: Csn,
     ) -> Vec<(Vec<u8>, Image)> {
         let mut out: Vec<(Vec<u8>, Image)> = Vec::new();
-        for entry in self.images.range((tree, lower.to_vec(), 0)..) {
+        for entry in entries_from(&self.images, &(tree, lower.to_vec(), 0)) {
             let (t, key, csn) = entry.key();
             if *t != tree || upper.is_some_and(|u| key.as_slice() >= u) {
                 break;
@@ -178,6 +191,29 @@ mod tests {
         assert!(v.check(4).is_err());
         v.collect(1000);
         assert_eq!(v.bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_looked_at_is_freed_once_it_is_removed() {
+        // With `SkipMap::range` in place of `entries_from` nothing of it is ever freed.
+        let (map, other) = (SkipMap::new(), SkipMap::new());
+        let value = std::sync::Arc::new(());
+        for i in 0..1000 {
+            map.insert(i, value.clone());
+        }
+        assert_eq!(entries_from(&map, &100).count(), 900);
+        for i in 0..1000 {
+            map.remove(&i);
+        }
+        // Freed is when no thread can be looking any more; those who come later see to it.
+        for _ in 0..1_000_000 {
+            if std::sync::Arc::strong_count(&value) == 1 {
+                return;
+            }
+            other.insert(0, ());
+            other.remove(&0);
+        }
+        panic!("{} are there still", std::sync::Arc::strong_count(&value));
     }
 
     #[test]

@@ -138,6 +138,12 @@ impl Pool {
         }
     }
 
+    /// For an operation that ends by a panic: what it asked for may be recalled. The
+    /// blocks stay in the stash, for the thread's next operation.
+    pub(crate) fn release(worker: &Worker) {
+        worker.stash.lock().reserved = false;
+    }
+
     /// Gives back what lies in the stashes of all workers, except what operations
     /// under way asked for. Returns how many blocks that were.
     pub(crate) fn recall(&self, worker: &Worker, workers: &Workers) -> u64 {

@@ -35,7 +35,7 @@ pub(super) struct CrashArgs {
     /// How many kills.
     #[arg(long, value_name = "N", default_value_t = 20)]
     rounds: u32,
-    /// What everything random is drawn from; drawn itself if absent.
+    /// What everything random is drawn from; drawn at random if absent.
     #[arg(long)]
     seed: Option<u64>,
     /// The longest that a round writes.
@@ -128,12 +128,6 @@ pub(super) fn crash(a: &CrashArgs) -> Outcome {
         return dry_run(a, &campaign);
     }
     interrupt::catch();
-    if !a.json {
-        output::line(format!(
-            "{} rounds, {} writers, seed {seed}",
-            a.rounds, a.threads
-        ))?;
-    }
     let quiet = a.json;
     let total = crash::run(
         &campaign,
@@ -148,6 +142,7 @@ pub(super) fn crash(a: &CrashArgs) -> Outcome {
         output::json(&json!({
             "seed": seed,
             "rounds": total.rounds,
+            "interrupted": interrupt::requested(),
             "acknowledged": total.acknowledged,
             "sync": total.sync,
             "buffered_lost": total.lost,
@@ -156,7 +151,12 @@ pub(super) fn crash(a: &CrashArgs) -> Outcome {
         }))?;
     } else {
         output::line(format!(
-            "{} rounds fine, seed {seed}: {} commits acknowledged, {} of them Sync and all there; {} Buffered lost{}; {} recoveries killed",
+            "{}{} rounds fine, seed {seed}: {} commits acknowledged, {} of them Sync and all there; {} Buffered lost{}; {} recoveries killed",
+            if interrupt::requested() {
+                "interrupted; "
+            } else {
+                ""
+            },
             total.rounds,
             units::count(total.acknowledged),
             units::count(total.sync),

@@ -50,7 +50,7 @@ pub(super) struct DeviceArgs {
         requires = "bench"
     )]
     size: Size,
-    /// Seed of all randomness; drawn itself if absent.
+    /// Seed of all randomness; drawn at random if absent.
     #[arg(long, requires = "bench")]
     seed: Option<u64>,
     /// The I/O driver.
@@ -86,7 +86,7 @@ fn bench(a: &DeviceArgs) -> Outcome {
     if a.size.0 < 1 << 20 || !a.size.0.is_multiple_of(1 << 20) {
         return Err(Failure::refused(format!(
             "--size is {}; give a multiple of 1MiB, as in --size 256MiB",
-            a.size
+            units::exact(a.size.0)
         )));
     }
     let plan = floor::Plan {

@@ -1,7 +1,9 @@
 //! `gaur dump`: all records as lines of text.
 
-use std::fs::{File, OpenOptions};
+use std::ffi::OsString;
+use std::fs::{File, Permissions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -14,7 +16,7 @@ use crate::dump::{Totals, Writer};
 use crate::failure::{FINE, FOUND, Failure, Outcome};
 use crate::progress::Progress;
 use crate::text::show;
-use crate::{output, units};
+use crate::{interrupt, output, units};
 
 const HELP: &str = "\
 Writes nothing to the store: one that was not closed is dumped as recovery would
@@ -35,7 +37,8 @@ pub(super) struct DumpArgs {
     /// Only this tree; may be given again for more.
     #[arg(long, value_name = "NAME")]
     tree: Vec<String>,
-    /// Write to this file, which must not exist yet, instead of standard output.
+    /// Write to this file instead of standard output. It must not exist yet, and is
+    /// there only when the dump is whole.
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
     /// Leave out what is damaged, say so in the dump, and end with exit code 1.
@@ -99,20 +102,33 @@ pub(super) fn dump(a: &DumpArgs) -> Outcome {
     }
 }
 
-/// Writes to a new file, durably; of a failed dump nothing remains.
+/// Writes to a new file, durably. It gets its name when it is whole; of a failed dump
+/// nothing remains.
 fn to_file(a: &DumpArgs, store: &Store, path: &Path) -> Result<Done, Failure> {
-    let made = OpenOptions::new().write(true).create_new(true).open(path);
-    let file = made.map_err(|e| Failure::file("make", path, &e))?;
-    let synced = |file: &File| {
-        file.sync_all()
-            .map_err(|e| Failure::file("write", path, &e))
-    };
-    let done = write(a, store, &file, path).and_then(|done| synced(&file).map(|()| done));
-    if done.is_err() {
-        // Only what this call made is taken away again.
-        let _ = std::fs::remove_file(path);
+    let unmade = |e: io::Error| Failure::file("make", path, &e);
+    if path.symlink_metadata().is_ok() {
+        return Err(unmade(io::ErrorKind::AlreadyExists.into()));
     }
-    done
+    let dir = match path.parent() {
+        Some(dir) if dir != Path::new("") => dir,
+        _ => Path::new("."),
+    };
+    let mut prefix = OsString::from(".");
+    prefix.push(path.file_name().unwrap_or_default());
+    let made = tempfile::Builder::new()
+        .prefix(&prefix)
+        .suffix(".partial")
+        .permissions(Permissions::from_mode(0o666))
+        .tempfile_in(dir);
+    let made = made.map_err(unmade)?;
+    interrupt::catch();
+    let unwritten = |e: io::Error| Failure::file("write", path, &e);
+    let done = write(a, store, made.as_file(), path)?;
+    made.as_file().sync_all().map_err(unwritten)?;
+    made.persist_noclobber(path).map_err(|e| unmade(e.error))?;
+    let synced = File::open(dir).and_then(|dir| dir.sync_all());
+    synced.map_err(unwritten)?;
+    Ok(done)
 }
 
 fn write(a: &DumpArgs, store: &Store, to: impl Write, place: &Path) -> Result<Done, Failure> {
@@ -145,6 +161,8 @@ fn write(a: &DumpArgs, store: &Store, to: impl Write, place: &Path) -> Result<Do
         }
         let mut told = 0;
         loop {
+            // Only caught where there is a file to take away.
+            interrupt::check().map_err(|f| f.adding("no file was made"))?;
             let next = scan.next();
             for left in &scan.left_out()[told..] {
                 told += 1;

@@ -91,8 +91,9 @@ pub(super) fn format(a: &FormatArgs) -> Outcome {
         && len != size.0
     {
         return Err(Failure::refused(format!(
-            "{shown}: a file of {} is there; leave out --size to use it as it is, or remove it",
-            Size(len)
+            "{shown}: a file of {} is there, and --size is {}; leave it out to use the file as it is, or remove that",
+            units::exact(len),
+            units::exact(size.0)
         )));
     }
     let o = FormatOptions {

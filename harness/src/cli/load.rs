@@ -1,7 +1,8 @@
 //! `gaur load`: records from a dump.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Seek, SeekFrom};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -13,14 +14,15 @@ use super::StoreArgs;
 use crate::dump::{Event, Reader, Totals};
 use crate::failure::{FINE, Failure, Outcome};
 use crate::progress::Progress;
-use crate::text::show;
-use crate::{output, units};
+use crate::text::{self, show};
+use crate::{interrupt, output, units};
 
 const HELP: &str = "\
 A file is read twice: first it is verified, and looked for keys that exist already,
 so that a damaged dump or a conflict is refused before anything is written. What
 comes by a pipe is loaded as it is read. Records are committed in batches; trees
-are made if there are none.
+are made if there are none. Ctrl-C ends it with exit code 2: what was loaded stays, and
+it is said how to go on.
 
 Examples:
   gaur load demo.store demo.dump
@@ -72,22 +74,17 @@ struct Loaded {
 }
 
 pub(super) fn load(a: &LoadArgs) -> Outcome {
-    let by_pipe = a.file == Path::new("-") || !a.file.is_file();
+    let input = Input::open(a)?;
     let mut found = None;
-    if !by_pipe || a.dry_run {
+    if input.again.is_some() || a.dry_run {
         let store = a.store.open_to_look(false)?;
-        found = Some(verify(a, &store)?);
+        found = Some(verify(a, &input, &store)?);
         store.close()?;
     }
     let mut loaded = Loaded::default();
     let totals = match found {
         Some(totals) if a.dry_run => totals,
-        _ => {
-            let store = a.store.open(false)?;
-            let totals = fill(a, &store, found, &mut loaded)?;
-            store.close()?;
-            totals
-        }
+        _ => fill(a, &input, found, &mut loaded)?,
     };
     if a.json {
         output::json(&json!({
@@ -128,20 +125,56 @@ pub(super) fn load(a: &LoadArgs) -> Outcome {
     Ok(FINE)
 }
 
-fn input(a: &LoadArgs) -> Result<Reader<Box<dyn BufRead>>, Failure> {
-    if a.file == Path::new("-") {
-        return Reader::begin(Box::new(BufReader::new(io::stdin())), "standard input");
+/// Where the dump comes from. A file is opened once, so that what is loaded is what was
+/// verified, whatever has its name by then.
+#[derive(Debug)]
+struct Input {
+    file: File,
+    name: String,
+    /// Where the dump begins, if it can be read again from there.
+    again: Option<u64>,
+}
+
+impl Input {
+    fn open(a: &LoadArgs) -> Result<Self, Failure> {
+        let (file, name) = if a.file == Path::new("-") {
+            // Without the buffer of the library's handle.
+            let own = io::stdin().as_fd().try_clone_to_owned();
+            (own.map(File::from), "standard input".to_owned())
+        } else {
+            (File::open(&a.file), a.file.display().to_string())
+        };
+        let mut file = file.map_err(|e| Failure::file("open", &a.file, &e))?;
+        let again = match file.metadata() {
+            Ok(m) if m.is_file() => file.stream_position().ok(),
+            _ => None,
+        };
+        Ok(Self { file, name, again })
     }
-    let file = File::open(&a.file).map_err(|e| Failure::file("open", &a.file, &e))?;
-    let buffered = BufReader::with_capacity(1 << 20, file);
-    Reader::begin(Box::new(buffered), &a.file.display().to_string())
+
+    /// Reads from the beginning.
+    fn reader(&self) -> Result<Reader<impl BufRead>, Failure> {
+        let mut file = &self.file;
+        if let Some(start) = self.again {
+            file.seek(SeekFrom::Start(start))
+                .map_err(|e| Failure::refused(format!("cannot read {}: {e}", self.name)))?;
+        }
+        let buffered = BufReader::with_capacity(1 << 20, interrupt::Watched(file));
+        Reader::begin(buffered, &self.name)
+    }
+
+    fn bytes(&self) -> u64 {
+        self.file.metadata().map_or(0, |m| m.len())
+    }
 }
 
 /// Reads the whole dump, and looks for its keys if they must not be there.
-fn verify(a: &LoadArgs, store: &Store) -> Result<Totals, Failure> {
-    let mut dump = input(a)?;
-    let size = std::fs::metadata(&a.file).map_or(0, |m| m.len());
-    let (progress, begin) = (Progress::of_work("verifying", size), Instant::now());
+fn verify(a: &LoadArgs, input: &Input, store: &Store) -> Result<Totals, Failure> {
+    let mut dump = input.reader()?;
+    let (progress, begin) = (
+        Progress::of_work("verifying", input.bytes()),
+        Instant::now(),
+    );
     let mut tree: Option<Tree> = None;
     let mut n = 0u64;
     while let Some(event) = dump.next()? {
@@ -182,29 +215,64 @@ fn refuse_existing(tree: &Tree, key: &[u8]) -> Result<(), Failure> {
     )))
 }
 
-/// Loads the dump.
+/// Loads the dump. What was loaded is committed, also if it ends early.
 fn fill(
     a: &LoadArgs,
-    store: &Store,
+    input: &Input,
     verified: Option<Totals>,
     loaded: &mut Loaded,
 ) -> Result<Totals, Failure> {
-    let filled = fill_all(a, store, verified, loaded);
-    filled.map_err(|failure| match loaded.written {
-        0 => failure,
-        n => failure.adding(&format!(
-            "{n} records were loaded before, and --existing keep goes on behind them"
+    let store = a.store.open(false)?;
+    // Until here it may end at once: nothing was written.
+    interrupt::catch();
+    let filled = fill_all(a, input, &store, verified, loaded);
+    let closed = store.close();
+    let failure = match filled {
+        Ok(totals) => return closed.map(|()| totals).map_err(Failure::from),
+        Err(failure) => failure,
+    };
+    Err(match (loaded.written, closed) {
+        (0, _) => failure.adding("nothing was loaded"),
+        (n, Ok(())) => failure.adding(&format!(
+            "{} records were loaded before and are committed; to go on behind them: {}",
+            units::count(n),
+            again(a)
+        )),
+        (n, Err(e)) => failure.adding(&format!(
+            "up to {} records were loaded before: {e}; to load all: {}",
+            units::count(n),
+            again(a)
         )),
     })
 }
 
+/// The command that goes on where this one ended.
+fn again(a: &LoadArgs) -> String {
+    let existing = match a.existing {
+        Existing::Overwrite => "overwrite",
+        Existing::Refuse | Existing::Keep => "keep",
+    };
+    let mut words = vec!["gaur".to_owned()];
+    let mut given = std::env::args().skip(1);
+    while let Some(word) = given.next() {
+        if word == "--existing" {
+            given.next();
+        } else if !word.starts_with("--existing=") {
+            words.push(text::word(&word));
+        }
+    }
+    words.extend(["--existing".to_owned(), existing.to_owned()]);
+    words.join(" ")
+}
+
 fn fill_all(
     a: &LoadArgs,
+    input: &Input,
     store: &Store,
     verified: Option<Totals>,
     loaded: &mut Loaded,
 ) -> Result<Totals, Failure> {
-    let mut dump = input(a)?;
+    let mut dump = input.reader()?;
     let total = verified.map_or(0, |t| t.records);
     let (progress, begin) = (Progress::of_work("loading", total), Instant::now());
     let mut tree: Option<Tree> = None;
@@ -217,11 +285,12 @@ fn fill_all(
         if let Some(tree) = &tree
             && (full || !more)
         {
-            loaded.written += commit(store, tree, &batch)?;
+            loaded.written += commit(store, tree, &batch).map_err(|e| a.store.named(e))?;
             batch.clear();
             bytes = 0;
             progress.show(loaded.written, begin.elapsed());
         }
+        interrupt::check()?;
         match event? {
             None => break,
             Some(Event::Tree(name)) => tree = Some(store.tree(&name)?),
@@ -243,12 +312,12 @@ fn fill_all(
             }
         }
     }
-    store.flush()?;
+    store.flush().map_err(|e| a.store.named(e))?;
     Ok(dump.totals())
 }
 
 /// Commits these records; in two, if that is too much for one.
-fn commit(store: &Store, tree: &Tree, records: &[(Vec<u8>, Vec<u8>)]) -> Result<u64, Failure> {
+fn commit(store: &Store, tree: &Tree, records: &[(Vec<u8>, Vec<u8>)]) -> gaur::Result<u64> {
     let mut batch = WriteBatch::new();
     for (key, value) in records {
         batch.put(tree, key, value);
@@ -259,6 +328,6 @@ fn commit(store: &Store, tree: &Tree, records: &[(Vec<u8>, Vec<u8>)]) -> Result<
             let (a, b) = records.split_at(records.len() / 2);
             Ok(commit(store, tree, a)? + commit(store, tree, b)?)
         }
-        Err(e) => Err(e.into()),
+        Err(e) => Err(e),
     }
 }

@@ -39,12 +39,14 @@ Examples:
   gaur scan demo.store --prefix user:     read many
   gaur check demo.store                   account for every block
 
-Keys and values are UTF-8 text, or bytes as 0x… hex. Sizes take KiB, MiB, GiB.
-Exit codes: 0 fine; 1 found damage or missed a bound; 2 wrong usage or refused.";
+Keys and values are UTF-8 text, or bytes as 0x… hex. Sizes are bytes, or a number with
+KiB, MiB, GiB, TiB (powers of 1024) or K, M, G, T, kB, MB, GB, TB (powers of 1000).
+Exit codes: 0 fine; 1 found damage or missed a bound; 2 wrong usage, refused, or
+interrupted before it was of use.";
 
 /// Transactional, ordered key-value stores on raw block devices.
 #[derive(Debug, Parser)]
-#[command(name = "gaur", version, about, after_help = HELP)]
+#[command(name = "gaur", version, after_help = HELP)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     verb: Verb,
@@ -159,11 +161,14 @@ impl StoreArgs {
         };
         Store::open(&self.path, &o).map_err(|e| match e {
             // These do not know where.
-            Error::Shrunk { .. } | Error::Damaged(_) | Error::UnknownFormat(_) => {
-                Failure::engine(&self.path.display().to_string(), e)
-            }
+            Error::Shrunk { .. } | Error::Damaged(_) | Error::UnknownFormat(_) => self.named(e),
             e => e.into(),
         })
+    }
+
+    /// What went wrong in an open store, with its path.
+    fn named(&self, e: Error) -> Failure {
+        Failure::engine(&self.path.display().to_string(), e)
     }
 
     /// Opens it for reading, if it could be opened for writing: for dry runs.

@@ -117,9 +117,15 @@ pub(super) fn put(a: &PutArgs) -> Outcome {
         return rehearse_put(a);
     }
     let (store, tree) = a.at.write()?;
-    let csn = tree.put(&a.key.0, &a.value.0)?;
-    store.close()?;
-    committed(csn, a.json)
+    let named = |e| a.at.store.named(e);
+    let csn = tree.put(&a.key.0, &a.value.0).map_err(named)?;
+    store.close().map_err(named)?;
+    if a.json {
+        output::json(&json!({ "csn": csn }))?;
+    } else {
+        output::line(format!("committed as {csn}"))?;
+    }
+    Ok(FINE)
 }
 
 pub(super) fn delete(a: &DeleteArgs) -> Outcome {
@@ -127,9 +133,26 @@ pub(super) fn delete(a: &DeleteArgs) -> Outcome {
         return rehearse_delete(a);
     }
     let store = a.at.store.open(false)?;
-    let csn = store.open_tree(&a.at.tree)?.delete(&a.key.0)?;
-    store.close()?;
-    committed(csn, a.json)
+    let named = |e| a.at.store.named(e);
+    let tree = store.open_tree(&a.at.tree)?;
+    // Nobody else writes here, so that this is still so at the deletion.
+    let found = tree.contains(&a.key.0).map_err(named)?;
+    let csn = tree.delete(&a.key.0).map_err(named)?;
+    drop(tree);
+    store.close().map_err(named)?;
+    if a.json {
+        output::json(&json!({ "found": found, "csn": csn }))?;
+        return Ok(FINE);
+    }
+    output::line(match found {
+        true => format!("committed as {csn}"),
+        false => format!(
+            "there was no {} in tree {}; committed as {csn} all the same",
+            show(&a.key.0),
+            a.at.tree
+        ),
+    })?;
+    Ok(FINE)
 }
 
 /// Only the room there is shows no sooner than at the commit.
@@ -137,18 +160,16 @@ fn rehearse_put(a: &PutArgs) -> Outcome {
     let store = a.at.store.rehearse()?;
     let (key, value) = (&a.key.0, &a.value.0);
     if key.len() > gaur::MAX_KEY {
-        return Err(gaur::Error::KeyTooLong {
+        return Err(a.at.store.named(gaur::Error::KeyTooLong {
             len: key.len(),
             max: gaur::MAX_KEY,
-        }
-        .into());
+        }));
     }
     if value.len() as u64 > gaur::MAX_VALUE {
-        return Err(gaur::Error::ValueTooLong {
+        return Err(a.at.store.named(gaur::Error::ValueTooLong {
             len: value.len() as u64,
             max: gaur::MAX_VALUE,
-        }
-        .into());
+        }));
     }
     let tree = match store.open_tree(&a.at.tree) {
         Ok(tree) => Some(tree),
@@ -228,14 +249,5 @@ fn rehearse_delete(a: &DeleteArgs) -> Outcome {
             a.at.tree
         ),
     })?;
-    Ok(FINE)
-}
-
-fn committed(csn: gaur::Csn, json: bool) -> Outcome {
-    if json {
-        output::json(&json!({ "csn": csn }))?;
-    } else {
-        output::line(format!("committed as {csn}"))?;
-    }
     Ok(FINE)
 }

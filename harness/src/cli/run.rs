@@ -15,7 +15,10 @@ Examples:
   gaur run configs/ycsb-a.toml --device /dev/loop0 --set run.threads=8
   gaur run configs/ycsb-a.toml --set run.rate=5000 --out runs/open-loop
   gaur run runs/open-loop/run.toml        the same run again
+  gaur run configs/null.toml              what the harness itself costs
   gaur run configs/ycsb-a.toml --device /dev/loop0 --dry-run
+  gaur run workloads/workloada --device ycsb.store      YCSB's own files
+  gaur run configs/ycsb-a.toml --trace recorded.trace   what another run recorded
 
 Every key of a configuration can be set: --set run.mix.read=0.5, --set
 store.cache=1GiB. The README lists all keys. Ctrl-C ends a run in good order.";
@@ -24,7 +27,7 @@ store.cache=1GiB. The README lists all keys. Ctrl-C ends a run in good order.";
 #[derive(Debug, Args)]
 #[command(after_help = HELP)]
 pub(super) struct RunArgs {
-    /// The configuration.
+    /// The configuration: TOML, or a property file of YCSB.
     config: PathBuf,
     /// Override a key of the configuration.
     #[arg(long = "set", value_name = "KEY=VALUE")]
@@ -32,6 +35,9 @@ pub(super) struct RunArgs {
     /// The device or file to use instead of the configuration's.
     #[arg(long, value_name = "PATH")]
     device: Option<String>,
+    /// Do the operations of a trace in place of the mix (docs/traces.md).
+    #[arg(long, value_name = "FILE")]
+    trace: Option<String>,
     /// Replace a store that --device names, if the configuration asks for a fresh one.
     #[arg(long)]
     fresh: bool,
@@ -52,10 +58,16 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
     if let Some(path) = &a.device {
         sets.push(format!("store.path={}", quoted(path)));
     }
+    if let Some(trace) = &a.trace {
+        sets.push(format!("run.trace={}", quoted(trace)));
+    }
     if let Some(dir) = &a.out {
         sets.push(format!("output.dir={}", quoted(dir)));
     }
-    let config = file::load(&a.config, &sets)?;
+    let (config, notes) = file::load(&a.config, &sets)?;
+    for note in notes {
+        output::complain(&note);
+    }
     let set = |key: &str| {
         a.sets
             .iter()

@@ -41,8 +41,9 @@ pub(super) struct TrimArgs {
 }
 
 pub(super) fn trim(a: &TrimArgs) -> Outcome {
-    interrupt::catch();
     let store = a.store.open(a.dry_run)?;
+    // Until here it may end at once, and harms nothing.
+    interrupt::catch();
     let options = TrimOptions {
         rate: DiscardRate {
             bytes_per_second: a.rate.0,

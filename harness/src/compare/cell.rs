@@ -11,10 +11,11 @@ use crate::blockdev::Counters;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Progress;
-use crate::run::choose::Chooser;
 use crate::run::config::{Config, Durable, LoadConfig, RunConfig};
 use crate::run::measure::{Done, Measured, Op};
-use crate::run::workload::{Inserts, OpMix, Target};
+use crate::run::spread::{Spread, SpreadTable};
+use crate::run::stream::Plan;
+use crate::run::workload::Target;
 use crate::run::{load, team, worker};
 use crate::subject::{Change, Direction, Subject, Work};
 
@@ -33,10 +34,12 @@ pub(super) struct Bench<'a> {
     job: &'a Job,
     target: Target,
     config: Config,
-    /// Numbers of records that were given out.
-    given: u64,
-    /// Records that were removed: the first so many.
+    /// Records that are there.
+    present: u64,
+    /// Loaded records that were removed: the first so many.
     removed: u64,
+    /// Mixes that were done.
+    mixes: u64,
 }
 
 impl<'a> Bench<'a> {
@@ -44,8 +47,8 @@ impl<'a> Bench<'a> {
         let config = Config {
             load: LoadConfig {
                 records: job.records,
-                key_bytes: job.key_bytes,
-                value_bytes: job.value_bytes,
+                key_bytes: Spread::Number(job.key_bytes as u64),
+                value_bytes: Spread::Number(job.value_bytes as u64),
                 seed: job.seed,
                 ..LoadConfig::default()
             },
@@ -55,8 +58,9 @@ impl<'a> Bench<'a> {
             job,
             target: Target::new(subject, &config),
             config,
-            given: 0,
+            present: 0,
             removed: 0,
+            mixes: 0,
         }
     }
 
@@ -98,8 +102,9 @@ impl<'a> Bench<'a> {
             job,
             target,
             config,
-            given,
+            present,
             removed,
+            mixes,
         } = self;
         target.subject.close()?;
         super::place::drop_caches();
@@ -108,8 +113,9 @@ impl<'a> Bench<'a> {
             job,
             target: Target::new(subject, &config),
             config,
-            given,
+            present,
             removed,
+            mixes,
         };
         bench.expect(true, Durable::Buffered)?;
         let mut session = bench.target.subject.session()?;
@@ -117,13 +123,12 @@ impl<'a> Bench<'a> {
         let count = session.scan(&[], usize::MAX, Direction::Forward, &mut |key, value| {
             bytes += key.len() + value.len();
         })? as u64;
-        let expected = given - removed;
-        if count != expected {
+        if count != present {
             return Err(Failure::found(format!(
-                "a full scan found {count} records of {expected}, {bytes} bytes"
+                "a full scan found {count} records of {present}, {bytes} bytes"
             )));
         }
-        let some = given - removed;
+        let some = job.records - removed;
         for i in 0..CHECKED.min(some) {
             let key = bench
                 .target
@@ -133,7 +138,7 @@ impl<'a> Bench<'a> {
             if !session.get(&key, &mut |v| value.extend_from_slice(v))? {
                 return Err(worker::missing(&key));
             }
-            worker::check_value(&key, &value, job.value_bytes)?;
+            bench.target.check(&key, &value)?;
         }
         drop(session);
         Ok(bench)
@@ -173,7 +178,7 @@ impl<'a> Bench<'a> {
         let ((measured, took), _) = self.flushed(Durable::Buffered, |target| {
             load::load(target, &config).map(|x| (x, ()))
         })?;
-        self.given = self.job.records;
+        self.present = self.job.records;
         let mut figure = figure(&measured, took);
         figure.value = match row.unit {
             Unit::Millis => took.as_secs_f64() * 1e3,
@@ -185,7 +190,7 @@ impl<'a> Bench<'a> {
     fn mix(&mut self, row: &Row, cell: &Cell) -> Result<Figure, Failure> {
         let operations = cell.operations.map(|o| match o {
             Operations::Exactly(n) => n,
-            Operations::OneFor(records) => self.given / records,
+            Operations::OneFor(records) => self.job.records / records,
         });
         let run = RunConfig {
             threads: cell.threads,
@@ -193,35 +198,36 @@ impl<'a> Bench<'a> {
             operations,
             mix: cell.mix,
             distribution: cell.distribution,
-            scan_length: cell.scan_length,
+            scan_length: match cell.exactly {
+                true => Spread::Table(SpreadTable {
+                    fixed: Some(cell.scan_length),
+                    ..SpreadTable::default()
+                }),
+                false => Spread::Number(cell.scan_length),
+            },
             batch: cell.batch,
             durability: cell.durability,
             verify: false,
             ..RunConfig::default()
         };
-        let config = Config {
-            run: run.clone(),
-            ..self.config.clone()
-        };
-        let mix = OpMix::new(&config);
-        let chooser = Chooser::new(run.distribution, run.theta, self.given, self.job.seed);
-        let inserts = Inserts::new(self.given, run.threads);
+        // Each row inserts records of its own.
+        self.mixes += 1;
+        let plan = Plan::new(row.name, self.mixes, &run, &self.config, self.job.seed);
         self.expect(cell.reads_only(), cell.durability)?;
         let (measured, took) = self.flushed(cell.durability, |target| {
             let job = worker::Job {
                 target,
                 run: &run,
-                mix: &mix,
-                inserts: &inserts,
+                plan: &plan,
                 seed: self.job.seed,
+                processors: &[],
                 may_miss: false,
-                scan_exactly: cell.exactly,
+                first: 0,
+                recorder: None,
             };
-            team(run.threads, |member| {
-                worker::work(&job, chooser.as_ref(), member)
-            })
+            team::run(run.threads, &hidden(), |member| worker::work(&job, member))
         })?;
-        self.given = inserts.visible();
+        self.present += inserted(&measured);
         let mut figure = figure(&measured, took);
         let records: u64 = measured.each().map(|(_, seen)| seen.records).sum();
         let counted = match cell.batch {
@@ -243,10 +249,10 @@ impl<'a> Bench<'a> {
             return Ok(None);
         };
         let took = begin.elapsed();
-        if count != self.given - self.removed {
+        if count != self.present {
             return Err(Failure::found(format!(
                 "len() is {count}, expected {}",
-                self.given - self.removed
+                self.present
             )));
         }
         Ok(Some(Figure {
@@ -261,12 +267,12 @@ impl<'a> Bench<'a> {
     /// a random one of their keys.
     fn remove(&mut self, batch: usize) -> Result<Figure, Failure> {
         self.expect(false, Durable::Buffered)?;
-        let half = self.given / 2;
+        let (half, before) = (self.job.records / 2, self.removed);
         let next = AtomicU64::new(self.removed);
         let batch = self.fits(batch) as u64;
         let (measured, took) = self.flushed(Durable::Buffered, |target| {
             let begin = Instant::now();
-            let (measured, _) = team(1, |member| {
+            let (measured, _) = team::run(1, &hidden(), |member| {
                 let mut measured = Measured::of([Op::Delete], false)?;
                 let mut session = target.subject.session()?;
                 while !member.stopped() {
@@ -292,6 +298,7 @@ impl<'a> Bench<'a> {
             Ok((measured, begin.elapsed()))
         })?;
         self.removed = next.into_inner();
+        self.present -= self.removed - before;
         let mut figure = figure(&measured, took);
         figure.value = took.as_secs_f64() * 1e3;
         Ok(figure)
@@ -343,20 +350,17 @@ impl<'a> Bench<'a> {
     }
 }
 
-/// A team whose time ends when its last member has ended, to the microsecond.
-fn team(
-    threads: usize,
-    work: impl Fn(&mut team::Member<'_>) -> Result<Measured, Failure> + Sync,
-) -> Result<(Measured, Duration), Failure> {
-    let longest = AtomicU64::new(0);
-    let progress = Progress::of_work("", 0);
-    let (measured, _) = team::run(threads, &progress, |member| {
-        let measured = work(member)?;
-        let took = member.started().elapsed().as_nanos() as u64;
-        longest.fetch_max(took, Ordering::Relaxed);
-        Ok(measured)
-    })?;
-    Ok((measured, Duration::from_nanos(longest.into_inner())))
+/// Records that were put where there was none.
+fn inserted(measured: &Measured) -> u64 {
+    let each = measured.each();
+    each.filter(|(op, _)| *op == Op::Insert)
+        .map(|(_, seen)| seen.records)
+        .sum()
+}
+
+/// A child shows no progress itself.
+fn hidden() -> Progress {
+    Progress::of_work("", 0)
 }
 
 /// Calls, time and latencies, of all operations together.

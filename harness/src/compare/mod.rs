@@ -225,7 +225,7 @@ impl Comparison {
 
 impl Environment {
     fn look(place: &Place, limiter: &limit::Limiter) -> Self {
-        let (kernel, cpu) = crate::run::environment::machine();
+        let machine = crate::run::environment::Environment::without_store();
         let mut notes = place.notes();
         if cfg!(debug_assertions) {
             notes.push("built without optimisation: these figures mean nothing".into());
@@ -233,9 +233,9 @@ impl Environment {
         Self {
             gaur: env!("CARGO_PKG_VERSION"),
             optimised: !cfg!(debug_assertions),
-            kernel,
-            cpu,
-            cpus: std::thread::available_parallelism().map_or(1, Into::into),
+            kernel: machine.kernel,
+            cpu: machine.cpu,
+            cpus: machine.cpus,
             place: place.describe(),
             limit: limiter.describe(),
             notes,

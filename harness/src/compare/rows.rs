@@ -89,6 +89,7 @@ const NONE: Mix = Mix {
     update: 0.0,
     insert: 0.0,
     scan: 0.0,
+    reverse: 0.0,
     delete: 0.0,
     rmw: 0.0,
 };

@@ -25,7 +25,7 @@ use state::State;
 use verdict::{History, Tally, judge};
 use wire::Ack;
 
-use crate::failure::Failure;
+use crate::failure::{FOUND, Failure};
 use crate::run::config::Driver;
 use crate::{interrupt, units};
 
@@ -77,21 +77,28 @@ pub(crate) struct Total {
     pub(crate) recoveries_killed: u64,
 }
 
-/// Makes the store and runs the rounds; ends with the first broken promise.
-/// `say` gets a line per round.
+/// Makes the store and runs the rounds; ends with the first broken promise, or with
+/// Ctrl-C. `say` gets a line when the store is there, and one per round.
 pub(crate) fn run(
     c: &Campaign,
     mut say: impl FnMut(String) -> Result<(), Failure>,
 ) -> Result<Total, Failure> {
     Store::format(&c.path, &c.format_options())?;
+    say(format!(
+        "{} rounds, {} writers, seed {}",
+        c.rounds, c.threads, c.seed
+    ))?;
     let mut total = Total::default();
     let mut states = vec![State::default(); usize::from(c.threads)];
     for round in 1..=c.rounds {
         if interrupt::requested() {
             break;
         }
-        let (tally, line) = one_round(c, round, &mut states, &mut total)
-            .map_err(|f| Failure::found(format!("round {round}: {f}")))?;
+        let (tally, line) = match one_round(c, round, &mut states, &mut total) {
+            Ok(done) => done,
+            Err(f) if f.code != FOUND && interrupt::requested() => break,
+            Err(f) => return Err(Failure::found(format!("round {round}: {f}"))),
+        };
         total.rounds += 1;
         total.acknowledged += tally.acknowledged;
         total.sync += tally.sync;
@@ -135,6 +142,7 @@ fn one_round(
         running.leave_for(time);
     }
     let remains = running.kill()?;
+    interrupt::check()?;
     if let Some(end) = remains.ended_itself {
         return Err(Failure::found(format!(
             "the writing process ended by itself ({end})"
@@ -153,6 +161,7 @@ fn one_round(
         let mut recovering = Running::start(&orders)?;
         recovering.leave_for(patience);
         recovering.kill()?;
+        interrupt::check()?;
         total.recoveries_killed += 1;
     }
 
@@ -244,6 +253,7 @@ pub(crate) fn patiently<T>(mut open: impl FnMut() -> gaur::Result<T>) -> Result<
     loop {
         match open() {
             Err(e) if Instant::now() < until && is_held(&e) => {
+                interrupt::check()?;
                 thread::sleep(Duration::from_millis(10))
             }
             other => return other.map_err(Failure::from),

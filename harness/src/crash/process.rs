@@ -2,17 +2,25 @@
 
 use std::ffi::OsString;
 use std::io::{BufReader, Read};
+use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+
 use super::child::Orders;
 use super::wire::{self, Ack, Message};
 use crate::failure::Failure;
+use crate::interrupt;
 
 /// How long a child may take to open the store.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks for Ctrl-C and the child's end.
+const LOOK: Duration = Duration::from_millis(20);
+/// How long Ctrl-C may take to reach this process when it has ended the child.
+const SAME_KEY: Duration = Duration::from_secs(1);
 
 /// A child under way. It is killed when dropped, if not before.
 #[derive(Debug)]
@@ -80,19 +88,28 @@ impl Running {
         })
     }
 
-    /// Waits until the child has the store open; false if it ended before.
+    /// Waits until the child has the store open; false if it ended before, or Ctrl-C
+    /// came.
     pub(crate) fn wait_ready(&self) -> bool {
-        !matches!(
-            self.ready.recv_timeout(PATIENCE),
-            Err(RecvTimeoutError::Disconnected | RecvTimeoutError::Timeout)
-        )
+        let until = Instant::now() + PATIENCE;
+        while !interrupt::requested() && Instant::now() < until {
+            match self.ready.recv_timeout(LOOK) {
+                Ok(()) => return true,
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return false,
+            }
+        }
+        false
     }
 
-    /// Lets it work for a while; less if it ends by itself.
+    /// Lets it work for a while; less if it ends by itself, or Ctrl-C comes.
     pub(crate) fn leave_for(&mut self, time: Duration) {
         let until = Instant::now() + time;
-        while Instant::now() < until && matches!(self.child.try_wait(), Ok(None)) {
-            thread::sleep((until - Instant::now()).min(Duration::from_millis(20)));
+        while let Some(left) = until.checked_duration_since(Instant::now())
+            && !interrupt::requested()
+            && matches!(self.child.try_wait(), Ok(None))
+        {
+            thread::sleep(left.min(LOOK));
         }
     }
 
@@ -105,6 +122,13 @@ impl Running {
             self.child.kill().map_err(failed)?;
         }
         let status = self.child.wait().map_err(failed)?;
+        // Ctrl-C in a terminal goes to both.
+        if status.signal() == Some(Signal::SIGINT as i32) {
+            let until = Instant::now() + SAME_KEY;
+            while !interrupt::requested() && Instant::now() < until {
+                thread::sleep(LOOK);
+            }
+        }
         let acks = self
             .acks
             .take()
@@ -136,6 +160,5 @@ impl Drop for Running {
 }
 
 fn by_kill(status: ExitStatus) -> bool {
-    use std::os::unix::process::ExitStatusExt;
-    status.signal() == Some(nix::sys::signal::Signal::SIGKILL as i32)
+    status.signal() == Some(Signal::SIGKILL as i32)
 }

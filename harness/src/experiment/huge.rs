@@ -17,7 +17,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::failure::{FINE, FOUND, Failure, Outcome};
-use crate::{memory, output, units};
+use crate::{interrupt, memory, output, units};
 
 const FORMAT_BOUND: Duration = Duration::from_secs(2);
 const OPEN_BOUND: Duration = Duration::from_millis(500);
@@ -50,6 +50,9 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut report = Report::default();
     make(plan, &mut report)?;
     // Made here, so it may be removed here.
+    if !plan.keep {
+        interrupt::catch_removing(&plan.path);
+    }
     let outcome = measure(plan, &mut report);
     if !plan.keep {
         let _ = std::fs::remove_file(&plan.path);

@@ -12,8 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{fresh_store, median};
 use crate::failure::{FINE, Failure, Outcome};
-use crate::output;
-use crate::units;
+use crate::{interrupt, output, units};
 
 /// Words of the control loop's array: 512 MiB.
 const CONTROL_WORDS: usize = 64 << 20;
@@ -37,12 +36,13 @@ impl Plan {
 }
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
+    fresh_store(&plan.path, plan.store_bytes())?;
+    interrupt::catch_removing(&plan.path);
     output::line(format!(
         "scaling from 1 to 2 threads: {} records, all cached, seed {}",
         units::count(plan.records),
         plan.seed
     ))?;
-    fresh_store(&plan.path, plan.store_bytes())?;
     let outcome = measure(plan);
     let _ = std::fs::remove_file(&plan.path);
     outcome

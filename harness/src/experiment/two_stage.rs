@@ -12,8 +12,7 @@ use rand_chacha::ChaCha8Rng;
 
 use super::{fresh_store, median};
 use crate::failure::{FINE, FOUND, Failure, Outcome};
-use crate::output;
-use crate::units;
+use crate::{interrupt, output, units};
 
 /// Bytes of the store.
 pub(crate) const STORE_BYTES: u64 = 1 << 30;
@@ -40,6 +39,8 @@ struct Cell {
 
 pub(crate) fn run(plan: &Plan) -> Outcome {
     let inline = cfg!(feature = "experiment-inline-cow");
+    fresh_store(&plan.path, STORE_BYTES)?;
+    interrupt::catch_removing(&plan.path);
     output::line(format!(
         "two-stage copy-on-write{}: {} writers, {} records, {} puts/s, checkpoints each {} ms, seed {}",
         if inline { " SWITCHED OFF" } else { "" },
@@ -49,7 +50,6 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         CHECKPOINT.as_millis(),
         plan.seed
     ))?;
-    fresh_store(&plan.path, STORE_BYTES)?;
     let outcome = rounds(plan, inline);
     let _ = std::fs::remove_file(&plan.path);
     outcome

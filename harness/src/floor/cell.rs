@@ -10,6 +10,7 @@ use rand_chacha::ChaCha8Rng;
 use super::area::Area;
 use super::subject::Subject;
 use crate::failure::Failure;
+use crate::interrupt;
 use crate::run::measure;
 
 /// The size of large reads and writes.
@@ -184,7 +185,7 @@ impl Slice<'_> {
         while queue.in_flight() > 0 {
             queue.wait(1, None, &mut done)?;
             let now = Instant::now();
-            let over = now - begin > time;
+            let over = now - begin > time || interrupt::requested();
             for c in done.drain(..) {
                 c.result?;
                 let slot = c.token as usize;
@@ -253,7 +254,7 @@ impl Tally {
     }
 }
 
-/// Writes all of an area once, in large pieces, until the time is over; cuts the
+/// Writes all of an area once, in large pieces, until the time is over or Ctrl-C comes; cuts the
 /// area to what was written. At least a large piece is.
 pub(crate) fn write_once(
     device: &dyn Device,
@@ -265,9 +266,10 @@ pub(crate) fn write_once(
     let mut buf = IoBuf::zeroed(LARGE as usize);
     rng.fill_bytes(&mut buf);
     let mut written = 0;
+    let on = || begin.elapsed() < time && !interrupt::requested();
     for (start, len) in area.extents() {
         let mut at = 0;
-        while at < len && (written == 0 || begin.elapsed() < time) {
+        while at < len && (written == 0 || on()) {
             let n = (len - at).min(LARGE);
             device.write_at(start + at, &buf[..n as usize])?;
             at += n;

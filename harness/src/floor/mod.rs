@@ -16,6 +16,8 @@ mod subject;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use gaur::Error;
+use gaur_iodriver::IoError;
 use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
@@ -46,6 +48,13 @@ pub(crate) struct Plan {
     pub(crate) size: u64,
     pub(crate) seed: u64,
     pub(crate) driver: Driver,
+}
+
+impl Plan {
+    /// Its I/O failed.
+    fn failed(&self, what: &str, e: IoError) -> Failure {
+        Failure::engine(&format!("{}: {what}", self.path.display()), Error::Io(e))
+    }
 }
 
 /// What was found.

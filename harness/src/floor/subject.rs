@@ -134,7 +134,7 @@ impl Subject {
                 _ => patience(plan.seconds),
             };
             write_once(subject.device.as_ref(), &mut area, time, rng)
-                .map_err(|e| Failure::engine("cannot prepare", Error::Io(e)))?;
+                .map_err(|e| plan.failed("cannot be written to before it is measured", e))?;
             if area.bytes() < asked {
                 subject.notes.push(format!(
                     "{} of {} were written beforehand, as far as the time went; more --seconds, more of it",
@@ -187,6 +187,8 @@ impl Subject {
             driver: plan.driver.into(),
             ..Default::default()
         };
+        // Says what is missing, where opening only fails.
+        gaur_iodriver::check_create(&plan.path, &o).map_err(Error::from)?;
         let opened = gaur_iodriver::open(&plan.path, &o).map_err(Error::from)?;
         // Without its name it goes when it is closed, however this ends.
         remove(&plan.path)?;

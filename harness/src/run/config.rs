@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::beside::BackgroundConfig;
+use super::knobs::{Arrival, Pin, PreconditionConfig, StallConfig, SteadyConfig, Think};
+use super::spread::{Lengths, Spread};
 use crate::units::{Size, Span};
 
 /// A whole run. Everything has a default, so that a file says only what matters.
@@ -12,6 +15,8 @@ pub(crate) struct Config {
     pub(crate) store: StoreConfig,
     /// What is put into it first.
     pub(crate) load: LoadConfig,
+    /// How it is worn in before anything is measured.
+    pub(crate) precondition: PreconditionConfig,
     /// The measured mix.
     pub(crate) run: RunConfig,
     /// What is checked afterwards.
@@ -24,6 +29,8 @@ pub(crate) struct Config {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct StoreConfig {
+    /// What stores the records.
+    pub(crate) engine: Engine,
     /// The device or file.
     pub(crate) path: String,
     /// The size of a file that is made; a device is used whole.
@@ -67,11 +74,15 @@ pub(crate) struct StoreConfig {
     pub(crate) map_memory: Option<Size>,
     /// The tree that is used.
     pub(crate) tree: String,
+    /// For experiments: a stall of the measured phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) stall: Option<StallConfig>,
 }
 
 impl Default for StoreConfig {
     fn default() -> Self {
         Self {
+            engine: Engine::default(),
             path: String::new(),
             size: Size(1 << 30),
             create: Create::default(),
@@ -90,8 +101,20 @@ impl Default for StoreConfig {
             allocator_delay: None,
             map_memory: None,
             tree: crate::cli::DEFAULT_TREE.to_owned(),
+            stall: None,
         }
     }
+}
+
+/// What stores the records.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Engine {
+    /// The engine.
+    #[default]
+    Gaur,
+    /// Nothing: what is measured is the measuring.
+    Null,
 }
 
 /// When the store is formatted.
@@ -137,9 +160,11 @@ pub(crate) struct LoadConfig {
     /// How many records.
     pub(crate) records: u64,
     /// Bytes per key.
-    pub(crate) key_bytes: usize,
+    pub(crate) key_bytes: Spread,
     /// Bytes per value.
-    pub(crate) value_bytes: usize,
+    pub(crate) value_bytes: Spread,
+    /// What a compressor would leave of a value: 1 nothing gained, 0.5 half.
+    pub(crate) compression_ratio: f64,
     /// The order in which their keys come.
     pub(crate) order: Order,
     /// What the keys are made from. The same number, the same keys.
@@ -154,12 +179,21 @@ pub(crate) struct LoadConfig {
     pub(crate) skip: bool,
 }
 
+impl LoadConfig {
+    /// Bytes per record, on the average.
+    pub(crate) fn record_bytes(&self) -> u64 {
+        let mean = |spread| Lengths::fixed(spread).mean();
+        mean(&self.key_bytes) + mean(&self.value_bytes)
+    }
+}
+
 impl Default for LoadConfig {
     fn default() -> Self {
         Self {
             records: 0,
-            key_bytes: 16,
-            value_bytes: 100,
+            key_bytes: Spread::Number(16),
+            value_bytes: Spread::Number(100),
+            compression_ratio: 1.0,
             order: Order::default(),
             seed: 1,
             batch: 100,
@@ -204,6 +238,15 @@ pub(crate) struct RunConfig {
     /// How many operations, all threads together.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) operations: Option<u64>,
+    /// How long the mix is run before it is measured; with `steady`, at least.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup_seconds: Option<f64>,
+    /// How many operations are run before, all threads together.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) warmup_operations: Option<u64>,
+    /// When the warm-up is over.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) steady: Option<SteadyConfig>,
     /// What the operations are drawn from; drawn itself if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) seed: Option<u64>,
@@ -213,18 +256,42 @@ pub(crate) struct RunConfig {
     pub(crate) distribution: Distribution,
     /// The exponent of `zipfian` and `latest`.
     pub(crate) theta: f64,
-    /// Records per scan at most; each scan draws from 1 to this.
-    pub(crate) scan_length: u64,
+    /// What `hotspot` draws.
+    pub(crate) hotspot: Hotspot,
+    /// What `exponential` draws.
+    pub(crate) exponential: Exponential,
+    /// Records per scan; a plain number is the most, drawn from 1 on.
+    pub(crate) scan_length: Spread,
     /// Records per writing operation, committed as one.
     pub(crate) batch: usize,
     /// Operations per second, all threads together: an open loop, whose latency
     /// counts from the intended start.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) rate: Option<f64>,
+    /// How the starts of an open loop are spaced.
+    pub(crate) arrival: Arrival,
+    /// What each thread of a closed loop waits after an operation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) think: Option<Span>,
+    /// How that varies.
+    pub(crate) think_kind: Think,
+    /// Whether threads stay on their processors.
+    pub(crate) pin: Pin,
     /// What a commit waits for.
     pub(crate) durability: Durable,
     /// Check every value that is read.
     pub(crate) verify: bool,
+    /// A trace to do in place of the mix.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) trace: Option<String>,
+    /// How much faster than it was recorded; 0: as fast as possible.
+    pub(crate) trace_speed: f64,
+    /// Where to write down what is done.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) record: Option<String>,
+    /// What other threads do beside it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) background: Option<BackgroundConfig>,
 }
 
 impl Default for RunConfig {
@@ -233,23 +300,47 @@ impl Default for RunConfig {
             threads: 1,
             seconds: None,
             operations: None,
+            warmup_seconds: None,
+            warmup_operations: None,
+            steady: None,
             seed: None,
             mix: Mix::default(),
             distribution: Distribution::default(),
             theta: 0.99,
-            scan_length: 100,
+            hotspot: Hotspot::default(),
+            exponential: Exponential::default(),
+            scan_length: Spread::Number(100),
             batch: 1,
             rate: None,
+            arrival: Arrival::default(),
+            think: None,
+            think_kind: Think::default(),
+            pin: Pin::default(),
             durability: Durable::Buffered,
             verify: true,
+            trace: None,
+            trace_speed: 1.0,
+            record: None,
+            background: None,
         }
     }
 }
 
 impl RunConfig {
+    /// Whether a record that was loaded may be gone while this runs.
+    pub(crate) fn deletes(&self) -> bool {
+        let others = self.background.as_ref().map_or(0.0, |b| b.mix.delete);
+        self.mix.delete > 0.0 || others > 0.0 || self.trace.is_some()
+    }
+
     /// Whether there is a measured mix at all.
     pub(crate) fn wanted(&self) -> bool {
-        self.seconds.is_some() || self.operations.is_some()
+        self.seconds.is_some() || self.operations.is_some() || self.trace.is_some()
+    }
+
+    /// Whether something is run before it.
+    pub(crate) fn warms_up(&self) -> bool {
+        self.warmup_seconds.is_some() || self.warmup_operations.is_some() || self.steady.is_some()
     }
 }
 
@@ -265,6 +356,8 @@ pub(crate) struct Mix {
     pub(crate) insert: f64,
     /// Read records in key order from a drawn one on.
     pub(crate) scan: f64,
+    /// The same downwards.
+    pub(crate) reverse: f64,
     /// Delete a record.
     pub(crate) delete: f64,
     /// Get a record, then put a new value on it.
@@ -282,6 +375,54 @@ pub(crate) enum Distribution {
     Zipfian,
     /// The newest are popular.
     Latest,
+    /// The first ones loaded are hot, the others cold.
+    Hotspot,
+    /// The newest are popular, by an exponential law.
+    Exponential,
+    /// One after another, each thread in a stretch of its own.
+    Sequential,
+    /// One after another, the threads' records interleaved.
+    Interleaved,
+}
+
+/// `[run.hotspot]`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Hotspot {
+    /// The share of the loaded records that are hot.
+    pub(crate) data: f64,
+    /// The share of the operations that are about them.
+    pub(crate) operations: f64,
+}
+
+impl Default for Hotspot {
+    /// YCSB's.
+    fn default() -> Self {
+        Self {
+            data: 0.2,
+            operations: 0.8,
+        }
+    }
+}
+
+/// `[run.exponential]`
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct Exponential {
+    /// So many per cent of the operations are …
+    pub(crate) percentile: f64,
+    /// … about this newest part of the records.
+    pub(crate) fraction: f64,
+}
+
+impl Default for Exponential {
+    /// YCSB's.
+    fn default() -> Self {
+        Self {
+            percentile: 95.0,
+            fraction: 0.857_142_857_1,
+        }
+    }
 }
 
 /// `[verify]`
@@ -327,6 +468,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::run::spread::SpreadTable;
 
     /// A configuration in which no key is left out.
     fn full() -> Config {
@@ -341,7 +483,28 @@ mod tests {
         c.run.operations = Some(1);
         c.run.seed = Some(1);
         c.run.rate = Some(1.0);
+        c.run.warmup_seconds = Some(1.0);
+        c.run.warmup_operations = Some(1);
+        c.run.steady = Some(SteadyConfig::default());
+        c.run.think = span;
+        c.store.stall = Some(StallConfig::default());
         c.output.dir = Some("d".into());
+        c.run.trace = Some("t".into());
+        c.run.record = Some("r".into());
+        c.run.background = Some(BackgroundConfig {
+            rate: Some(1.0),
+            batch: Some(1),
+            durability: Some(Durable::Sync),
+            distribution: Some(Distribution::Uniform),
+            ..BackgroundConfig::default()
+        });
+        c.load.value_bytes = Spread::Table(SpreadTable {
+            fixed: Some(1),
+            uniform: Some([1, 2]),
+            zipfian: Some([1, 2]),
+            normal: Some([1, 2]),
+            weights: Some(vec![(1, 1.0)]),
+        });
         c
     }
 

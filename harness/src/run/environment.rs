@@ -40,7 +40,25 @@ pub(crate) struct Environment {
 impl Environment {
     /// Looks, while the store is open.
     pub(crate) fn look(store: &Store, means: Means, path: &Path) -> Self {
-        let (kernel, cpu) = machine();
+        Self {
+            direct: open_with_direct(path),
+            driver: means.driver,
+            durable_method: means.durable_method,
+            device: describe(path).ok().map(|d| device::facts(&d, None)),
+            notes: store.notes(),
+            ..Self::without_store()
+        }
+    }
+
+    /// The machine's part, where nothing is stored.
+    pub(crate) fn without_store() -> Self {
+        let text = |p: &str| fs::read_to_string(p).unwrap_or_default();
+        let after = |text: &str, name: &str| {
+            text.lines()
+                .find(|l| l.starts_with(name))
+                .and_then(|l| l.split_once(':'))
+                .map_or_else(String::new, |(_, v)| v.trim().to_owned())
+        };
         let kib: u64 = after(&text("/proc/meminfo"), "MemTotal")
             .trim_end_matches("kB")
             .trim()
@@ -49,36 +67,17 @@ impl Environment {
         Self {
             gaur: env!("CARGO_PKG_VERSION"),
             optimised: !cfg!(debug_assertions),
-            kernel,
-            cpu,
+            kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
+            cpu: after(&text("/proc/cpuinfo"), "model name"),
             cpus: std::thread::available_parallelism().map_or(1, Into::into),
             memory: kib << 10,
-            direct: open_with_direct(path),
-            driver: means.driver,
-            durable_method: means.durable_method,
-            device: describe(path).ok().map(|d| device::facts(&d, None)),
-            notes: store.notes(),
+            direct: None,
+            driver: "none".to_owned(),
+            durable_method: "none".to_owned(),
+            device: None,
+            notes: Vec::new(),
         }
     }
-}
-
-/// The kernel's release, and the processor's name.
-pub(crate) fn machine() -> (String, String) {
-    (
-        text("/proc/sys/kernel/osrelease").trim().to_owned(),
-        after(&text("/proc/cpuinfo"), "model name"),
-    )
-}
-
-fn text(path: &str) -> String {
-    fs::read_to_string(path).unwrap_or_default()
-}
-
-fn after(text: &str, name: &str) -> String {
-    text.lines()
-        .find(|l| l.starts_with(name))
-        .and_then(|l| l.split_once(':'))
-        .map_or_else(String::new, |(_, v)| v.trim().to_owned())
 }
 
 /// Whether this process has `path` open with `O_DIRECT`, by the kernel's own word.

@@ -8,31 +8,72 @@ use toml::{Table, Value};
 use super::config::Config;
 use super::places::{self, line_and_column, parse_value};
 use super::validate::validate;
+use super::ycsb;
 use crate::failure::Failure;
 
-/// Reads the file, applies the overrides in order, and checks the whole.
-pub(crate) fn load(path: &Path, sets: &[String]) -> Result<Config, Failure> {
+/// Reads the file, which may be a YCSB property file, applies the overrides in
+/// order, and checks the whole; gives also what was left out of it, in words.
+pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Config, Vec<String>), Failure> {
     let text = std::fs::read_to_string(path).map_err(|e| Failure::file("read", path, &e))?;
-    read(&text, sets, &path.display().to_string()).map_err(Failure::several)
+    let name = path.display().to_string();
+    let extension = path.extension().map(|e| e.to_string_lossy());
+    let read = match ycsb::is_properties(extension.as_deref(), &text) {
+        true => read_properties(&text, sets, &name),
+        false => read(&text, sets, &name).map(|config| (config, Vec::new())),
+    };
+    read.map_err(Failure::several)
 }
 
 /// The checked configuration that `text` and the overrides make.
 fn read(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> {
     let config = parse(text, sets, name)?;
+    let keys = places::keys(text).unwrap_or_default();
+    check(config, sets, name, |key| {
+        let (_, at) = keys.iter().find(|(k, _)| k == key)?;
+        Some(place_of(text, *at, name))
+    })
+}
+
+/// The same of a property file, with what was left out of it.
+fn read_properties(
+    text: &str,
+    sets: &[String],
+    name: &str,
+) -> Result<(Config, Vec<String>), Vec<String>> {
+    let place = |line: usize| match line {
+        0 => name.to_owned(),
+        n => format!("{name}:{n}"),
+    };
+    let told = |(line, what): &(usize, String)| format!("{}: {what}", place(*line));
+    let t = ycsb::translate(text).map_err(|wrong| wrong.iter().map(told).collect::<Vec<_>>())?;
+    let config = overridden(t.table, sets, Vec::new(), name)?;
+    let config = check(config, sets, name, |key| {
+        // A rule about a table is about what is in it.
+        let under = |k: &str| {
+            k.strip_prefix(key)
+                .is_some_and(|r| r.is_empty() || r.starts_with('.'))
+        };
+        let (_, line) = t.lines.iter().find(|(k, _)| under(k))?;
+        Some(place(*line))
+    })?;
+    Ok((config, t.notes.iter().map(told).collect()))
+}
+
+/// The configuration, if it keeps all rules; `place` tells where the file sets a key.
+fn check(
+    config: Config,
+    sets: &[String],
+    name: &str,
+    place: impl Fn(&str) -> Option<String>,
+) -> Result<Config, Vec<String>> {
     let wrong = validate(&config);
     if wrong.is_empty() {
         return Ok(config);
     }
-    let keys = places::keys(text).unwrap_or_default();
     // The last override of a key is the one that counts.
-    let place = |key: &str| {
-        let set = sets.iter().rev().find(|s| key_of(s) == key);
-        let at = keys.iter().find(|(k, _)| k == key).map(|(_, at)| *at);
-        match (set, at) {
-            (Some(set), _) => format!("--set {set}"),
-            (None, Some(at)) => place_of(text, at, name),
-            (None, None) => name.to_owned(),
-        }
+    let place = |key: &str| match sets.iter().rev().find(|s| key_of(s) == key) {
+        Some(set) => format!("--set {set}"),
+        None => place(key).unwrap_or_else(|| name.to_owned()),
     };
     Err(wrong
         .iter()
@@ -42,14 +83,24 @@ fn read(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> 
 
 /// The configuration that `text` and the overrides make; `name` is for errors.
 pub(crate) fn parse(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> {
-    let mut wrong: Vec<String> = match places::keys(text) {
+    let wrong: Vec<String> = match places::keys(text) {
         Ok(_) => Vec::new(),
         Err(wrong) => wrong
             .into_iter()
             .map(|(at, what)| format!("{}: {what}", place_of(text, at, name)))
             .collect(),
     };
-    let mut table: Table = toml::from_str(text).unwrap_or_default();
+    overridden(toml::from_str(text).unwrap_or_default(), sets, wrong, name)
+}
+
+/// The configuration that the table and the overrides make, unless something is
+/// wrong already.
+fn overridden(
+    mut table: Table,
+    sets: &[String],
+    mut wrong: Vec<String>,
+    name: &str,
+) -> Result<Config, Vec<String>> {
     for set in sets {
         if let Err(what) = apply(&mut table, set) {
             wrong.extend(what.into_iter().map(|e| format!("--set {set}: {e}")));
@@ -175,7 +226,7 @@ mod tests {
             ),
             (
                 "[store]\ncache = \"lots\"\n",
-                "x.toml:2:9: store.cache: \"lots\" is no size; write bytes, or 64KiB, 256MiB, 1GiB",
+                "x.toml:2:9: store.cache: \"lots\" is no size; write bytes, or 64KiB, 256MiB, 1GiB (powers of 1024), 1GB (of 1000)",
             ),
             (
                 "[store]\ncache = -1\n",
@@ -249,12 +300,32 @@ mod tests {
     }
 
     #[test]
+    fn rules_name_the_line_of_a_property_too() {
+        let text =
+            "recordcount=10\n\noperationcount=5\nexponential.percentile=100\nmaxscanlength=0\n";
+        let sets = ["store.path=p".to_owned(), "load.batch=0".to_owned()];
+        let wrong = read_properties(text, &sets, "w").unwrap_err();
+        for part in [
+            "w:4: run.exponential.percentile is 100",
+            "w:5: run.scan_length goes from 1 to 0",
+            "--set load.batch=0: load.batch is 0",
+        ] {
+            assert!(
+                wrong.iter().any(|w| w.starts_with(part)),
+                "{part}: {wrong:?}"
+            );
+        }
+    }
+
+    #[test]
     fn the_effective_configuration_reads_back() {
         let sets = [
             "run.seed=7",
             "run.seconds=1.5",
             "store.log_size=64MiB",
             "run.mix.read=1",
+            "load.value_bytes={ weights = [[10, 1], [20, 2.5]] }",
+            "run.distribution=exponential",
         ]
         .map(str::to_owned);
         let c = parse("[store]\npath = \"p\"\n", &sets, "x").unwrap();

@@ -30,7 +30,7 @@ pub(crate) fn load(target: &Target, config: &LoadConfig) -> Result<(Measured, Du
             let end = (first + batch).min(config.records);
             for (record, (key, value)) in (first..end).zip(&mut records) {
                 target.keys.write(record, key);
-                values::write(key, values::LOADED, target.value_bytes, value);
+                target.values.write(key, values::LOADED, value);
             }
             let changes: Vec<_> = (first..end)
                 .zip(&records)

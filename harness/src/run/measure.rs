@@ -17,6 +17,7 @@ pub(crate) enum Op {
     Update,
     Insert,
     Scan,
+    Reverse,
     Delete,
     Rmw,
     ReadBack,
@@ -24,7 +25,7 @@ pub(crate) enum Op {
 
 impl Op {
     /// How many there are.
-    pub(crate) const COUNT: usize = 8;
+    pub(crate) const COUNT: usize = 9;
 
     /// All, in the order of reports.
     pub(crate) const ALL: [Self; Self::COUNT] = [
@@ -33,6 +34,7 @@ impl Op {
         Self::Update,
         Self::Insert,
         Self::Scan,
+        Self::Reverse,
         Self::Delete,
         Self::Rmw,
         Self::ReadBack,
@@ -46,6 +48,7 @@ impl Op {
             Self::Update => "update",
             Self::Insert => "insert",
             Self::Scan => "scan",
+            Self::Reverse => "reverse",
             Self::Delete => "delete",
             Self::Rmw => "rmw",
             Self::ReadBack => "readback",
@@ -103,6 +106,8 @@ pub(crate) struct Measured {
     seen: [Option<Box<Seen>>; Op::COUNT],
     /// Operations of an open loop that were due and not begun when time was up.
     pub(crate) not_started: u64,
+    /// Processor time of the threads in the loop.
+    pub(crate) processor: Duration,
 }
 
 impl Measured {
@@ -146,7 +151,13 @@ impl Measured {
             }
         }
         self.not_started += other.not_started;
+        self.processor += other.processor;
         Ok(())
+    }
+
+    /// How many operations there were.
+    pub(crate) fn count(&self) -> u64 {
+        self.each().map(|(_, seen)| seen.latency.len()).sum()
     }
 
     /// What was seen of each operation that occurred.

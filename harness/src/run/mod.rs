@@ -1,40 +1,59 @@
 //! `gaur run`: loads a store, runs a mix on it, reports latencies, checks.
 
-pub(crate) mod choose;
+mod beside;
+mod choose;
 pub(crate) mod config;
+mod cost;
+mod engine;
 pub(crate) mod environment;
 pub(crate) mod file;
 mod files;
+#[cfg(test)]
+mod goodness;
 mod hgrm;
 mod keys;
+mod knobs;
 pub(crate) mod load;
 pub(crate) mod measure;
+mod notes;
 mod pace;
 pub(crate) mod permute;
+mod phases;
+mod pin;
 mod places;
 mod readback;
 pub(crate) mod rehearse;
 pub(crate) mod report;
+pub(crate) mod spread;
+mod steady;
 pub(crate) mod store;
+pub(crate) mod stream;
 pub(crate) mod summary;
 pub(crate) mod team;
+mod trace;
 mod validate;
-mod values;
+pub(crate) mod values;
 pub(crate) mod worker;
 pub(crate) mod workload;
+mod ycsb;
+mod zipf;
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
-use choose::Chooser;
-use config::{Config, RunConfig};
+use config::{Config, Engine};
 use environment::Environment;
 use measure::Measured;
-use summary::{Check, Memory, Phase, Summary};
-use workload::{Inserts, OpMix, Target};
+use phases::Phased;
+use steady::Watch;
+use stream::Replay;
+use summary::{Check, Kind, Memory, Phase, Summary};
+use trace::Trace;
+use workload::Target;
 
 use crate::failure::Failure;
-use crate::progress::Progress;
+use crate::subject::Stall;
 use crate::{blockdev, interrupt, memory};
 
 /// A run under way.
@@ -43,10 +62,16 @@ struct Run<'a> {
     seed: u64,
     target: Target,
     environment: Environment,
+    stall: Option<Arc<Stall>>,
+    /// Where threads stay, in turn; empty: anywhere.
+    processors: Vec<usize>,
     phases: Vec<Phase>,
     measured: Measured,
+    stream_checksum: Option<String>,
     /// Records were deleted, so a drawn one may be gone.
     deleted: bool,
+    /// The trace that is done in place of the mix.
+    replay: Option<Replay>,
 }
 
 /// Does what the configuration says, and sums it up.
@@ -55,11 +80,12 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     if let Some(dir) = out {
         rehearse::may_make(dir)?;
     }
-    store::create(&config.store, may_replace)?;
-    let means = store::means(&config.store)?;
-    let store = store::open(&config.store)?;
-    let environment = Environment::look(&store, means, Path::new(&config.store.path));
-    let target = Target::of_store(store, config)?;
+    let processors = pin::processors(&config.run.pin)?;
+    let replay = replay(config)?;
+    if let Some(file) = &config.run.record {
+        trace::may_replace(Path::new(file))?;
+    }
+    let opened = engine::open(config, may_replace)?;
     // Only now: a run that is refused leaves no directory.
     if let Some(dir) = out {
         files::prepare(dir)?;
@@ -70,13 +96,17 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
             .run
             .seed
             .unwrap_or_else(|| rand::random::<u32>().into()),
-        environment,
-        target,
+        environment: opened.environment,
+        target: opened.target,
+        stall: opened.stall,
+        processors,
         phases: Vec::new(),
         measured: Measured::default(),
-        deleted: config.run.mix.delete > 0.0,
+        stream_checksum: None,
+        deleted: config.run.deletes(),
+        replay,
     };
-    if let Err(e) = run.load().and_then(|()| run.mix()) {
+    if let Err(e) = run.load().and_then(|()| run.operate()) {
         // What was done stays, and leaves nothing to replay.
         let _ = run.target.subject.close();
         return Err(e);
@@ -89,6 +119,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         environment,
         phases,
         measured,
+        stream_checksum,
         ..
     } = run;
     target.subject.close()?;
@@ -103,6 +134,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         schema: summary::SCHEMA,
         name: name.to_owned(),
         seed,
+        stream_checksum,
         environment,
         phases,
         memory,
@@ -129,10 +161,10 @@ impl Run<'_> {
     /// Does one phase, with the counters around it.
     fn phase(
         &mut self,
-        name: &'static str,
+        kind: Kind,
         threads: usize,
         work: impl FnOnce(&Target) -> Result<(Measured, Duration), Failure>,
-    ) -> Result<(), Failure> {
+    ) -> Result<&mut Phase, Failure> {
         let path = Path::new(&self.config.store.path);
         let device = blockdev::Counters::read(path);
         let stats = self.target.subject.stats();
@@ -145,8 +177,13 @@ impl Run<'_> {
             .map(|(now, before)| now.since(&before));
         let device = device.and_then(|before| Some(blockdev::Counters::read(path)?.since(&before)));
         self.phases
-            .push(Phase::new(name, threads, &result, stats.as_ref(), device));
-        self.measured.merge(&result.0)
+            .push(Phase::new(kind, threads, &result, stats.as_ref(), device));
+        // What only prepares is in the summary, and not among the results.
+        if !matches!(kind, Kind::Precondition | Kind::Warmup) {
+            self.measured.merge(&result.0)?;
+        }
+        let last = self.phases.len() - 1;
+        Ok(&mut self.phases[last])
     }
 
     fn load(&mut self) -> Result<(), Failure> {
@@ -160,43 +197,88 @@ impl Run<'_> {
             }
             return Ok(());
         }
-        self.phase("load", load.threads, |target| load::load(target, load))
+        self.phase(Kind::Load, load.threads, |target| load::load(target, load))
+            .map(drop)
     }
 
-    fn mix(&mut self) -> Result<(), Failure> {
-        let run = &self.config.run;
-        if !run.wanted() || interrupt::requested() {
+    /// Precondition, warm-up and measured mix, as far as they are asked for.
+    fn operate(&mut self) -> Result<(), Failure> {
+        let (config, seed) = (self.config, self.seed);
+        let capacity = self.target.subject.capacity();
+        let capacity = capacity.unwrap_or(config.store.size.0);
+        if let Some(phase) = Phased::precondition(config, capacity, seed) {
+            self.operations(&phase, None)?;
+        }
+        if !config.run.wanted() {
             return Ok(());
         }
-        let (records, seed, may_miss) = (self.config.load.records, self.seed, self.deleted);
-        let mix = OpMix::new(self.config);
-        let chooser = Chooser::new(run.distribution, run.theta, records, self.config.load.seed);
-        let inserts = Inserts::new(records, run.threads);
-        self.phase("run", run.threads, |target| {
-            let job = worker::Job {
-                target,
-                run,
-                mix: &mix,
-                inserts: &inserts,
-                seed,
-                may_miss,
-                scan_exactly: false,
-            };
-            team::run(run.threads, &bar(run), |member| {
-                worker::work(&job, chooser.as_ref(), member)
-            })
-        })
+        let measured = Phased::measured(config, self.replay.take(), seed)?;
+        self.stream_checksum = Some(measured.plan.checksum(config.run.operations));
+        if interrupt::requested() {
+            return Ok(());
+        }
+        let cost = match config.store.engine {
+            // The run itself is the measurement.
+            Engine::Null => None,
+            // What a trace does is not for an engine that keeps nothing.
+            Engine::Gaur if measured.plan.replays() => None,
+            Engine::Gaur => Some(cost::measure(config, seed)?),
+        };
+        let least = Duration::from_secs_f64(config.run.warmup_seconds.unwrap_or_default());
+        let mut watch = config.run.steady.as_ref().map(|s| Watch::new(s, least));
+        if let Some(phase) = Phased::warmup(config, seed) {
+            self.operations(&phase, watch.as_mut())?;
+        }
+        let steady = watch.map(|w| w.steady());
+        if let Some(stall) = &self.stall {
+            stall.arm();
+        }
+        if let Some(phase) = self.operations(&measured, None)? {
+            phase.steady = steady;
+            let own = (config.store.engine == Engine::Null).then_some(phase.processor_ns);
+            phase.harness = cost
+                .or(own)
+                .and_then(|cost| cost::beside(cost, &phase.operations));
+        }
+        Ok(())
+    }
+
+    /// Does one of these, unless Ctrl-C came.
+    fn operations(
+        &mut self,
+        phase: &Phased,
+        watch: Option<&mut Watch>,
+    ) -> Result<Option<&mut Phase>, Failure> {
+        if interrupt::requested() {
+            return Ok(None);
+        }
+        let (seed, may_miss) = (self.seed, self.deleted);
+        let processors = self.processors.clone();
+        let done = self.phase(phase.kind, phase.run.threads, |target| {
+            phase.work(target, seed, &processors, may_miss, watch)
+        })?;
+        done.open_loop = phase.open_loop();
+        let elapsed = Duration::from_secs_f64(done.seconds);
+        if let Some(beside) = &phase.beside {
+            let result = (beside.take(), elapsed);
+            let mut other = Phase::new(phase.kind, beside.run.threads, &result, None, None);
+            other.name = beside::BACKGROUND;
+            other.open_loop = beside.run.rate.is_some();
+            self.phases.push(other);
+        }
+        let at = self.phases.len() - 1 - usize::from(phase.beside.is_some());
+        Ok(self.phases.get_mut(at))
     }
 
     fn read_back(mut self) -> Result<Self, Failure> {
         let verify = &self.config.verify;
         if verify.reopen {
             self.target.subject.close()?;
-            self.target = Target::of_store(store::open(&self.config.store)?, self.config)?;
+            self.target = engine::reopen(self.config)?;
         }
         if verify.read_back && !interrupt::requested() {
             let (records, may_miss) = (self.config.load.records, self.deleted);
-            self.phase("readback", verify.threads, |target| {
+            self.phase(Kind::Readback, verify.threads, |target| {
                 readback::read_back(target, records, verify.threads, may_miss)
             })?;
         }
@@ -204,14 +286,17 @@ impl Run<'_> {
     }
 }
 
-fn bar(run: &RunConfig) -> Progress {
-    match (run.operations, run.seconds) {
-        (Some(n), _) => Progress::of_work("running", n),
-        (None, seconds) => Progress::of_time(
-            "running",
-            Duration::from_secs_f64(seconds.unwrap_or_default()),
-        ),
-    }
+/// Reads the trace that is to be done, if there is one.
+fn replay(config: &Config) -> Result<Option<Replay>, Failure> {
+    let run = &config.run;
+    let Some(path) = &run.trace else {
+        return Ok(None);
+    };
+    let trace = Trace::read(Path::new(path), run.threads, run.operations)?;
+    Ok(Some(Replay {
+        trace: Arc::new(trace),
+        speed: run.trace_speed,
+    }))
 }
 
 /// Accounts for every block, if the configuration asks for it.

@@ -9,7 +9,16 @@ use toml::{Spanned, Table, Value};
 use super::config::Config;
 
 /// Where keys may lie; for those that are written under the wrong heading.
-const SECTIONS: [&str; 6] = ["store", "load", "run", "run.mix", "verify", "output"];
+const SECTIONS: [&str; 8] = [
+    "store",
+    "load",
+    "precondition",
+    "run",
+    "run.mix",
+    "run.background",
+    "verify",
+    "output",
+];
 
 /// A key or a table of keys, and the byte offsets of its name and value.
 struct Node {

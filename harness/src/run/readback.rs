@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use super::measure::{Done, Measured, Op};
 use super::team;
-use super::worker::{check_value, missing};
+use super::worker::missing;
 use super::workload::Target;
 use crate::failure::Failure;
 use crate::progress::Progress;
@@ -42,7 +42,7 @@ pub(crate) fn read_back(
                 })?;
                 let took = begin.elapsed();
                 match found {
-                    true => check_value(&key, &value, target.value_bytes)?,
+                    true => target.check(&key, &value)?,
                     false if may_miss => {}
                     false => return Err(missing(&key)),
                 }

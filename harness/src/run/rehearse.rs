@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 
 use gaur::Store;
 
-use super::config::Config;
+use super::config::{Config, Engine};
 use super::keys::KeySpace;
+use super::knobs::Whole;
+use super::pin;
 use super::store::{self, Step};
 use crate::failure::Failure;
 use crate::units;
@@ -26,9 +28,20 @@ pub(crate) fn rehearse(config: &Config, may_replace: bool) -> Result<Rehearsal, 
     if let Some(dir) = &config.output.dir {
         may_make(Path::new(dir))?;
     }
+    if let Some(file) = &config.run.record {
+        super::trace::may_replace(Path::new(file))?;
+    }
     let mut lines = Vec::new();
-    let step = store::decide(c, may_replace)?;
+    pin::processors(&config.run.pin)?;
+    let step = match c.engine {
+        Engine::Gaur => store::decide(c, may_replace)?,
+        Engine::Null => Step::Keep,
+    };
     let plan = match step {
+        Step::Keep if c.engine == Engine::Null => {
+            lines.push("would store nothing: the engine is null".into());
+            None
+        }
         Step::Keep => {
             let store = store::rehearse_open(c)?;
             if config.load.skip {
@@ -60,7 +73,7 @@ pub(crate) fn rehearse(config: &Config, may_replace: bool) -> Result<Rehearsal, 
         }
     };
     let (load, run) = (&config.load, &config.run);
-    let record = (load.key_bytes + load.value_bytes) as u64;
+    let record = load.record_bytes();
     if load.records > 0 && !load.skip {
         lines.push(format!(
             "would load {} records of {}, {} in all, by {} threads",
@@ -70,7 +83,36 @@ pub(crate) fn rehearse(config: &Config, may_replace: bool) -> Result<Rehearsal, 
             load.threads
         ));
     }
-    if run.wanted() {
+    let p = &config.precondition;
+    if p.times > 0.0 {
+        lines.push(format!(
+            "would write over the records, {} times the size of the {}",
+            p.times,
+            match p.of {
+                Whole::Capacity => "store",
+                Whole::Records => "loaded records",
+            }
+        ));
+    }
+    if run.warms_up() {
+        lines.push(
+            match (run.steady, run.warmup_operations, run.warmup_seconds) {
+                (Some(s), ..) => {
+                    format!("would warm up until it is steady, for {} at most", s.limit)
+                }
+                (None, Some(n), _) => format!("would warm up for {} operations", units::count(n)),
+                (None, None, s) => format!("would warm up for {} s", s.unwrap_or_default()),
+            },
+        );
+    }
+    if let Some(replay) = super::replay(config)? {
+        let count = units::count(replay.trace.lines(0, u64::MAX));
+        let path = run.trace.as_deref().unwrap_or_default();
+        lines.push(format!(
+            "would do the {count} operations of {path} by {} threads",
+            run.threads
+        ));
+    } else if run.wanted() {
         let long = match (run.operations, run.seconds) {
             (Some(n), _) => format!("{} operations", units::count(n)),
             (None, s) => format!("{} s", s.unwrap_or_default()),
@@ -117,7 +159,7 @@ pub(crate) fn not_loaded(config: &Config) -> Failure {
 
 fn look_for_records(store: &Store, config: &Config) -> Result<(), Failure> {
     let load = &config.load;
-    let keys = KeySpace::new(load.order, load.key_bytes, load.seed);
+    let keys = KeySpace::of(load);
     let Ok(tree) = store.open_tree(&config.store.tree) else {
         return Err(not_loaded(config));
     };

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::config::{Config, Engine};
+use super::notes;
 use super::summary::{Counter, Latency, Phase, Summary};
 use crate::{output, units};
 
@@ -25,12 +27,13 @@ const WIDTH: usize = 98;
 /// The whole report.
 pub(crate) fn text(s: &Summary) -> String {
     let mut parts = vec![head(s)];
-    parts.extend(s.phases.iter().map(phase));
+    parts.extend(s.phases.iter().map(|p| phase(p, &s.config)));
     if let Some(p) = s
         .phases
         .iter()
         .rfind(|p| p.name == "run")
         .or(s.phases.last())
+        .filter(|p| !p.counters.is_empty())
     {
         parts.push(format!(
             "engine counters, {} phase (those at zero left out; --json has all)\n{}",
@@ -48,25 +51,17 @@ fn head(s: &Summary) -> String {
         (
             "run",
             format!(
-                "{}, seed {}, keys from seed {}",
-                s.name, s.seed, s.config.load.seed
+                "{}, seed {}, keys from seed {}{}",
+                s.name,
+                s.seed,
+                s.config.load.seed,
+                match &s.stream_checksum {
+                    Some(sum) => format!(", operations {sum}"),
+                    None => String::new(),
+                }
             ),
         ),
-        (
-            "store",
-            format!(
-                "{}, cache {}, driver {}{}, durable by {}",
-                s.config.store.path,
-                units::bytes(s.config.store.cache.0),
-                e.driver,
-                match e.direct {
-                    Some(true) => ", O_DIRECT",
-                    Some(false) => ", without O_DIRECT",
-                    None => "",
-                },
-                e.durable_method,
-            ),
-        ),
+        ("store", store(s)),
         (
             "machine",
             format!(
@@ -100,7 +95,26 @@ fn head(s: &Summary) -> String {
     output::pairs(rows.into_iter().map(|(a, b)| (a.to_owned(), b)))
 }
 
-fn phase(p: &Phase) -> String {
+fn store(s: &Summary) -> String {
+    let (c, e) = (&s.config.store, &s.environment);
+    if c.engine == Engine::Null {
+        return "none: the null engine finds every record and keeps nothing".into();
+    }
+    format!(
+        "{}, cache {}, driver {}{}, durable by {}",
+        c.path,
+        units::bytes(c.cache.0),
+        e.driver,
+        match e.direct {
+            Some(true) => ", O_DIRECT",
+            Some(false) => ", without O_DIRECT",
+            None => "",
+        },
+        e.durable_method,
+    )
+}
+
+fn phase(p: &Phase, config: &Config) -> String {
     let records: u64 = p.operations.iter().map(|o| o.records).sum();
     let mut out = format!(
         "{}: {} records in {:.2} s by {} thread{}, {} records/s\n",
@@ -127,6 +141,11 @@ fn phase(p: &Phase) -> String {
             "\n {} operations were due and not begun when time was up: the store cannot keep this rate, and the latencies are too low by that",
             units::count(p.not_started)
         );
+    }
+    let notes = notes::of(p, config);
+    if !notes.is_empty() {
+        out += "\n";
+        out += &output::pairs(notes);
     }
     if let Some(d) = &p.device {
         out += &format!(
@@ -200,8 +219,8 @@ pub(crate) fn counters(groups: &BTreeMap<&'static str, BTreeMap<&'static str, Co
                 "ns" => units::nanos(c.value),
                 _ => units::count(c.value),
             };
-            // The unit says it already.
-            let name = name.trim_end_matches("_nanos").replace('_', " ");
+            // The value has its unit.
+            let name = name.replace("nanos", "time").replace('_', " ");
             let item = format!("{name} {value}");
             if !empty && line.len() + item.len() > WIDTH {
                 out += &line;

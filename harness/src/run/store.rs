@@ -202,8 +202,8 @@ fn room_for(path: &Path, c: &StoreConfig) -> Result<(), Failure> {
     Err(Failure::refused(format!(
         "{}: {} would be free for a store of {}; choose a smaller store.size, or make room",
         c.path,
-        units::bytes(room),
-        units::bytes(c.size.0)
+        units::exact(room),
+        units::exact(c.size.0)
     )))
 }
 

@@ -8,12 +8,13 @@ use hdrhistogram::Histogram;
 use serde::Serialize;
 
 use super::config::Config;
+use super::cost;
 use super::environment::Environment;
 use super::measure::Measured;
 use crate::blockdev;
 
 /// The version of this file's layout; it grows when a field changes its meaning.
-pub(crate) const SCHEMA: u32 = 1;
+pub(crate) const SCHEMA: u32 = 2;
 
 /// All results of a run.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +24,9 @@ pub(crate) struct Summary {
     pub(crate) name: String,
     /// The seed of the operations; the same in `config.run.seed`.
     pub(crate) seed: u64,
+    /// What the measured operations are, as far as `stream::CHECKED` goes; none
+    /// without a measured mix.
+    pub(crate) stream_checksum: Option<String>,
     pub(crate) environment: Environment,
     pub(crate) phases: Vec<Phase>,
     pub(crate) memory: Memory,
@@ -35,19 +39,69 @@ pub(crate) struct Summary {
     pub(crate) config: Config,
 }
 
-/// Load, run or reading back.
+/// What a phase is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Kind {
+    /// Puts records in.
+    Load,
+    /// Writes over them, unmeasured.
+    Precondition,
+    /// Runs the mix, unmeasured.
+    Warmup,
+    /// Runs the mix.
+    Run,
+    /// Reads all back.
+    Readback,
+}
+
+impl Kind {
+    /// Its name in the configuration and in reports.
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            Self::Load => "load",
+            Self::Precondition => "precondition",
+            Self::Warmup => "warmup",
+            Self::Run => "run",
+            Self::Readback => "readback",
+        }
+    }
+}
+
+/// What the harness costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub(crate) struct Cost {
+    /// Nanoseconds of processor time per operation.
+    pub(crate) cost_ns: f64,
+    /// Beside the smallest median of the phase, from the real start.
+    pub(crate) share_of_median: f64,
+    /// That is more than it should be.
+    pub(crate) over: bool,
+}
+
+/// One phase of a run.
 #[derive(Clone, Debug, Serialize)]
 pub(crate) struct Phase {
     pub(crate) name: &'static str,
+    pub(crate) kind: Kind,
     pub(crate) seconds: f64,
     pub(crate) threads: usize,
+    /// Operations began when they were due.
+    pub(crate) open_loop: bool,
+    /// Whether throughput was steady when it began; none if that was not asked for.
+    pub(crate) steady: Option<bool>,
     pub(crate) operations: Vec<Operation>,
     /// Of an open loop: due within the time and not begun.
     pub(crate) not_started: u64,
+    /// Nanoseconds of processor time that the phase's threads spent per operation;
+    /// 0 where it was not looked at.
+    pub(crate) processor_ns: f64,
     /// What the engine counted meanwhile, by group.
     pub(crate) counters: BTreeMap<&'static str, BTreeMap<&'static str, Counter>>,
     /// What the block device counted meanwhile; none for a file.
     pub(crate) device: Option<blockdev::Counters>,
+    /// What the harness itself costs; of the measured mix only.
+    pub(crate) harness: Option<Cost>,
 }
 
 /// One operation of a phase.
@@ -122,16 +176,19 @@ impl Latency {
 
 impl Phase {
     pub(crate) fn new(
-        name: &'static str,
+        kind: Kind,
         threads: usize,
         (measured, elapsed): &(Measured, Duration),
         stats: Option<&Stats>,
         device: Option<blockdev::Counters>,
     ) -> Self {
         Self {
-            name,
+            name: kind.name(),
+            kind,
             seconds: elapsed.as_secs_f64(),
             threads,
+            open_loop: false,
+            steady: None,
             operations: measured
                 .each()
                 .map(|(op, seen)| Operation {
@@ -143,8 +200,10 @@ impl Phase {
                 })
                 .collect(),
             not_started: measured.not_started,
+            processor_ns: cost::of(measured),
             counters: stats.map(counters).unwrap_or_default(),
             device,
+            harness: None,
         }
     }
 }

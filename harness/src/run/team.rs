@@ -1,14 +1,16 @@
 //! Threads that work at one phase together: they stop together, their counts show
 //! as progress, and the first failure is the phase's.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
 use super::measure::Measured;
+use super::pace;
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -18,8 +20,17 @@ pub(crate) struct Team {
     stop: AtomicBool,
     done: Vec<CachePadded<AtomicU64>>,
     failure: Mutex<Option<Failure>>,
-    started: Instant,
+    made: Instant,
+    /// How many members have said that they are ready.
+    ready: AtomicUsize,
+    /// When all that wait for each other began.
+    started: OnceLock<Instant>,
+    /// How many still work of those on whom the end depends.
+    working: AtomicUsize,
 }
+
+/// From the last member's being ready to the start: all have seen it by then.
+const HEAD_START: Duration = Duration::from_millis(1);
 
 /// One thread's place in the team.
 pub(crate) struct Member<'a> {
@@ -37,7 +48,24 @@ impl Member<'_> {
 
     /// When the team began.
     pub(crate) fn started(&self) -> Instant {
-        self.team.started
+        self.team.started()
+    }
+
+    /// Waits until all members are as far, so that none begins late because it was
+    /// made late: that would count as latency. Returns early if the team stops.
+    pub(crate) fn begin(&self) {
+        let team = self.team;
+        if team.ready.fetch_add(1, Ordering::AcqRel) + 1 == team.done.len() {
+            team.started.get_or_init(|| Instant::now() + HEAD_START);
+        }
+        while !self.stopped() {
+            if let Some(&started) = team.started.get() {
+                pace::until(started, self);
+                return;
+            }
+            thread::sleep(HEAD_START / 10);
+        }
+        team.started.get_or_init(Instant::now);
     }
 
     /// Counts finished work, for the progress shown.
@@ -54,19 +82,38 @@ pub(crate) fn run(
     progress: &Progress,
     work: impl Fn(&mut Member<'_>) -> Result<Measured, Failure> + Sync,
 ) -> Result<(Measured, Duration), Failure> {
+    run_watched(threads, 0, progress, |_, _| ControlFlow::Continue(()), work)
+}
+
+/// The same; `watch` is told now and then how much is done after how long, and may
+/// end the work. `beside` more threads, with the indexes after the others', are told to
+/// stop when the others are done; what they do is no progress, and their time does
+/// not count.
+pub(crate) fn run_watched(
+    threads: usize,
+    beside: usize,
+    progress: &Progress,
+    mut watch: impl FnMut(u64, Duration) -> ControlFlow<()>,
+    work: impl Fn(&mut Member<'_>) -> Result<Measured, Failure> + Sync,
+) -> Result<(Measured, Duration), Failure> {
     let team = Team {
         stop: AtomicBool::new(false),
-        done: (0..threads)
+        done: (0..threads + beside)
             .map(|_| CachePadded::new(AtomicU64::new(0)))
             .collect(),
         failure: Mutex::new(None),
-        started: Instant::now(),
+        made: Instant::now(),
+        ready: AtomicUsize::new(0),
+        started: OnceLock::new(),
+        working: AtomicUsize::new(threads),
     };
     let mut merged = Measured::default();
+    let mut end = team.made;
+    let leader = thread::current();
     thread::scope(|scope| {
-        let members: Vec<_> = (0..threads)
+        let members: Vec<_> = (0..threads + beside)
             .map(|index| {
-                let (team, work) = (&team, &work);
+                let (team, work, leader) = (&team, &work, &leader);
                 thread::Builder::new()
                     .name(format!("worker-{index}"))
                     .spawn_scoped(scope, move || {
@@ -75,7 +122,13 @@ pub(crate) fn run(
                             team,
                             count: 0,
                         };
-                        work(&mut member).map_err(|f| team.fail(f)).ok()
+                        let measured = work(&mut member).map_err(|f| team.fail(f)).ok();
+                        let end = (index < threads).then(Instant::now);
+                        if end.is_some() && team.working.fetch_sub(1, Ordering::AcqRel) == 1 {
+                            team.stop.store(true, Ordering::Relaxed);
+                        }
+                        leader.unpark();
+                        Some((measured?, end))
                     })
                     .map_err(|e| team.fail(Failure::refused(format!("cannot start a thread: {e}"))))
             })
@@ -89,14 +142,20 @@ pub(crate) fn run(
             if interrupt::requested() {
                 team.stop.store(true, Ordering::Relaxed);
             }
-            progress.show(
-                team.done.iter().map(|d| d.load(Ordering::Relaxed)).sum(),
-                team.started.elapsed(),
-            );
+            let done = team.done[..threads]
+                .iter()
+                .map(|d| d.load(Ordering::Relaxed))
+                .sum();
+            let elapsed = team.started().elapsed();
+            if watch(done, elapsed).is_break() {
+                team.stop.store(true, Ordering::Relaxed);
+            }
+            progress.show(done, elapsed);
         }
         for member in members.into_iter().flatten() {
             match member.join() {
-                Ok(Some(measured)) => {
+                Ok(Some((measured, ended))) => {
+                    end = end.max(ended.unwrap_or(end));
                     if let Err(f) = merged.merge(&measured) {
                         team.fail(f);
                     }
@@ -106,7 +165,7 @@ pub(crate) fn run(
             }
         }
     });
-    let elapsed = team.started.elapsed();
+    let elapsed = end.saturating_duration_since(team.started());
     progress.finish();
     match team
         .failure
@@ -119,6 +178,10 @@ pub(crate) fn run(
 }
 
 impl Team {
+    fn started(&self) -> Instant {
+        self.started.get().copied().unwrap_or(self.made)
+    }
+
     fn fail(&self, failure: Failure) {
         self.failure
             .lock()
@@ -131,6 +194,36 @@ impl Team {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn those_beside_work_until_the_others_are_done() {
+        let (work, beside) = (AtomicU64::new(0), AtomicU64::new(0));
+        run_watched(
+            2,
+            2,
+            &Progress::hidden(),
+            |done, _| {
+                assert!(done <= 2);
+                ControlFlow::Continue(())
+            },
+            |m| {
+                m.advance(1);
+                if m.index < 2 {
+                    thread::sleep(Duration::from_millis(5));
+                    work.fetch_add(1, Ordering::Relaxed);
+                    return Ok(Measured::default());
+                }
+                while !m.stopped() {
+                    thread::yield_now();
+                }
+                assert_eq!(work.load(Ordering::Relaxed), 2);
+                beside.fetch_add(1, Ordering::Relaxed);
+                Ok(Measured::default())
+            },
+        )
+        .unwrap();
+        assert_eq!(beside.load(Ordering::Relaxed), 2);
+    }
 
     #[test]
     fn the_first_failure_stops_all() {

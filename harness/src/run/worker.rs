@@ -1,18 +1,18 @@
-//! One thread of the measured mix.
+//! One thread of a mix of operations.
 
 use std::time::{Duration, Instant};
 
-use rand::{RngExt, SeedableRng};
-use rand_chacha::ChaCha8Rng;
+use nix::time::{ClockId, clock_gettime};
 use smallvec::SmallVec;
 
-use super::choose::Chooser;
 use super::config::RunConfig;
 use super::measure::{Done, Measured, Op};
-use super::pace::Pace;
+use super::pace::{self, Pace, Pause};
+use super::pin;
+use super::stream::{Plan, Stream, share};
 use super::team::Member;
-use super::values;
-use super::workload::{Inserts, OpMix, Target};
+use super::trace::Recorder;
+use super::workload::Target;
 use crate::failure::Failure;
 use crate::subject::{Change, Direction, Session};
 
@@ -20,139 +20,134 @@ use crate::subject::{Change, Direction, Session};
 pub(crate) struct Job<'a> {
     pub(crate) target: &'a Target,
     pub(crate) run: &'a RunConfig,
-    pub(crate) mix: &'a OpMix,
-    pub(crate) inserts: &'a Inserts,
+    pub(crate) plan: &'a Plan,
     pub(crate) seed: u64,
+    /// Where threads stay, in turn; empty: anywhere.
+    pub(crate) processors: &'a [usize],
     /// A drawn record may be gone: it was deleted.
     pub(crate) may_miss: bool,
-    /// Each scan is as long as the longest.
-    pub(crate) scan_exactly: bool,
+    /// The first of this job's members in its team.
+    pub(crate) first: usize,
+    /// What writes down all that is done.
+    pub(crate) recorder: Option<&'a Recorder>,
 }
 
 /// A thread's own state.
 struct Worker<'a> {
     job: &'a Job<'a>,
-    thread: usize,
-    rng: ChaCha8Rng,
-    chooser: Option<Chooser>,
+    stream: Stream<'a>,
     session: Box<dyn Session + 'a>,
-    /// The version of the next value this thread writes: no other writes it.
-    version: u64,
-    keys: Vec<Vec<u8>>,
     values: Vec<Vec<u8>>,
     /// What a read found.
     found: Vec<u8>,
     /// What a scan found.
     seen: Vec<(Vec<u8>, Vec<u8>)>,
-    scan_length: usize,
 }
 
 /// Works until the time is up, the operations are done, or the team stops.
-pub(crate) fn work(
-    job: &Job<'_>,
-    chooser: Option<&Chooser>,
-    member: &mut Member<'_>,
-) -> Result<Measured, Failure> {
-    let run = job.run;
-    let mut rng = ChaCha8Rng::seed_from_u64(job.seed);
-    rng.set_stream(member.index as u64);
+pub(crate) fn work(job: &Job<'_>, member: &mut Member<'_>) -> Result<Measured, Failure> {
+    let (run, index) = (job.run, member.index - job.first);
+    pin::pin(job.processors, member.index)?;
     let mut w = Worker {
         job,
-        thread: member.index,
-        rng,
-        chooser: chooser.cloned(),
+        stream: job.plan.stream(index),
         session: job.target.subject.session()?,
-        version: values::LOADED + 1 + ((member.index as u64 + 1) << 48),
-        keys: vec![Vec::new(); run.batch],
         values: vec![Vec::new(); run.batch],
         found: Vec::new(),
         seen: Vec::new(),
-        scan_length: 0,
     };
     let mut pace = run
         .rate
-        .map(|rate| Pace::new(rate, run.threads, member.index));
-    let mut measured = Measured::of(job.mix.ops(), pace.is_some())?;
+        .map(|rate| Pace::new(rate, run.arrival, run.threads, index, job.seed));
+    let mut pause = Pause::new(run, index, job.seed);
+    let mut measured = Measured::of(job.plan.ops(), pace.is_some() || job.plan.paced())?;
+    let share = |n| share(n, run.threads, index);
+    let mut left = job.plan.count(index).or(run.operations.map(share));
+    member.begin();
     let deadline = run
         .seconds
         .map(|s| member.started() + Duration::from_secs_f64(s));
-    let mut left = run.operations.map(|n| share(n, run.threads, member.index));
 
+    let before = processor_time();
     while left != Some(0) && !member.stopped() {
-        let op = job.mix.draw(&mut w.rng);
-        w.prepare(op);
+        let due = w.stream.due();
+        let op = w.prepare();
         let mut late = None;
+        if let Some(due) = due {
+            let intended = member.started().checked_add(due);
+            let Some(intended) = intended.filter(|i| deadline.is_none_or(|d| *i < d)) else {
+                break;
+            };
+            if !pace::until(intended, member) {
+                break;
+            }
+            late = Some(intended);
+        }
         if let Some(pace) = &mut pace {
             match pace.wait(member, deadline) {
                 Some(intended) => late = Some(intended),
                 None => break,
             }
         }
+        if let Some(recorder) = job.recorder {
+            w.write_down(op, recorder)?;
+        }
         let begin = Instant::now();
-        let done = w.execute(op, begin)?;
-        measured.record(
-            op,
-            done.1,
-            late.map(|i| begin.saturating_duration_since(i)),
-            done.0,
-        );
+        let (done, took) = w.execute(op, begin)?;
+        let waited = late.map(|i| begin.saturating_duration_since(i));
+        measured.record(op, took, waited, done);
         member.advance(1);
         left = left.map(|n| n - 1);
-        if deadline.is_some_and(|d| begin + done.1 >= d) {
+        if deadline.is_some_and(|d| begin + took >= d) {
+            break;
+        }
+        if let Some(pause) = &mut pause
+            && !pause.wait(begin + took, member, deadline)
+        {
             break;
         }
     }
-    if let (Some(pace), Some(deadline)) = (pace, deadline) {
-        measured.not_started = pace
-            .not_started(deadline - member.started())
-            .min(left.unwrap_or(u64::MAX));
+    measured.processor = processor_time().saturating_sub(before);
+    if let Some(deadline) = deadline {
+        // What was to come after an early end is not owed.
+        let end = deadline.min(Instant::now());
+        let time = end.saturating_duration_since(member.started());
+        let owed = pace.map_or_else(|| w.stream.not_started(time), |p| p.not_started(time));
+        measured.not_started = owed.min(left.unwrap_or(u64::MAX));
     }
     Ok(measured)
 }
 
-/// This thread's part of `n` operations.
-fn share(n: u64, threads: usize, index: usize) -> u64 {
-    let threads = threads as u64;
-    n / threads + u64::from((index as u64) < n % threads)
+/// What this thread has used of a processor so far.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 impl Worker<'_> {
-    /// Draws records and makes keys and values, which is not measured.
-    fn prepare(&mut self, op: Op) {
-        let Target {
-            keys, value_bytes, ..
-        } = self.job.target;
-        let count = if matches!(op, Op::Update | Op::Insert | Op::Delete) {
-            self.job.run.batch
-        } else {
-            1
-        };
-        if op == Op::Scan {
-            let longest = self.job.run.scan_length;
-            let shortest = if self.job.scan_exactly { longest } else { 1 };
-            self.scan_length = self.rng.random_range(shortest..=longest) as usize;
-        }
-        let first = match op {
-            Op::Insert => self.job.inserts.begin(self.thread, count as u64),
-            _ => 0,
-        };
-        for i in 0..count {
-            let record = match (op, &mut self.chooser) {
-                (Op::Insert, _) => first + i as u64,
-                (_, Some(c)) => c.record(&mut self.rng, self.job.inserts.visible()),
-                (_, None) => 0,
-            };
-            keys.write(record, &mut self.keys[i]);
-            if matches!(op, Op::Update | Op::Insert | Op::Rmw) {
-                values::write(
-                    &self.keys[i],
-                    self.version,
-                    *value_bytes,
-                    &mut self.values[i],
-                );
-                self.version += 1;
+    /// Draws the next operation and makes its keys and values, which is not measured.
+    #[inline]
+    fn prepare(&mut self) -> Op {
+        let op = self.stream.next();
+        if matches!(op, Op::Update | Op::Insert | Op::Rmw) {
+            let values = &self.job.target.values;
+            for ((key, version), value) in self.stream.records().zip(&mut self.values) {
+                match self.stream.length {
+                    Some(length) => values.write_long(key, version, length, value),
+                    None => values.write(key, version, value),
+                }
             }
         }
+        op
+    }
+
+    /// Adds the prepared operation to the trace that is recorded.
+    fn write_down(&self, op: Op, recorder: &Recorder) -> Result<(), Failure> {
+        let length = |i: usize| match op {
+            Op::Scan | Op::Reverse => self.stream.scan_length,
+            _ => self.values[i].len(),
+        };
+        let keys = self.stream.keys().iter().enumerate();
+        recorder.add(op, keys.map(|(i, key)| (key.as_slice(), length(i))))
     }
 
     /// Calls the engine; gives what was done and how long the call took.
@@ -175,10 +170,14 @@ impl Worker<'_> {
                 self.check(found)?;
                 Ok((one(!found), took))
             }
-            Op::Scan => {
-                let records = self.scan()?;
+            Op::Scan | Op::Reverse => {
+                let direction = match op {
+                    Op::Scan => Direction::Forward,
+                    _ => Direction::Backward,
+                };
+                let records = self.scan(direction)?;
                 let took = begin.elapsed();
-                self.check_scan(records)?;
+                self.check_scan(records, direction)?;
                 let done = Done {
                     records: records as u64,
                     missing: 0,
@@ -188,11 +187,8 @@ impl Worker<'_> {
             Op::Update | Op::Insert | Op::Delete => {
                 self.write(op)?;
                 let took = begin.elapsed();
-                if op == Op::Insert {
-                    self.job.inserts.finish(self.thread);
-                }
                 let done = Done {
-                    records: self.keys.len() as u64,
+                    records: self.stream.keys().len() as u64,
                     missing: 0,
                 };
                 Ok((done, took))
@@ -204,17 +200,17 @@ impl Worker<'_> {
     /// Gets the first key's value into `found`.
     fn read(&mut self) -> Result<bool, Failure> {
         let found = &mut self.found;
-        self.session.get(&self.keys[0], &mut |value| {
+        self.session.get(&self.stream.keys()[0], &mut |value| {
             found.clear();
             found.extend_from_slice(value);
         })
     }
 
     /// Reads records from the first key on into `seen`; how many.
-    fn scan(&mut self) -> Result<usize, Failure> {
-        let seen = &mut self.seen;
-        if seen.len() < self.scan_length {
-            seen.resize_with(self.scan_length, Default::default);
+    fn scan(&mut self, direction: Direction) -> Result<usize, Failure> {
+        let (seen, limit) = (&mut self.seen, self.stream.scan_length);
+        if seen.len() < limit {
+            seen.resize_with(limit, Default::default);
         }
         let mut at = 0;
         let mut each = |key: &[u8], value: &[u8]| {
@@ -225,20 +221,18 @@ impl Worker<'_> {
             v.extend_from_slice(value);
             at += 1;
         };
-        let (from, limit) = (&self.keys[0], self.scan_length);
-        self.session
-            .scan(from, limit, Direction::Forward, &mut each)
+        let from = &self.stream.keys()[0];
+        self.session.scan(from, limit, direction, &mut each)
     }
 
     /// Writes the prepared records, as one commit.
     fn write(&mut self, op: Op) -> Result<(), Failure> {
         let durability = self.job.run.durability;
-        let count = if op == Op::Rmw { 1 } else { self.keys.len() };
         let changes: SmallVec<[Change<'_>; 1]> = self
-            .keys
+            .stream
+            .keys()
             .iter()
             .zip(&self.values)
-            .take(count)
             .map(|(key, value)| match op {
                 Op::Delete => Change::Delete(key),
                 _ => Change::Put(key, value),
@@ -252,43 +246,49 @@ impl Worker<'_> {
         if !self.job.run.verify {
             return Ok(());
         }
-        let key = &self.keys[0];
+        let key = &self.stream.keys()[0];
         match found {
-            true => check_value(key, &self.found, self.job.target.value_bytes),
+            true => self.check_value(key, &self.found),
             false if self.job.may_miss => Ok(()),
             false => Err(missing(key)),
         }
     }
 
-    fn check_scan(&self, records: usize) -> Result<(), Failure> {
+    fn check_scan(&self, records: usize, direction: Direction) -> Result<(), Failure> {
+        let target = self.job.target;
         if !self.job.run.verify {
             return Ok(());
         }
-        let (from, seen) = (&self.keys[0], &self.seen[..records]);
+        let (from, seen) = (&self.stream.keys()[0], &self.seen[..records]);
+        let ordered = |a: &[u8], b: &[u8]| match direction {
+            Direction::Forward => a < b,
+            Direction::Backward => a > b,
+        };
         match seen.first() {
-            Some((first, _)) if first < from => {
+            Some((first, _)) if ordered(first, from) => {
                 return Err(Failure::found("a scan began before its start"));
             }
             Some((first, _)) if first != from && !self.job.may_miss => return Err(missing(from)),
             None if !self.job.may_miss => return Err(missing(from)),
             _ => {}
         }
-        if seen.windows(2).any(|w| w[0].0 >= w[1].0) {
-            return Err(Failure::found("a scan's keys are not in ascending order"));
+        if target.keeps() && seen.windows(2).any(|w| !ordered(&w[0].0, &w[1].0)) {
+            return Err(Failure::found(match direction {
+                Direction::Forward => "a scan's keys are not in ascending order",
+                Direction::Backward => "a reverse scan's keys are not in descending order",
+            }));
         }
-        seen.iter()
-            .try_for_each(|(k, v)| check_value(k, v, self.job.target.value_bytes))
+        seen.iter().try_for_each(|(k, v)| self.check_value(k, v))
     }
-}
 
-/// A value that is not what it must be is a finding.
-pub(crate) fn check_value(key: &[u8], value: &[u8], len: usize) -> Result<(), Failure> {
-    values::check(key, value, len).map_err(|e| {
-        Failure::found(format!(
-            "wrong value under key {}: {e}; if another run wrote these records, say so in [load], or set run.verify=false",
-            crate::text::hex(key)
-        ))
-    })
+    /// Whether a value that was found is one of its key. Its length is only known
+    /// where no trace says what is written.
+    fn check_value(&self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        match self.job.plan.replays() {
+            true => self.job.target.check_content(key, value),
+            false => self.job.target.check(key, value),
+        }
+    }
 }
 
 /// A record that must be there is not.
@@ -297,16 +297,4 @@ pub(crate) fn missing(key: &[u8]) -> Failure {
         "record missing: key {}; if an earlier run deleted it, set run.verify=false",
         crate::text::hex(key)
     ))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn shares_add_up() {
-        for (n, threads) in [(10, 3), (0, 4), (7, 7), (3, 8)] {
-            assert_eq!((0..threads).map(|i| share(n, threads, i)).sum::<u64>(), n);
-        }
-    }
 }

@@ -1,23 +1,23 @@
 //! What the threads of a run share: the subject, the records, the mix.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use crossbeam_utils::CachePadded;
 use gaur::Store;
 use rand::{Rng, RngExt};
 
-use super::config::Config;
+use super::config::{Config, Mix};
 use super::keys::KeySpace;
 use super::measure::Op;
 use super::validate::weights;
+use super::values::{self, Values};
 use crate::failure::Failure;
-use crate::subject::{Gaur, Subject};
+use crate::subject::{Gaur, Null, Subject};
 
 /// What is worked on and the records in it.
 pub(crate) struct Target {
     pub(crate) subject: Box<dyn Subject>,
     pub(crate) keys: KeySpace,
-    pub(crate) value_bytes: usize,
+    pub(crate) values: Values,
+    /// Of a subject that stores nothing: the key whose value it finds under all.
+    only: Option<Vec<u8>>,
 }
 
 impl Target {
@@ -26,9 +26,35 @@ impl Target {
         let load = &config.load;
         Self {
             subject,
-            keys: KeySpace::new(load.order, load.key_bytes, load.seed),
-            value_bytes: load.value_bytes,
+            keys: KeySpace::of(load),
+            values: Values::of(load),
+            only: None,
         }
+    }
+
+    /// One that stores nothing, and whose value is as long as a record's and as
+    /// much work to check.
+    pub(crate) fn null(config: &Config) -> Self {
+        let mut target = Self::new(Box::new(Null::new(Vec::new())), config);
+        let (key, mut value) = (target.keys.key(0), Vec::new());
+        target.values.write(&key, values::LOADED, &mut value);
+        target.subject = Box::new(Null::new(value));
+        target.only = Some(key);
+        target
+    }
+
+    /// A value that is not what it must be is a finding.
+    pub(crate) fn check(&self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.values
+            .check(self.found_under(key), value)
+            .map_err(|e| wrong_value(key, &e))
+    }
+
+    /// The same of a value whose length may be any.
+    pub(crate) fn check_content(&self, key: &[u8], value: &[u8]) -> Result<(), Failure> {
+        self.values
+            .check_content(self.found_under(key), value)
+            .map_err(|e| wrong_value(key, &e))
     }
 
     /// The configuration's tree in this store.
@@ -36,6 +62,24 @@ impl Target {
         let gaur = Gaur::new(store, &config.store.tree)?;
         Ok(Self::new(Box::new(gaur), config))
     }
+
+    /// Whether records are kept, and come in their order.
+    pub(crate) fn keeps(&self) -> bool {
+        self.only.is_none()
+    }
+
+    /// The key whose value is found under `key`: itself, if records are kept.
+    pub(crate) fn found_under<'a>(&'a self, key: &'a [u8]) -> &'a [u8] {
+        self.only.as_deref().unwrap_or(key)
+    }
+}
+
+/// The value of a key is not what it must be.
+fn wrong_value(key: &[u8], what: &str) -> Failure {
+    Failure::found(format!(
+        "wrong value under key {}: {what}; if another run wrote these records, say so in [load], or set run.verify=false",
+        crate::text::hex(key)
+    ))
 }
 
 /// The operations of a mix with their shares.
@@ -47,20 +91,21 @@ pub(crate) struct OpMix {
 }
 
 impl OpMix {
-    /// The mix that the configuration asks for.
-    pub(crate) fn new(config: &Config) -> Self {
+    /// The mix of these weights.
+    pub(crate) fn new(mix: &Mix) -> Self {
         let ops = [
             Op::Read,
             Op::Update,
             Op::Insert,
             Op::Scan,
+            Op::Reverse,
             Op::Delete,
             Op::Rmw,
         ];
         let mut total = 0.0;
         let ends = ops
             .into_iter()
-            .zip(weights(&config.run.mix))
+            .zip(weights(mix))
             .filter(|(_, (_, weight))| *weight > 0.0)
             .map(|(op, (_, weight))| {
                 total += weight;
@@ -76,62 +121,17 @@ impl OpMix {
     }
 
     /// Draws one.
+    #[inline]
     pub(crate) fn draw(&self, rng: &mut impl Rng) -> Op {
+        if let [(op, _)] = self.ends[..] {
+            return op;
+        }
         let at = rng.random::<f64>() * self.total;
         self.ends
             .iter()
             .find(|(_, end)| at < *end)
             .or(self.ends.last())
             .map_or(Op::Read, |(op, _)| *op)
-    }
-}
-
-/// Hands out the numbers of new records, and knows up to where all are in.
-#[derive(Debug)]
-pub(crate) struct Inserts {
-    next: CachePadded<AtomicU64>,
-    /// All records below this are in the store.
-    visible: CachePadded<AtomicU64>,
-    /// Per thread: none of its unfinished inserts is below this.
-    unfinished: Vec<CachePadded<AtomicU64>>,
-}
-
-impl Inserts {
-    /// `loaded` records are there.
-    pub(crate) fn new(loaded: u64, threads: usize) -> Self {
-        Self {
-            next: CachePadded::new(AtomicU64::new(loaded)),
-            visible: CachePadded::new(AtomicU64::new(loaded)),
-            unfinished: (0..threads)
-                .map(|_| CachePadded::new(AtomicU64::new(u64::MAX)))
-                .collect(),
-        }
-    }
-
-    /// The first of `n` new records for `thread`, to be [`finish`](Self::finish)ed.
-    pub(crate) fn begin(&self, thread: usize, n: u64) -> u64 {
-        // A lower bound first, so that nobody counts these as finished meanwhile.
-        let bound = self.next.load(Ordering::SeqCst);
-        self.unfinished[thread].store(bound, Ordering::SeqCst);
-        self.next.fetch_add(n, Ordering::SeqCst)
-    }
-
-    /// The records that `thread` began are in.
-    pub(crate) fn finish(&self, thread: usize) {
-        self.unfinished[thread].store(u64::MAX, Ordering::SeqCst);
-        let next = self.next.load(Ordering::SeqCst);
-        let oldest = self
-            .unfinished
-            .iter()
-            .map(|u| u.load(Ordering::SeqCst))
-            .min();
-        self.visible
-            .fetch_max(next.min(oldest.unwrap_or(next)), Ordering::SeqCst);
-    }
-
-    /// How many records, from 0 on, are certainly in.
-    pub(crate) fn visible(&self) -> u64 {
-        self.visible.load(Ordering::Relaxed)
     }
 }
 
@@ -142,43 +142,23 @@ mod tests {
 
     use super::*;
     use crate::run::file::parse;
+    use crate::run::goodness::fits;
 
     #[test]
     fn a_mix_keeps_its_shares() {
         let config = parse("run.mix = { read = 95, update = 4, scan = 1 }", &[], "x").unwrap();
-        let mix = OpMix::new(&config);
+        let mix = OpMix::new(&config.run.mix);
         assert_eq!(
             mix.ops().collect::<Vec<_>>(),
             [Op::Read, Op::Update, Op::Scan]
         );
         let mut rng = ChaCha8Rng::seed_from_u64(1);
-        let mut hits = [0; Op::COUNT];
+        let mut hits = [0_u64; Op::COUNT];
         for _ in 0..100_000 {
             hits[mix.draw(&mut rng) as usize] += 1;
         }
-        assert!(
-            (94_500..95_500).contains(&hits[Op::Read as usize]),
-            "{hits:?}"
-        );
-        assert!(
-            (3_700..4_300).contains(&hits[Op::Update as usize]),
-            "{hits:?}"
-        );
-        assert_eq!(hits.iter().sum::<u32>(), 100_000);
+        let drawn = [Op::Read, Op::Update, Op::Scan].map(|op| hits[op as usize]);
+        fits("mix", &drawn, &[0.95, 0.04, 0.01]);
         assert_eq!(hits[Op::Delete as usize], 0);
-    }
-
-    #[test]
-    fn a_record_is_visible_when_all_before_it_are_in() {
-        let inserts = Inserts::new(10, 3);
-        assert_eq!(inserts.begin(0, 1), 10);
-        assert_eq!(inserts.begin(1, 5), 11);
-        inserts.finish(1);
-        assert_eq!(inserts.visible(), 10);
-        assert_eq!(inserts.begin(2, 1), 16);
-        inserts.finish(0);
-        assert_eq!(inserts.visible(), 16);
-        inserts.finish(2);
-        assert_eq!(inserts.visible(), 17);
     }
 }

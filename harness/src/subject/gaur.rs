@@ -45,6 +45,10 @@ impl Subject for Gaur {
         Some(self.store.stats())
     }
 
+    fn capacity(&self) -> Option<u64> {
+        Some(self.store.capacity())
+    }
+
     fn close(self: Box<Self>) -> Result<(), Failure> {
         drop(self.tree);
         self.store

@@ -2,9 +2,13 @@
 //! measured by the same code.
 
 mod gaur;
+mod null;
 pub(crate) mod peers;
+mod stall;
 
 pub(crate) use self::gaur::Gaur;
+pub(crate) use self::null::Null;
+pub(crate) use self::stall::{Stall, Stalled};
 
 use crate::failure::Failure;
 use crate::run::config::Durable;
@@ -52,6 +56,11 @@ pub(crate) trait Subject: Send + Sync {
         None
     }
 
+    /// Bytes it has for what is put in, where it knows them.
+    fn capacity(&self) -> Option<u64> {
+        None
+    }
+
     /// Closes it in good order.
     fn close(self: Box<Self>) -> Result<(), Failure>;
 }
@@ -93,7 +102,6 @@ pub(crate) enum Direction {
     /// To higher keys.
     Forward,
     /// To lower keys.
-    #[expect(dead_code, reason = "no workload reads backwards yet")]
     Backward,
 }
 

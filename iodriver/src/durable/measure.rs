@@ -13,6 +13,22 @@ use crate::sync::time;
 /// Differences below this are noise; the conservative method wins them.
 const NOISE: f64 = 0.05;
 
+/// What is never written in part.
+const SECTOR: usize = 512;
+/// What is written, over and over.
+const TEXT: &[u8; 64] = b"gaur measured here how writes are made durable; nobody needs it\n";
+
+/// A sector as it is written.
+fn written() -> [u8; SECTOR] {
+    std::array::from_fn(|i| TEXT[i % TEXT.len()])
+}
+
+/// Whether a sector of 512 bytes is one that [`measure_durability`] wrote: what an
+/// end in its middle left may be written over.
+pub fn was_measured(sector: &[u8]) -> bool {
+    *sector == written()
+}
+
 /// How long one method's writes took.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MethodTimes {
@@ -64,7 +80,8 @@ impl fmt::Display for DurabilityReport {
 
 /// Times `rounds` durable writes by each method, one at a time and the methods
 /// in turn, inside `offset..offset + len`. **Overwrites that range**, which the
-/// caller must own. The writes go through it in sequence, as a log's do.
+/// caller must own, with what [`was_measured`] knows. The writes go through it in
+/// sequence, as a log's do.
 ///
 /// # Errors
 /// `OutOfRange` or `Misaligned` if the range does not hold one write of the
@@ -92,7 +109,9 @@ pub fn measure_durability(
     // The first write to a place may cost more than all later ones (allocation
     // below a file or a thin device), so every place is touched before.
     let mut buf = IoBuf::zeroed(size as usize);
-    buf.fill(0xa5);
+    for sector in buf.chunks_mut(SECTOR) {
+        sector.copy_from_slice(&written()[..sector.len()]);
+    }
     let touched = places.min(2 * rounds as u64);
     for i in 0..touched {
         device.write_at(place(i), &buf)?;

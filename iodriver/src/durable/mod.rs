@@ -9,7 +9,7 @@ mod measure;
 use std::fmt;
 use std::str::FromStr;
 
-pub use measure::{DurabilityReport, MethodTimes, measure_durability};
+pub use measure::{DurabilityReport, MethodTimes, measure_durability, was_measured};
 
 /// A way to make one write durable.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]

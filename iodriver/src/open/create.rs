@@ -38,8 +38,8 @@ pub fn check_create(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Geo
                 path,
                 IoErrorKind::Denied,
                 format!(
-                    "exists and holds {} bytes; open it without a size, or remove it first",
-                    there.len()
+                    "exists and holds {}; open it without a size, or remove it first",
+                    in_units(there.len())
                 ),
             ));
         }
@@ -57,7 +57,10 @@ pub fn check_create(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Geo
         return Err(open_error(
             path,
             IoErrorKind::Misaligned,
-            format!("a file's size must be a multiple of 4096 bytes, not {size}"),
+            format!(
+                "a file's size must be a multiple of 4096 bytes, not {}",
+                in_units(size)
+            ),
         ));
     }
     if i64::try_from(size).is_err() {
@@ -75,8 +78,10 @@ pub fn check_create(path: impl AsRef<Path>, options: &OpenOptions) -> Result<Geo
             path,
             IoErrorKind::NoSpace,
             format!(
-                "the file system has {room} bytes free, too few for {size}; \
-                 make room, choose a smaller size, or make a sparse one (--sparse)"
+                "the file system has {} free, too few for {}; \
+                 make room, choose a smaller size, or make a sparse one (--sparse)",
+                in_units(room),
+                in_units(size)
             ),
         ));
     }
@@ -112,4 +117,13 @@ fn may(path: &Path, place: &Path, what: AccessFlags) -> Result<(), IoError> {
             ),
         )
     })
+}
+
+/// Bytes as people read them, and exactly.
+pub(super) fn in_units(n: u64) -> String {
+    const UNITS: [(&str, u32); 4] = [("TiB", 40), ("GiB", 30), ("MiB", 20), ("KiB", 10)];
+    match UNITS.into_iter().find(|(_, shift)| n >> shift > 0) {
+        Some((unit, shift)) => format!("{:.1} {unit} ({n} B)", n as f64 / (1u64 << shift) as f64),
+        None => format!("{n} B"),
+    }
 }

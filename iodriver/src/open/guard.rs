@@ -18,12 +18,16 @@ use super::{NOT_DIRECT, OpenOptions, open_error, open_os_error};
 
 /// Between two tries for a lock.
 const PAUSE: time::Duration = time::Duration::from_millis(20);
+/// How long even a living holder is waited for: it may be about to end, or be a child
+/// of the holder before its exec.
+const PASSING: time::Duration = time::Duration::from_millis(200);
 /// Between two looks for a living holder.
 const LOOK: time::Duration = time::Duration::from_millis(500);
 /// How long to wait for a holder that nobody is any more.
 const DYING: time::Duration = time::Duration::from_secs(15);
 
-/// Opens and locks, waiting for a holder that is going away.
+/// Opens and locks, waiting for a holder that is going away; not for one that lives
+/// and stays.
 pub(crate) fn open_retrying(
     path: &Path,
     is_block: bool,
@@ -32,6 +36,7 @@ pub(crate) fn open_retrying(
 ) -> Result<File, IoError> {
     let start = time::now();
     let mut until = options.lock_wait;
+    let mut look = PASSING;
     loop {
         let opened = open_once(path, is_block, options, notes);
         if !matches!(&opened, Err(e) if e.kind == IoErrorKind::Busy) || until.is_zero() {
@@ -43,6 +48,11 @@ pub(crate) fn open_retrying(
                 return opened;
             }
             until = waited + LOOK;
+        } else if waited >= look {
+            if super::holder::lives(path) {
+                return opened;
+            }
+            look = waited + LOOK;
         }
         thread::sleep(PAUSE);
     }

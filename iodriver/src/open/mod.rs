@@ -72,7 +72,9 @@ pub struct OpenOptions {
     /// Keep others out. Without it nothing protects the device from a second
     /// opener; only for looking at a device that is known to be in use.
     pub exclusive: bool,
-    /// How long to wait for a holder that is going away; zero: not at all. Where no
+    /// How long to wait for a holder that is going away; zero: not at all. One that is
+    /// seen to live and stay (another process that holds the lock, a mount, swap, a
+    /// device built on it) is told of after 0.2 s. Where no
     /// living process and nothing mounted has it open, the holder is what the kernel
     /// keeps for a process that has ended, while its I/O is in flight and its rings
     /// are taken down: that is waited for longer, up to 15 seconds.
@@ -363,8 +365,8 @@ fn fill_new(path: &Path, file: &File, options: &OpenOptions) -> Result<(), IoErr
             path,
             IoErrorKind::Denied,
             format!(
-                "exists and holds {} bytes; open it without a size, or remove it first",
-                now.len()
+                "exists and holds {}; open it without a size, or remove it first",
+                create::in_units(now.len())
             ),
         ));
     }
@@ -372,7 +374,10 @@ fn fill_new(path: &Path, file: &File, options: &OpenOptions) -> Result<(), IoErr
         return Err(open_error(
             path,
             IoErrorKind::Misaligned,
-            format!("a file's size must be a multiple of 4096 bytes, not {size}"),
+            format!(
+                "a file's size must be a multiple of 4096 bytes, not {}",
+                create::in_units(size)
+            ),
         ));
     }
     probe::size_file(file, 0, size, (!options.sparse).then_some(0)).map_err(|e| IoError {

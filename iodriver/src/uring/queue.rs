@@ -561,7 +561,8 @@ impl Drop for UringQueue {
         if !self.drain() {
             // Another thread started the ring, and only that one can see its
             // completions; or the ring is broken. The kernel may still use the
-            // buffers, so they are never freed.
+            // buffers, so they are never freed, and the file, so it stays locked.
+            self.target.leave_busy();
             std::mem::forget(std::mem::take(&mut self.slots));
         }
         while self.discards > 0 {

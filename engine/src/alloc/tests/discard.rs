@@ -129,7 +129,7 @@ fn while_somebody_waits_for_space_nothing_more_is_sent() {
         store.alloc.stats().waiting == 1
     });
     // Not even a trim.
-    let trim = store.alloc.trim(0, DiscardRate::UNLIMITED, false);
+    let trim = store.alloc.trim(0, 0, DiscardRate::UNLIMITED, false);
     store.alloc.settle().unwrap();
     let few = Run {
         len: 10,
@@ -193,7 +193,7 @@ fn a_device_that_refuses_is_left_alone() {
     assert!(notes[1].contains("3 discards failed"), "{notes:?}");
     assert_eq!(store.alloc.discard_rate(), None);
     // Nor does a trim try again.
-    let trimmed = store.alloc.trim(0, DiscardRate::UNLIMITED, false).wait();
+    let trimmed = store.alloc.trim(0, 0, DiscardRate::UNLIMITED, false).wait();
     assert!(matches!(trimmed, Err(Error::Io(_))), "{trimmed:?}");
 }
 
@@ -211,7 +211,7 @@ fn what_cannot_or_may_not_be_discarded_never_is() {
         let notes = store.alloc.discard_notes();
         assert!(notes[0].contains(why), "{notes:?}");
         for dry in [true, false] {
-            let trimmed = store.alloc.trim(0, DiscardRate::UNLIMITED, dry).wait();
+            let trimmed = store.alloc.trim(0, 0, DiscardRate::UNLIMITED, dry).wait();
             assert!(matches!(trimmed, Err(Error::Io(_))), "{trimmed:?}");
         }
         assert_eq!(store.disk.stats().discards, 0);
@@ -259,7 +259,7 @@ fn a_trim_discards_all_that_is_free_and_nothing_else() {
     for dry in [true, false] {
         let mut free = 0;
         for group in 0..g.groups() {
-            let trimmed = store.alloc.trim(group, DiscardRate::UNLIMITED, dry);
+            let trimmed = store.alloc.trim(group, 0, DiscardRate::UNLIMITED, dry);
             let trimmed = trimmed.wait().unwrap();
             assert_eq!((trimmed.failures, trimmed.unknown), (0, false));
             assert_eq!(trimmed.free, trimmed.discarded);
@@ -320,7 +320,7 @@ fn writers_keep_what_they_wrote_while_all_is_trimmed() {
         .collect();
     for _ in 0..20 {
         for group in 0..store.config.geometry.groups() {
-            let trimmed = store.alloc.trim(group, DiscardRate::UNLIMITED, false);
+            let trimmed = store.alloc.trim(group, 0, DiscardRate::UNLIMITED, false);
             trimmed.wait().unwrap();
         }
     }

@@ -10,6 +10,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::failure::Failure;
+use crate::interrupt;
 
 /// One in so many operations is Sync, and with it all before it.
 const SYNC_EVERY: u64 = 64;
@@ -89,6 +90,7 @@ pub(crate) fn fill(
 ) -> Result<Filled, Failure> {
     let mut filled = Filled::default();
     loop {
+        interrupt::check()?;
         let n = next.fetch_add(1, Ordering::Relaxed);
         let value = value(seed, n);
         match tree.put_with(&key(n), &value, durability(n)) {
@@ -116,6 +118,7 @@ pub(crate) fn empty(
     mut tell: impl FnMut(Did, u64) -> Result<(), Failure>,
 ) -> Result<(), Failure> {
     for &n in put {
+        interrupt::check()?;
         match tree.delete_with(&key(n), durability(n)) {
             Ok(csn) => tell(Did::Deleted(n), csn)?,
             Err(e @ Error::Full { .. }) => {

@@ -70,6 +70,7 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
             output::line(text)
         }
     };
+    fresh_store(&plan.path, plan.size)?;
     say(format!(
         "{} cycles of filling and emptying {}, {} writers, one cycle in {} killed, seed {}",
         plan.cycles,
@@ -78,7 +79,6 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         plan.kill_every,
         plan.seed
     ))?;
-    fresh_store(&plan.path, plan.size)?;
     let mut total = Total::default();
     // A cycle's time, for the kills.
     let mut took = Duration::from_secs(1);
@@ -94,6 +94,9 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
             fill_and_empty(plan, &mut total)
         };
         let line = done.and_then(|line| clean(&plan.path).map(|()| line));
+        if matches!(&line, Err(f) if f.code != FOUND) && interrupt::requested() {
+            break;
+        }
         let line = line.map_err(|f| {
             Failure::found(format!(
                 "cycle {cycle} (seed {}): {f}; the store is left in {}",
@@ -218,7 +221,10 @@ fn fill_and_empty(plan: &Plan, total: &mut Total) -> Result<String, Failure> {
     let used = store.stats().get("space", "used").unwrap_or(0);
     by_writer(plan.writers, |w| {
         let puts = &filled[usize::from(w)].put;
-        puts.iter().try_for_each(|&n| expect(&tree, plan.seed, n))
+        puts.iter().try_for_each(|&n| {
+            interrupt::check()?;
+            expect(&tree, plan.seed, n)
+        })
     })?;
     by_writer(plan.writers, |w| {
         load::empty(&tree, &filled[usize::from(w)].put, silent)
@@ -282,6 +288,7 @@ fn kill(plan: &Plan, cycle: u32, took: Duration, total: &mut Total) -> Result<St
         running.leave_for(time);
     }
     let remains = running.kill()?;
+    interrupt::check()?;
     if let Some(end) = remains.ended_itself {
         return Err(Failure::found(format!(
             "the writing process ended by itself ({end})"
