@@ -149,15 +149,42 @@ fn medians(c: &Comparison, rows: &[&Row]) -> String {
         .copied()
         .chain(has_device.then_some(Engine::Device))
         .collect();
-    let header = std::iter::once("").chain(columns.iter().map(|e| e.name()));
-    output::table(
-        header,
-        rows.iter().map(|row| {
-            std::iter::once(row.label.to_owned())
-                .chain(columns.iter().map(|&e| median(c, e, row)))
-                .collect()
-        }),
-    )
+    let table = |cell: &dyn Fn(Engine, &Row) -> String| {
+        let header = std::iter::once("").chain(columns.iter().map(|e| e.name()));
+        output::table(
+            header,
+            rows.iter().map(|row| {
+                std::iter::once(row.label.to_owned())
+                    .chain(columns.iter().map(|&e| cell(e, row)))
+                    .collect()
+            }),
+        )
+    };
+    if columns.len() <= TOGETHER {
+        return table(&|e, row| median(c, e, row));
+    }
+    let values = table(&|e, row| {
+        c.spread(e, row.name)
+            .map_or("-".to_owned(), |s| shown(row.unit, s.median))
+    });
+    let ratios = table(&|e, row| ratio(c, e, row).map_or("-".to_owned(), times));
+    format!("{values}\n\n{ratios}")
+}
+
+/// So many engines have room for the ratios beside the values.
+const TOGETHER: usize = 5;
+
+/// How many times better ours is; none for ours.
+fn ratio(c: &Comparison, engine: Engine, row: &Row) -> Option<f64> {
+    let theirs = c.spread(engine, row.name)?.median;
+    let ours = c.spread(Engine::Gaur, row.name)?.median;
+    if engine == Engine::Gaur || theirs <= 0.0 || ours <= 0.0 {
+        return None;
+    }
+    Some(match row.unit {
+        Unit::Rate => ours / theirs,
+        Unit::Millis | Unit::Bytes => theirs / ours,
+    })
 }
 
 /// A median with the ratio of ours to it.
@@ -166,16 +193,9 @@ fn median(c: &Comparison, engine: Engine, row: &Row) -> String {
         return "-".to_owned();
     };
     let value = shown(row.unit, spread.median);
-    let ours = c.spread(Engine::Gaur, row.name).map(|s| s.median);
-    match ours {
-        Some(ours) if engine != Engine::Gaur && spread.median > 0.0 && ours > 0.0 => {
-            let ratio = match row.unit {
-                Unit::Rate => ours / spread.median,
-                Unit::Millis | Unit::Bytes => spread.median / ours,
-            };
-            format!("{value} {}", times(ratio))
-        }
-        _ => value,
+    match ratio(c, engine, row) {
+        Some(ratio) => format!("{value} {}", times(ratio)),
+        None => value,
     }
 }
 
