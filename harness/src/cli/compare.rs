@@ -120,6 +120,13 @@ pub(super) fn compare(a: &CompareArgs) -> Outcome {
         Format::Text => as_text(&found),
         Format::Markdown => as_markdown(&found),
     })?;
+    for trouble in &found.failures {
+        output::complain(&format!(
+            "{} did not get to its end: {}",
+            trouble.engine.name(),
+            trouble.what
+        ));
+    }
     Ok(if found.failures.is_empty() {
         FINE
     } else {
