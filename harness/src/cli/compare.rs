@@ -17,7 +17,9 @@ The others are in the build only if asked for:
 
 All on the device is lost; one that is mounted or in use is refused, always, and one
 that is not empty unless --force is given. The others run on ext4 that is made on the
-same device in turn, which takes root. Ctrl-C ends it in good order, with what there is.
+same device in turn, which takes root. In the end no file system and no store is left on
+it, but other data is: a second run takes --force. Ctrl-C ends it in good order, with
+what there is.
 
 Examples:
   gaur compare --device /dev/loop0 --quick

@@ -99,8 +99,9 @@ fn on_a_device_flushes_are_counted_and_nothing_is_left() {
             assert!(f["flushes"].as_u64() > Some(0), "{f}");
         }
     }
-    // It is empty again, so nothing needs to be forced.
-    let cold = "--engines gaur --rounds 1 --rows cold --json cold.json";
+    // No file system is left, and no store; what they wrote is there still.
+    assert!(place.gaur(["stat", &path]).err.contains("not a"), "a store is left");
+    let cold = "--force --engines gaur --rounds 1 --rows cold --json cold.json";
     place.ok(&format!("compare --device {path} {SMALL} {cold}"));
     let report = json(&place, "cold.json");
     assert_eq!(report["failures"], Value::Array(Vec::new()));
@@ -108,7 +109,7 @@ fn on_a_device_flushes_are_counted_and_nothing_is_left() {
     for engine in ["gaur", "device"] {
         let of = |row| {
             all.iter()
-                .filter(|f| f["engine"] == engine && f["row"] == row)
+                .filter(move |f| f["engine"] == engine && f["row"] == row)
         };
         assert_eq!(
             (of("cold-1").count(), of("cold-32").count()),

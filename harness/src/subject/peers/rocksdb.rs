@@ -130,9 +130,9 @@ impl Session for &Rocksdb {
     fn commit(&mut self, changes: &[Change<'_>], durability: Durable) -> Result<(), Failure> {
         let mut options = WriteOptions::default();
         options.set_sync(durability == Durable::Sync);
-        let done = match changes {
-            &[Change::Put(key, value)] => self.db.put_opt(key, value, &options),
-            &[Change::Delete(key)] => self.db.delete_opt(key, &options),
+        let done = match *changes {
+            [Change::Put(key, value)] => self.db.put_opt(key, value, &options),
+            [Change::Delete(key)] => self.db.delete_opt(key, &options),
             _ => {
                 let mut batch = WriteBatch::default();
                 for change in changes {
