@@ -13,6 +13,8 @@ pub mod check;
 mod commit;
 mod core;
 pub mod error;
+#[cfg(feature = "experiment-cow")]
+pub mod experiment;
 pub mod format;
 mod format_discard;
 mod format_plan;
@@ -38,6 +40,7 @@ mod store;
 mod throttle;
 mod tree;
 mod trim;
+pub mod waits;
 mod walk;
 mod worker;
 mod writeback;

@@ -123,6 +123,9 @@ pub struct OpenOptions {
     /// For experiments: each large value goes to another group of the store, so that
     /// the map is used as in a store whose groups are nearly full.
     pub allocator_spread: bool,
+    /// For `gaur experiment cow`.
+    #[cfg(feature = "experiment-cow")]
+    pub experiment: crate::experiment::Experiment,
 }
 
 impl Default for OpenOptions {
@@ -145,6 +148,8 @@ impl Default for OpenOptions {
             version_memory: 16 << 20,
             allocator_delay: None,
             allocator_spread: false,
+            #[cfg(feature = "experiment-cow")]
+            experiment: crate::experiment::Experiment::default(),
         }
     }
 }

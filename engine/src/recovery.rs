@@ -102,6 +102,10 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     alloc_config.may_discard = device.geometry().is_block_device || sb.flags & FLAG_SPARSE != 0;
     alloc_config.map_memory = o.map_memory;
     alloc_config.spread = o.allocator_spread;
+    #[cfg(feature = "experiment-cow")]
+    {
+        alloc_config.experiment = o.experiment;
+    }
     let alloc_device = match o.allocator_delay {
         Some(delay) => Delayed::new(device.clone(), delay),
         None => device.clone(),
@@ -119,7 +123,11 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         geometry,
         &sb,
         cache,
-        Pool::new(alloc),
+        Pool::new(
+            alloc,
+            #[cfg(feature = "experiment-cow")]
+            o.experiment.mode,
+        ),
         Mend::new(sb),
     );
     forest.growth = Growth::new(o, sb.flags & FLAG_SPARSE != 0);

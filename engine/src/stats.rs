@@ -143,13 +143,15 @@ impl WorkerCounters {
         self.copies[usize::from(level).min(LEVELS - 1)].add(1);
     }
 
-    /// Runs `f`, which waits, and counts wait and time.
+    /// Runs `f`, which waits, and counts wait and time. `f` has no wait within.
     pub(crate) fn waiting<T>(&self, kind: Wait, f: impl FnOnce() -> T) -> T {
         let start = gaur_iodriver::sync::time::now();
         let out = f();
         let (n, time) = &self.waits[kind as usize];
+        let nanos = start.elapsed().as_nanos() as u64;
         n.add(1);
-        time.add(start.elapsed().as_nanos() as u64);
+        time.add(nanos);
+        crate::waits::note(kind as usize, nanos);
         out
     }
 }

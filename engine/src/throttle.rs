@@ -162,8 +162,9 @@ impl Throttle {
             let begun = now();
             thread::sleep(Duration::from_nanos(wait));
             self.commits.fetch_add(1, Ordering::Relaxed);
-            self.nanos
-                .fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            let nanos = begun.elapsed().as_nanos() as u64;
+            self.nanos.fetch_add(nanos, Ordering::Relaxed);
+            crate::waits::note(crate::waits::THROTTLE, nanos);
         }
     }
 

@@ -225,10 +225,14 @@ impl Workers {
                 return Inside(worker);
             }
             worker.inside.store(false, Ordering::Release);
+            let begun = gaur_iodriver::sync::time::now();
             let mut guard = self.gate.lock();
             while self.closed.load(Ordering::SeqCst) {
                 self.opened.wait(&mut guard);
             }
+            drop(guard);
+            let nanos = begun.elapsed().as_nanos() as u64;
+            crate::waits::note(crate::waits::GATE, nanos);
         }
     }
 

@@ -14,6 +14,7 @@ mod interrupt;
 mod memory;
 mod output;
 mod progress;
+mod report;
 mod run;
 mod subject;
 mod text;

@@ -55,17 +55,55 @@ pub(crate) fn table(
     header: impl IntoIterator<Item = impl Into<String>>,
     rows: impl IntoIterator<Item = Vec<String>>,
 ) -> String {
-    let header: Vec<String> = header.into_iter().map(Into::into).collect();
-    let columns = header.len();
-    let mut t = plain();
-    t.set_header(Row::from(header));
-    t.add_rows(rows);
-    for i in 1..columns {
-        if let Some(c) = t.column_mut(i) {
+    let mut t = filled(header, rows);
+    for c in t.column_iter_mut().skip(1) {
+        c.set_cell_alignment(CellAlignment::Right);
+    }
+    indented(&t)
+}
+
+/// The same with one space between columns, for tables of many.
+pub(crate) fn dense_table(
+    header: impl IntoIterator<Item = impl Into<String>>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let mut t = filled(header, rows);
+    for (i, c) in t.column_iter_mut().enumerate() {
+        c.set_padding((1, 0));
+        if i > 0 {
+            c.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    t.lines()
+        .map(|l| l.trim_end().to_owned())
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// The same, but the last column is to the left too: it is text.
+pub(crate) fn table_ending_left(
+    header: impl IntoIterator<Item = impl Into<String>>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> String {
+    let mut t = filled(header, rows);
+    let last = t.column_count().saturating_sub(1);
+    for (i, c) in t.column_iter_mut().enumerate() {
+        if i > 0 && i < last {
             c.set_cell_alignment(CellAlignment::Right);
         }
     }
     indented(&t)
+}
+
+fn filled(
+    header: impl IntoIterator<Item = impl Into<String>>,
+    rows: impl IntoIterator<Item = Vec<String>>,
+) -> Table {
+    let header: Vec<String> = header.into_iter().map(Into::into).collect();
+    let mut t = plain();
+    t.set_header(Row::from(header));
+    t.add_rows(rows);
+    t
 }
 
 /// Columns of a line.

@@ -5,6 +5,8 @@ mod common;
 mod draws;
 #[path = "loops/mod.rs"]
 mod loops;
+#[path = "run_files/mod.rs"]
+mod run_files;
 #[path = "without_io_uring/mod.rs"]
 mod without_io_uring;
 

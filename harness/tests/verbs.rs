@@ -5,6 +5,8 @@ mod bench;
 mod common;
 #[path = "verbs/compare.rs"]
 mod compare;
+#[path = "verbs/cow.rs"]
+mod cow;
 #[path = "verbs/device.rs"]
 mod device;
 #[path = "verbs/discard.rs"]
@@ -13,6 +15,10 @@ mod forensic;
 mod huge;
 #[path = "verbs/interrupted.rs"]
 mod interrupted;
+#[path = "verbs/report.rs"]
+mod report;
+#[path = "verbs/sample.rs"]
+mod sample;
 
 use common::{LoopDevice, Place};
 

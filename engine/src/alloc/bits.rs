@@ -136,6 +136,16 @@ impl Bits {
         })
     }
 
+    /// The runs of ones, in order.
+    pub(crate) fn ones(&self) -> impl Iterator<Item = (u32, u32)> {
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let start = self.next(at, u64::MAX);
+            at = self.next(start, 0);
+            (start < self.len()).then(|| (start, at - start))
+        })
+    }
+
     /// The first run of at least `want` zeros in `from .. end`, or else the
     /// length of the longest there.
     pub(crate) fn find(&self, from: u32, end: u32, want: u32) -> Result<(u32, u32), u32> {
@@ -194,6 +204,9 @@ mod tests {
             });
             assert_eq!(bits.zero_run(start, start + len), want, "seed {seed}");
         }
+        let ones: Vec<u32> = bits.ones().flat_map(|(at, len)| at..at + len).collect();
+        let set: Vec<u32> = (0..bits.len()).filter(|&i| model[i as usize]).collect();
+        assert_eq!(ones, set, "seed {seed}");
         let mut bytes = vec![0; 128];
         bits.write_to(&mut bytes);
         assert_eq!(Bits::from_bytes(&bytes), bits);

@@ -42,6 +42,9 @@ pub struct AllocConfig {
     /// For experiments: each extent goes to the next group, which is read if need be.
     /// So the map is used as in a store whose groups are nearly full.
     pub spread: bool,
+    /// For `gaur experiment cow`.
+    #[cfg(feature = "experiment-cow")]
+    pub experiment: crate::experiment::Experiment,
 }
 
 impl AllocConfig {
@@ -60,6 +63,8 @@ impl AllocConfig {
             may_discard: true,
             depth: 32,
             spread: false,
+            #[cfg(feature = "experiment-cow")]
+            experiment: crate::experiment::Experiment::default(),
         }
     }
 

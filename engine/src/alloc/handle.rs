@@ -11,11 +11,15 @@ use gaur_iodriver::{Device, IoError, IoErrorKind, Waker};
 use crate::error::{Damage, Error, Result};
 use crate::format::{Generation, Geometry, Run};
 
+#[cfg(feature = "experiment-cow")]
+use super::callers::Callers;
 use super::change::Sorted;
 use super::counters::{Counters, Counts, Gauges, Stats, add};
 use super::discard::{Discards, Status};
 use super::pace::DiscardRate;
 use super::space::Space;
+#[cfg(feature = "experiment-cow")]
+use super::thread::Turner;
 use super::thread::{Msg, Worker};
 use super::trim::Trimmed;
 use super::unit::Unit;
@@ -79,7 +83,12 @@ impl Mailbox {
 
 /// An answer that comes later.
 #[derive(Debug)]
-pub struct Ticket<T>(Receiver<Result<T>>);
+pub struct Ticket<T> {
+    answer: Receiver<Result<T>>,
+    /// Who works towards it, where there is no thread.
+    #[cfg(feature = "experiment-cow")]
+    callers: Option<Arc<Callers>>,
+}
 
 impl<T> Ticket<T> {
     /// Waits for the answer. Panics under a latch.
@@ -88,12 +97,16 @@ impl<T> Ticket<T> {
     /// The answer's, or [`Error::Stopped`] if the allocator ended first.
     #[track_caller]
     pub fn wait(self) -> Result<T> {
-        self.0.recv().unwrap_or_else(|_| Err(stopped()))
+        #[cfg(feature = "experiment-cow")]
+        if let Some(callers) = &self.callers {
+            callers.turn_until(Turner::Waiter, || !self.answer.is_empty());
+        }
+        self.answer.recv().unwrap_or_else(|_| Err(stopped()))
     }
 
     /// The answer, if it is there.
     pub fn try_get(&self) -> Option<Result<T>> {
-        match self.0.try_recv() {
+        match self.answer.try_recv() {
             Ok(answer) => Some(answer),
             Err(channel::TryRecvError::Empty) => None,
             Err(channel::TryRecvError::Disconnected) => Some(Err(stopped())),
@@ -117,6 +130,9 @@ pub struct Allocator {
     reserve_blocks: u64,
     floor: AtomicU64,
     thread: Mutex<Option<JoinHandle<()>>>,
+    /// What there is instead of the thread.
+    #[cfg(feature = "experiment-cow")]
+    callers: Option<Arc<Callers>>,
 }
 
 impl Allocator {
@@ -130,9 +146,12 @@ impl Allocator {
     pub fn start(device: &Arc<dyn Device>, root: MapRoot, config: AllocConfig) -> Result<Self> {
         config.check()?;
         let shared = Arc::new(Shared::default());
-        let mut queue = device.queue(config.depth)?;
-        let (index, damaged) = load::index(queue.as_mut(), &config, root, &shared.counters)?;
-        queue.hand_over();
+        let mut loading = device.queue(config.depth)?;
+        let (index, damaged) = load::index(loading.as_mut(), &config, root, &shared.counters)?;
+        drop(loading);
+        // One that nobody has used needs nothing more to become the thread's own:
+        // what cannot be had is refused here, not at the thread's first I/O.
+        let queue = device.queue(config.depth)?;
         let space = Space::new(&config, index, damaged);
         shared.gauges.store(space.stats());
         let (messages, inbox) = channel::unbounded();
@@ -150,6 +169,8 @@ impl Allocator {
         let discards = Discards::new(unit, config.discard, config.discard_rate);
         let (geometry, low_watermark) = (config.geometry, config.low_watermark);
         let reserve_blocks = config.reserve_blocks;
+        #[cfg(feature = "experiment-cow")]
+        let no_thread = config.experiment.mode != crate::experiment::CowMode::TwoStageThread;
         let worker = Worker::new(
             config,
             space,
@@ -159,6 +180,19 @@ impl Allocator {
             shared,
             discards,
         );
+        #[cfg(feature = "experiment-cow")]
+        if no_thread {
+            return Ok(Self {
+                mailbox,
+                runs,
+                geometry,
+                low_watermark,
+                reserve_blocks,
+                floor: AtomicU64::new(0),
+                thread: Mutex::new(None),
+                callers: Some(Callers::new(worker, device)?),
+            });
+        }
         let thread = spawn("gaur-alloc", || worker.run())?;
         Ok(Self {
             mailbox,
@@ -168,6 +202,8 @@ impl Allocator {
             reserve_blocks,
             floor: AtomicU64::new(0),
             thread: Mutex::new(Some(thread)),
+            #[cfg(feature = "experiment-cow")]
+            callers: None,
         })
     }
 
@@ -238,6 +274,10 @@ impl Allocator {
         add(&self.mailbox.shared.counters.requests, 1);
         let (reply, answer) = channel::bounded(1);
         self.mailbox.send(Msg::Reserve(request, reply));
+        #[cfg(feature = "experiment-cow")]
+        if let Some(callers) = &self.callers {
+            callers.turn_until(Turner::Taker, || !answer.is_empty());
+        }
         answer.recv().unwrap_or(Err(SpaceError::Stopped))
     }
 
@@ -425,6 +465,10 @@ impl Allocator {
     /// answered the same way. Also done on drop.
     pub fn shutdown(&self) {
         self.mailbox.send(Msg::Shutdown);
+        #[cfg(feature = "experiment-cow")]
+        if let Some(callers) = &self.callers {
+            callers.end();
+        }
         let thread = self.thread.lock().take();
         if let Some(thread) = thread {
             // A panic there was reported by itself; all callers got `Stopped`.
@@ -435,7 +479,18 @@ impl Allocator {
     fn ask<T>(&self, message: impl FnOnce(Sender<Result<T>>) -> Msg) -> Ticket<T> {
         let (reply, answer) = channel::bounded(1);
         self.mailbox.send(message(reply));
-        Ticket(answer)
+        Ticket {
+            answer,
+            #[cfg(feature = "experiment-cow")]
+            callers: self.callers.clone(),
+        }
+    }
+
+    /// Has every group's map read, so that no request waits for one as long as there
+    /// is memory for all.
+    #[cfg(feature = "experiment-cow")]
+    pub(crate) fn load_all(&self) -> Ticket<()> {
+        self.ask(Msg::LoadAll)
     }
 }
 

@@ -53,6 +53,8 @@
 //! looked at.
 
 mod bits;
+#[cfg(feature = "experiment-cow")]
+mod callers;
 mod change;
 mod config;
 mod counters;
@@ -65,6 +67,8 @@ mod load;
 mod pace;
 mod pick;
 mod runs;
+#[cfg(feature = "experiment-cow")]
+mod scarce;
 mod serve;
 mod space;
 mod thread;

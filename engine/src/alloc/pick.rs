@@ -42,6 +42,10 @@ const LOADS: usize = 8;
 impl Space {
     /// A run of at most `max` blocks for nodes, out of groups that need no I/O.
     pub(super) fn take_run(&mut self, max: u32) -> Option<Run> {
+        #[cfg(feature = "experiment-cow")]
+        if self.scarce.is_some() {
+            return self.scarce_run(max).unwrap_or_default();
+        }
         let l = self
             .find(Life::Nodes, max)
             .or_else(|| self.find(Life::Nodes, 1))?;
@@ -55,6 +59,11 @@ impl Space {
             return self.short(req, usable);
         }
         match req.shape {
+            #[cfg(feature = "experiment-cow")]
+            Shape::Nodes if self.scarce.is_some() => {
+                let granted = self.scarce_nodes(req.blocks);
+                granted.unwrap_or_else(|| self.scattered(req, usable))
+            }
             Shape::Nodes => self.nodes(req, usable),
             Shape::Extent { max_pieces } => self.extent(req, max_pieces, looked, usable),
         }
@@ -231,7 +240,7 @@ impl Space {
     }
 
     /// Hands out the beginning of a free run; moves the cursor of `life` behind it.
-    fn grant(&mut self, life: Option<Life>, l: Local, max: u32) -> Run {
+    pub(super) fn grant(&mut self, life: Option<Life>, l: Local, max: u32) -> Run {
         let l = Local {
             len: l.len.min(max),
             ..l
@@ -268,7 +277,7 @@ impl Space {
     }
 
     /// A free run of at least `want` blocks in a group, from a block on.
-    fn scan(&mut self, group: u64, from: u32, want: u32) -> Option<Local> {
+    pub(super) fn scan(&mut self, group: u64, from: u32, want: u32) -> Option<Local> {
         let alloc = &self.open(group).alloc;
         match alloc.find(from, alloc.len(), want) {
             Ok((start, len)) => Some(Local { group, start, len }),
@@ -359,6 +368,10 @@ impl Space {
     /// The group to read ahead, if the one at the cursor runs low and the next
     /// good one needs I/O.
     pub(super) fn load_ahead(&self, life: Life) -> Option<u64> {
+        #[cfg(feature = "experiment-cow")]
+        if self.scarce.is_some() && life == Life::Nodes {
+            return self.scarce_ahead();
+        }
         let own = self.geometry.group_of(self.cursor[life as usize]);
         let plenty = (self.geometry.group_blocks() / 8) as u32;
         let count = self.groups.len() as u64;

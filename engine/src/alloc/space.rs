@@ -58,6 +58,9 @@ pub(super) struct Space {
     pub(super) floor: u64,
     /// Each extent goes to the next group.
     pub(super) spread: bool,
+    /// Each group has only a few blocks for nodes.
+    #[cfg(feature = "experiment-cow")]
+    pub(super) scarce: Option<super::scarce::Scarce>,
     pub(super) index: Index,
     pub(super) groups: Vec<Group>,
     pub(super) loaded: BTreeMap<u64, Loaded>,
@@ -138,6 +141,8 @@ impl Space {
             reserve: config.reserve_blocks,
             floor: 0,
             spread: config.spread,
+            #[cfg(feature = "experiment-cow")]
+            scarce: super::scarce::Scarce::of(config),
             index,
             groups,
             loaded: BTreeMap::new(),

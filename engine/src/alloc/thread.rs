@@ -78,6 +78,9 @@ pub(super) enum Msg {
     DamagedGroups(Sender<Result<Vec<(u64, Damage)>>>),
     FreeSoon(Sender<Result<u64>>),
     Settle(Sender<Result<()>>),
+    /// Every group is to be read.
+    #[cfg(feature = "experiment-cow")]
+    LoadAll(Sender<Result<()>>),
     Shutdown,
 }
 
@@ -85,6 +88,30 @@ pub(super) enum Msg {
 pub(super) struct Marking {
     todo: BTreeMap<u64, Vec<Run>>,
     reply: Sender<Result<()>>,
+}
+
+/// Who turns the loop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Turner {
+    /// The allocator's own thread.
+    Thread,
+    /// A caller that wants blocks, where there is no thread.
+    #[cfg(feature = "experiment-cow")]
+    Taker,
+    /// A caller that waits for anything else.
+    #[cfg(feature = "experiment-cow")]
+    Waiter,
+}
+
+#[cfg(not(feature = "experiment-cow"))]
+impl Turner {
+    fn steps_freeze(self) -> bool {
+        true
+    }
+
+    fn fills_channel(self) -> bool {
+        true
+    }
 }
 
 /// Says so if the thread panics.
@@ -134,7 +161,9 @@ pub(super) struct Worker {
     pub(super) extents_used: bool,
     /// It was told that space is low.
     pub(super) told_low: bool,
-    stop: bool,
+    pub(super) stop: bool,
+    #[cfg(feature = "experiment-cow")]
+    pub(super) loading_all: Vec<Sender<Result<()>>>,
 }
 
 impl Worker {
@@ -174,6 +203,8 @@ impl Worker {
             extents_used: false,
             told_low: false,
             stop: false,
+            #[cfg(feature = "experiment-cow")]
+            loading_all: Vec::new(),
         }
     }
 
@@ -209,15 +240,19 @@ impl Worker {
             shared.idle.store(false, Ordering::SeqCst);
             shared.nudged.store(false, Ordering::SeqCst);
             add(&shared.counters.turns, 1);
-            busy = self.turn(&mut done)?;
+            busy = self.turn(&mut done, Turner::Thread);
+            if !self.submit.is_empty() {
+                self.queue.submit(&mut self.submit)?;
+            }
             if self.stop {
                 return Ok(());
             }
         }
     }
 
-    /// One turn. True if there is more to do without waiting.
-    fn turn(&mut self, done: &mut Vec<Completion>) -> Result<bool, IoError> {
+    /// One turn. True if there is more to do without waiting. The I/O it begins is in
+    /// `submit`.
+    pub(super) fn turn(&mut self, done: &mut Vec<Completion>, by: Turner) -> bool {
         for _ in 0..MESSAGES {
             match self.inbox.try_recv() {
                 Ok(message) => self.handle(message),
@@ -228,7 +263,7 @@ impl Worker {
             self.complete(completion);
         }
         self.mark();
-        let mut more = self.step_freeze();
+        let mut more = by.steps_freeze() && self.step_freeze();
         if self.freezing.is_none() {
             for (group, used, reply) in std::mem::take(&mut self.rebuilds) {
                 let done = self.space.rebuild(group, used);
@@ -241,14 +276,15 @@ impl Worker {
             }
         }
         self.serve();
-        self.refill();
+        if by.fills_channel() {
+            self.refill();
+        }
         self.step_discards();
         self.evict();
         self.submit_loads();
-        if !self.submit.is_empty() {
-            self.queue.submit(&mut self.submit)?;
-        }
         self.publish();
+        #[cfg(feature = "experiment-cow")]
+        self.tell_loaded();
         if self.inbox.is_empty() {
             for reply in self.settling.drain(..) {
                 let _ = reply.try_send(Ok(()));
@@ -256,7 +292,7 @@ impl Worker {
         } else {
             more = true;
         }
-        Ok(more || self.progress)
+        more || self.progress
     }
 
     fn handle(&mut self, message: Msg) {
@@ -307,6 +343,8 @@ impl Worker {
                 let _ = reply.try_send(Ok(self.space.free_soon() + channel));
             }
             Msg::Settle(reply) => self.settling.push(reply),
+            #[cfg(feature = "experiment-cow")]
+            Msg::LoadAll(reply) => self.load_all(reply),
             Msg::Shutdown => self.stop = true,
         }
     }

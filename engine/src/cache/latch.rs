@@ -19,6 +19,9 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use gaur_iodriver::sync::latch as depth;
 use gaur_iodriver::sync::thread;
 
+#[cfg(feature = "experiment-cow")]
+use super::latch_times;
+
 const LOCKED: u64 = 1;
 const PARKED: u64 = 2;
 const STEP: u64 = 4;
@@ -52,6 +55,8 @@ impl Latch {
 
     #[cold]
     fn version_slow(&self) -> Version {
+        #[cfg(feature = "experiment-cow")]
+        let _waiting = latch_times::Waiting::begin();
         loop {
             self.wait_unlocked();
             if let Some(v) = self.try_version() {
@@ -106,11 +111,21 @@ impl Latch {
     /// Locks, waiting as long as it takes.
     #[inline]
     pub(crate) fn lock(&self) -> Exclusive<'_> {
+        match self.try_lock() {
+            Some(guard) => guard,
+            None => self.lock_slow(),
+        }
+    }
+
+    #[cold]
+    fn lock_slow(&self) -> Exclusive<'_> {
+        #[cfg(feature = "experiment-cow")]
+        let _waiting = latch_times::Waiting::begin();
         loop {
+            self.wait_unlocked();
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
-            self.wait_unlocked();
         }
     }
 
@@ -158,6 +173,8 @@ impl Latch {
 pub(crate) struct Exclusive<'a> {
     latch: &'a Latch,
     changed: bool,
+    #[cfg(feature = "experiment-cow")]
+    since: gaur_iodriver::sync::time::Instant,
 }
 
 impl<'a> Exclusive<'a> {
@@ -170,6 +187,8 @@ impl<'a> Exclusive<'a> {
         Self {
             latch,
             changed: true,
+            #[cfg(feature = "experiment-cow")]
+            since: gaur_iodriver::sync::time::now(),
         }
     }
 
@@ -189,6 +208,8 @@ impl Drop for Exclusive<'_> {
             version
         });
         depth::released();
+        #[cfg(feature = "experiment-cow")]
+        latch_times::held(self.since.elapsed());
     }
 }
 

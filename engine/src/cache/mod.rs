@@ -22,6 +22,8 @@
 
 mod arena;
 mod latch;
+#[cfg(feature = "experiment-cow")]
+pub(crate) mod latch_times;
 mod resize;
 
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};

@@ -10,6 +10,8 @@
 use std::sync::Arc;
 
 use crate::alloc::{Allocator, Request, Shape, SpaceError, Urgency};
+#[cfg(feature = "experiment-cow")]
+use crate::experiment::CowMode;
 use crate::format::{BlockNo, Run};
 use crate::stats::Wait;
 use crate::worker::{Worker, Workers};
@@ -46,11 +48,47 @@ impl Stash {
 #[derive(Clone, Debug)]
 pub(crate) struct Pool {
     alloc: Arc<Allocator>,
+    #[cfg(feature = "experiment-cow")]
+    mode: CowMode,
 }
 
 impl Pool {
-    pub(crate) fn new(alloc: Arc<Allocator>) -> Self {
-        Self { alloc }
+    pub(crate) fn new(
+        alloc: Arc<Allocator>,
+        #[cfg(feature = "experiment-cow")] mode: CowMode,
+    ) -> Self {
+        Self {
+            alloc,
+            #[cfg(feature = "experiment-cow")]
+            mode,
+        }
+    }
+
+    /// Whether nodes are copied in one stage. Never, but in an experiment.
+    #[cfg(not(feature = "experiment-cow"))]
+    pub(crate) const fn is_inline(&self) -> bool {
+        false
+    }
+
+    /// Whether nodes are copied in one stage.
+    #[cfg(feature = "experiment-cow")]
+    pub(crate) fn is_inline(&self) -> bool {
+        self.mode == CowMode::Inline
+    }
+
+    /// As [`Pool::try_take`], but waits, whatever latches the caller holds: one stage
+    /// instead of two.
+    #[cfg(feature = "experiment-cow")]
+    pub(crate) fn take_inline(
+        &self,
+        worker: &Worker,
+        blocks: u64,
+        hint: BlockNo,
+    ) -> Option<BlockNo> {
+        gaur_iodriver::sync::latch::ignoring_latches(|| {
+            self.reserve(worker, blocks, hint, Urgency::Normal).ok()
+        })?;
+        Self::take_stashed(worker)
     }
 
     pub(crate) fn allocator(&self) -> &Arc<Allocator> {

@@ -22,9 +22,6 @@ use crate::format::{BlockPtr, Run};
 use crate::node::Child;
 use crate::pool::Pool;
 
-/// Whether this is the build that shows what copying in one stage would cost.
-const INLINE: bool = cfg!(feature = "experiment-inline-cow");
-
 impl Op<'_> {
     /// Copies the node at `at`, whose parent is writable, or begins again. In
     /// either case the caller searches anew.
@@ -35,12 +32,9 @@ impl Op<'_> {
         let parent_latch = self.forest.parent_latch(tree, at.parent);
 
         // Rule 2 and (a): with no reservation in hand, no fight for the latches.
-        let stashed = if INLINE {
-            None
-        } else {
-            Pool::take_stashed(self.worker)
-        };
-        if !INLINE && stashed.is_none() && (parent_latch.has_parked() || frame.latch.has_parked()) {
+        let inline = self.forest.pool.is_inline();
+        let stashed = Pool::take_stashed(self.worker);
+        if !inline && stashed.is_none() && (parent_latch.has_parked() || frame.latch.has_parked()) {
             return self.restart(Cause::Parked, self.root_level(tree), at.ptr.addr);
         }
         // A frame that the device still needs as it is must be left alone.
@@ -76,14 +70,15 @@ impl Op<'_> {
                     self.worker.counters.lost_races.add(1);
                     Ok(())
                 }
-                None if INLINE => Ok(()),
+                None if inline => {
+                    self.worker.counters.lost_races.add(1);
+                    Ok(())
+                }
                 None => self.restart(Cause::Upgrade, self.root_level(tree), at.ptr.addr),
             };
         };
-        #[cfg(feature = "experiment-inline-cow")]
-        let stashed = stashed.or_else(|| self.reserve_under_latches(at.ptr.addr));
         // (b) and (c): under the latches, only without waiting.
-        let Some(block) = stashed.or_else(|| self.forest.pool.try_take(self.worker)) else {
+        let Some(block) = stashed.or_else(|| self.take(tree, at.ptr.addr)) else {
             node_guard.release_unchanged();
             parent_guard.release_unchanged();
             fresh.into_iter().for_each(|f| cache.put_back(f));
@@ -120,29 +115,6 @@ impl Op<'_> {
         drop(parent_guard);
         self.copied(at.ptr, at.level);
         Ok(())
-    }
-
-    /// One stage instead of two: asks the allocator and waits, latches held.
-    #[cfg(feature = "experiment-inline-cow")]
-    fn reserve_under_latches(&self, hint: u64) -> Option<u64> {
-        use crate::alloc::{Request, Shape, Urgency};
-        let request = Request {
-            blocks: 1,
-            shape: Shape::Nodes,
-            hint,
-            urgency: Urgency::Normal,
-        };
-        let runs = self
-            .worker
-            .counters
-            .waiting(crate::stats::Wait::Reservation, || {
-                gaur_iodriver::sync::latch::ignoring_latches(|| {
-                    self.forest.pool.allocator().reserve(request)
-                })
-            });
-        let run = runs.ok()?.pop()?;
-        self.worker.counters.taken_by_request.add(1);
-        Some(run.start)
     }
 
     fn copied(&self, old: BlockPtr, level: u8) {

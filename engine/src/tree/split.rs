@@ -67,7 +67,11 @@ impl Op<'_> {
         let room = separator
             .as_ref()
             .is_some_and(|s| parent_page.fits_child(s));
-        let block = if room { self.blocks() } else { None };
+        let block = if room {
+            self.blocks(tree, at.ptr.addr)
+        } else {
+            None
+        };
         let (Some(separator), Some([block])) = (&separator, block) else {
             node_guard.release_unchanged();
             parent_guard.release_unchanged();
@@ -122,7 +126,7 @@ impl Op<'_> {
         let page = cache.page(at.frame);
         let separator = split_point(page, incoming);
         let blocks = if separator.is_some() {
-            self.blocks()
+            self.blocks(tree, at.ptr.addr)
         } else {
             None
         };

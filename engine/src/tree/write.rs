@@ -159,7 +159,7 @@ impl<'a> Op<'a> {
             self.forest.cache.put_back(frame);
             return Ok(());
         };
-        let Some([block]) = self.blocks() else {
+        let Some([block]) = self.blocks(tree, 0) else {
             guard.release_unchanged();
             self.forest.cache.put_back(frame);
             return self.restart(Cause::Empty, 0, 0);
@@ -223,11 +223,34 @@ impl<'a> Op<'a> {
         Ok(Some(got))
     }
 
+    /// Takes a block without waiting.
+    #[cfg(not(feature = "experiment-cow"))]
+    pub(super) fn take(&self, _: &TreeState, _: BlockNo) -> Option<BlockNo> {
+        self.forest.pool.try_take(self.worker)
+    }
+
+    /// Takes a block without waiting, unless copy-on-write is inline: then there is
+    /// one stage, and it takes as many as a restart would.
+    #[cfg(feature = "experiment-cow")]
+    pub(super) fn take(&self, tree: &TreeState, hint: BlockNo) -> Option<BlockNo> {
+        let pool = &self.forest.pool;
+        let inline = || {
+            let need = Self::descent(self.root_level(tree));
+            pool.take_inline(self.worker, need, hint)
+        };
+        let taken = pool.try_take(self.worker);
+        taken.or_else(|| pool.is_inline().then(inline).flatten())
+    }
+
     /// Takes blocks without waiting: all or none.
-    pub(super) fn blocks<const N: usize>(&self) -> Option<[BlockNo; N]> {
+    pub(super) fn blocks<const N: usize>(
+        &self,
+        tree: &TreeState,
+        hint: BlockNo,
+    ) -> Option<[BlockNo; N]> {
         let mut got = [0; N];
         for i in 0..N {
-            match self.forest.pool.try_take(self.worker) {
+            match self.take(tree, hint) {
                 Some(b) => got[i] = b,
                 None => {
                     got[..i].iter().for_each(|&b| Pool::keep(self.worker, b));
@@ -255,8 +278,7 @@ impl<'a> Op<'a> {
         self.restarts.1 += 1;
         c.restarts_most.raise(self.restarts.1);
         self.leave();
-        let height = u64::from(root_level) + 1;
-        let need = 2 * height + 2;
+        let need = Self::descent(root_level);
         let (worker, pool) = (self.worker, &self.forest.pool);
         if self.ahead > 0 && !self.claim.is_short() {
             let all = need + std::mem::take(&mut self.ahead);
@@ -272,6 +294,11 @@ impl<'a> Op<'a> {
         self.forest.claim(worker, &mut self.claim, |urgency| {
             pool.reserve(worker, need, hint, urgency)
         })
+    }
+
+    /// Blocks that a whole descent can need: the path, a split at each level, a root.
+    fn descent(root_level: u8) -> u64 {
+        2 * (u64::from(root_level) + 1) + 2
     }
 
     /// Level of the root, for the size of a reservation; 3 if it is not known.

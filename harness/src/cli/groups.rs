@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Command;
 
 /// Verbs by what they are for. What is in no group is shown at the end.
-const GROUPS: [(&str, &[&str]); 4] = [
+const GROUPS: [(&str, &[&str]); 5] = [
     ("Make and keep a store", &["format", "grow", "trim"]),
     (
         "Read and write records",
@@ -16,6 +16,7 @@ const GROUPS: [(&str, &[&str]); 4] = [
         "Measure and torment",
         &["run", "compare", "experiment", "crash"],
     ),
+    ("Look at measurements", &["plot", "diff"]),
 ];
 
 const TEMPLATE: &str = "\

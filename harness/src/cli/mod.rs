@@ -5,6 +5,7 @@ mod compare;
 pub(crate) mod contents;
 mod crash;
 pub(crate) mod device;
+mod diff;
 mod dump;
 mod experiment;
 mod format;
@@ -12,6 +13,7 @@ mod groups;
 mod grow;
 mod inspect;
 mod load;
+mod plot;
 mod point;
 mod run;
 mod scan;
@@ -57,6 +59,8 @@ enum Verb {
     Format(format::FormatArgs),
     Grow(grow::GrowArgs),
     Run(run::RunArgs),
+    Plot(plot::PlotArgs),
+    Diff(diff::DiffArgs),
     Stat(stat::StatArgs),
     Check(check::CheckArgs),
     Trim(trim::TrimArgs),
@@ -96,6 +100,8 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Format(a) => format::format(&a),
         Verb::Grow(a) => grow::grow(&a),
         Verb::Run(a) => run::run(&a),
+        Verb::Plot(a) => plot::plot(&a),
+        Verb::Diff(a) => diff::diff(&a),
         Verb::Stat(a) => stat::stat(&a),
         Verb::Check(a) => check::check(&a),
         Verb::Trim(a) => trim::trim(&a),

@@ -47,7 +47,7 @@ pub(super) struct RunArgs {
     /// Write the summary as JSON to this file; - is standard output, without the report.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Write histograms, summary.json and run.toml into this directory.
+    /// Write histograms, summary.json, run.toml and report.html into this directory.
     #[arg(long, value_name = "DIR")]
     out: Option<String>,
 }
@@ -106,7 +106,7 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         }
         if let Some(dir) = &config.output.dir {
             output::line(format!(
-                "histograms, summary.json and run.toml are in {dir}"
+                "histograms, series.jsonl, summary.json, run.toml and report.html are in {dir}"
             ))?;
         }
     }

@@ -13,8 +13,10 @@ use crate::interrupt;
 use crate::progress::Progress;
 use crate::run::config::{Config, Durable, LoadConfig, RunConfig};
 use crate::run::measure::{Done, Measured, Op};
+use crate::run::record::{Journal, Tape};
 use crate::run::spread::{Spread, SpreadTable};
 use crate::run::stream::Plan;
+use crate::run::summary::Kind;
 use crate::run::workload::Target;
 use crate::run::{load, team, worker};
 use crate::subject::{Change, Direction, Subject, Work};
@@ -175,8 +177,8 @@ impl<'a> Bench<'a> {
             batch: self.fits(batch),
             ..self.config.load.clone()
         };
-        let ((measured, took), _) = self.flushed(Durable::Buffered, |target| {
-            load::load(target, &config).map(|x| (x, ()))
+        let (measured, took) = self.taped(Durable::Buffered, |target, tape| {
+            load::load(target, &config, tape)
         })?;
         self.present = self.job.records;
         let mut figure = figure(&measured, took);
@@ -207,6 +209,7 @@ impl<'a> Bench<'a> {
             },
             batch: cell.batch,
             durability: cell.durability,
+            worst: 0,
             verify: false,
             ..RunConfig::default()
         };
@@ -214,7 +217,7 @@ impl<'a> Bench<'a> {
         self.mixes += 1;
         let plan = Plan::new(row.name, self.mixes, &run, &self.config, self.job.seed);
         self.expect(cell.reads_only(), cell.durability)?;
-        let (measured, took) = self.flushed(cell.durability, |target| {
+        let (measured, took) = self.taped(cell.durability, |target, tape| {
             let job = worker::Job {
                 target,
                 run: &run,
@@ -225,11 +228,13 @@ impl<'a> Bench<'a> {
                 first: 0,
                 recorder: None,
             };
-            team::run(run.threads, &hidden(), |member| worker::work(&job, member))
+            team::run(run.threads, &Progress::hidden(), tape, |member| {
+                worker::work(&job, member)
+            })
         })?;
         self.present += inserted(&measured);
         let mut figure = figure(&measured, took);
-        let records: u64 = measured.each().map(|(_, seen)| seen.records).sum();
+        let records: u64 = measured.each().map(|(_, seen)| seen.done.records).sum();
         let counted = match cell.batch {
             1 => figure.calls,
             _ => records,
@@ -270,10 +275,10 @@ impl<'a> Bench<'a> {
         let (half, before) = (self.job.records / 2, self.removed);
         let next = AtomicU64::new(self.removed);
         let batch = self.fits(batch) as u64;
-        let (measured, took) = self.flushed(Durable::Buffered, |target| {
+        let (measured, took) = self.taped(Durable::Buffered, |target, tape| {
             let begin = Instant::now();
-            let (measured, _) = team::run(1, &hidden(), |member| {
-                let mut measured = Measured::of([Op::Delete], false)?;
+            team::run(1, &Progress::hidden(), tape, |member| {
+                let mut recorder = member.recorder([Op::Delete], false)?;
                 let mut session = target.subject.session()?;
                 while !member.stopped() {
                     let first = next.load(Ordering::Relaxed);
@@ -289,13 +294,14 @@ impl<'a> Bench<'a> {
                     let done = Done {
                         records: end - first,
                         missing: 0,
+                        written: changes.iter().map(Change::bytes).sum(),
                     };
-                    measured.record(Op::Delete, begin.elapsed(), None, done);
+                    recorder.record(Op::Delete, begin, begin.elapsed(), None, done);
                 }
-                Ok(measured)
+                Ok(recorder)
             })?;
             target.subject.flush()?;
-            Ok((measured, begin.elapsed()))
+            Ok(begin.elapsed())
         })?;
         self.removed = next.into_inner();
         self.present -= self.removed - before;
@@ -316,13 +322,28 @@ impl<'a> Bench<'a> {
         })
     }
 
-    /// Works, and meanwhile makes what was committed durable at each interval, if the
-    /// engine does not do so itself.
-    fn flushed<A, B>(
+    /// Works as a run does, and gives what was measured and how long it took.
+    fn taped(
         &self,
         durability: Durable,
-        work: impl FnOnce(&Target) -> Result<(A, B), Failure>,
-    ) -> Result<(A, B), Failure> {
+        work: impl FnOnce(&Target, &mut Tape<'_>) -> Result<Duration, Failure>,
+    ) -> Result<(Measured, Duration), Failure> {
+        // Recorded as a run is, and written nowhere; no slow operation is explained,
+        // for only ours could explain it.
+        let mut journal = Journal::new(&self.job.path, None);
+        let subject = self.target.subject.as_ref();
+        let mut tape = Tape::begin(&mut journal, subject, Kind::Run, 0)?;
+        let took = self.flushed(durability, |target| work(target, &mut tape))?;
+        Ok((tape.finish()?.measured, took))
+    }
+
+    /// Works, and meanwhile makes what was committed durable at each interval, if the
+    /// engine does not do so itself.
+    fn flushed<A>(
+        &self,
+        durability: Durable,
+        work: impl FnOnce(&Target) -> Result<A, Failure>,
+    ) -> Result<A, Failure> {
         let subject = &self.target.subject;
         if durability == Durable::Sync || subject.flushes_itself() {
             return work(&self.target);
@@ -354,13 +375,8 @@ impl<'a> Bench<'a> {
 fn inserted(measured: &Measured) -> u64 {
     let each = measured.each();
     each.filter(|(op, _)| *op == Op::Insert)
-        .map(|(_, seen)| seen.records)
+        .map(|(_, seen)| seen.done.records)
         .sum()
-}
-
-/// A child shows no progress itself.
-fn hidden() -> Progress {
-    Progress::of_work("", 0)
 }
 
 /// Calls, time and latencies, of all operations together.

@@ -23,22 +23,17 @@ impl Area {
         self.extents.iter().map(|e| e.1).sum()
     }
 
-    /// How many pieces of `size` bytes it has; none crosses a range's end.
-    pub(crate) fn pieces(&self, size: u64) -> u64 {
-        self.extents.iter().map(|e| e.1 / size).sum()
-    }
-
-    /// Where piece `n` lies, counted round.
-    pub(crate) fn piece(&self, size: u64, n: u64) -> Option<u64> {
-        let mut n = n.checked_rem(self.pieces(size))?;
-        for &(start, len) in &self.extents {
-            let here = len / size;
-            if n < here {
-                return Some(start + n * size);
-            }
-            n -= here;
+    /// Its pieces of `size` bytes; none crosses a range's end.
+    pub(crate) fn pieces(&self, size: u64) -> Pieces {
+        let mut count = 0;
+        let ranges = self.extents.iter().map(|&(start, len)| {
+            count += len / size;
+            (count, start + len / size * size)
+        });
+        Pieces {
+            size,
+            ranges: ranges.collect(),
         }
-        None
     }
 
     /// The first `bytes` of it.
@@ -48,6 +43,29 @@ impl Area {
             bytes -= e.1;
         }
         self.extents.retain(|e| e.1 > 0);
+    }
+}
+
+/// The pieces of an area, by number.
+#[derive(Debug)]
+pub(crate) struct Pieces {
+    size: u64,
+    /// Of each range: how many pieces there are up to its end, and where that is.
+    ranges: Vec<(u64, u64)>,
+}
+
+impl Pieces {
+    /// How many there are.
+    pub(crate) fn count(&self) -> u64 {
+        self.ranges.last().map_or(0, |r| r.0)
+    }
+
+    /// Where piece `n` lies, counted round.
+    pub(crate) fn at(&self, n: u64) -> Option<u64> {
+        let n = n.checked_rem(self.count())?;
+        let range = self.ranges.partition_point(|r| r.0 <= n);
+        let (count, end) = self.ranges[range];
+        Some(end - (count - n) * self.size)
     }
 }
 
@@ -63,10 +81,11 @@ mod tests {
     #[test]
     fn pieces_stay_inside_their_ranges() {
         let mut area = Area::new(vec![(100, 25), (1000, 9), (2000, 40)]);
-        assert_eq!((area.bytes(), area.pieces(10)), (74, 6));
-        let at: Vec<_> = (0..7).map(|n| area.piece(10, n).unwrap()).collect();
+        let pieces = area.pieces(10);
+        assert_eq!((area.bytes(), pieces.count()), (74, 6));
+        let at: Vec<_> = (0..7).map(|n| pieces.at(n).unwrap()).collect();
         assert_eq!(at, [100, 110, 2000, 2010, 2020, 2030, 100]);
-        assert_eq!(area.piece(50, 0), None);
+        assert_eq!(area.pieces(50).at(0), None);
         area.truncate(30);
         assert_eq!(area, Area::new(vec![(100, 25), (1000, 5)]));
     }

@@ -7,7 +7,7 @@ use hdrhistogram::Histogram;
 use rand::{Rng, RngExt};
 use rand_chacha::ChaCha8Rng;
 
-use super::area::Area;
+use super::area::{Area, Pieces};
 use super::subject::Subject;
 use crate::failure::Failure;
 use crate::interrupt;
@@ -75,7 +75,7 @@ pub(crate) fn all(subject: &Subject) -> Vec<Cell> {
             add(Kind::Sync(method), false, block, &[1]);
         }
     }
-    cells.retain(|c| c.area(subject).pieces(c.bytes) > 0);
+    cells.retain(|c| c.is_possible(subject));
     cells
 }
 
@@ -110,6 +110,11 @@ impl Cell {
         }
     }
 
+    /// Whether there is room for it.
+    pub(crate) fn is_possible(&self, subject: &Subject) -> bool {
+        self.area(subject).pieces(self.bytes).count() > 0
+    }
+
     fn area<'a>(&self, subject: &'a Subject) -> &'a Area {
         match (self.kind, &subject.writes) {
             (Kind::Write | Kind::Sync(_), Some(writes)) => writes,
@@ -132,7 +137,7 @@ impl Cell {
         };
         let mut slice = Slice {
             cell: self,
-            area: self.area(subject),
+            pieces: self.area(subject).pieces(self.bytes),
             next: rng.random_range(0..u64::MAX / 2),
             started: vec![Instant::now(); self.depth as usize],
             rng,
@@ -154,7 +159,7 @@ impl Cell {
 /// One stretch of one cell.
 struct Slice<'a> {
     cell: &'a Cell,
-    area: &'a Area,
+    pieces: Pieces,
     next: u64,
     started: Vec<Instant>,
     rng: &'a mut ChaCha8Rng,
@@ -210,14 +215,13 @@ impl Slice<'_> {
     }
 
     fn request(&mut self, slot: usize, buf: IoBuf) -> Request {
-        let bytes = self.cell.bytes;
         let n = if self.cell.random {
-            self.rng.random_range(0..self.area.pieces(bytes))
+            self.rng.random_range(0..self.pieces.count())
         } else {
             self.next += 1;
             self.next
         };
-        let offset = self.area.piece(bytes, n).unwrap_or_default();
+        let offset = self.pieces.at(n).unwrap_or_default();
         let op = match self.cell.kind {
             Kind::Read => Op::Read { offset, buf },
             Kind::Write => Op::Write {

@@ -44,7 +44,11 @@ impl Moment {
 
     /// What happened since.
     pub(crate) fn until_now(&self) -> Machine {
-        let now = Self::now();
+        self.until(&Self::now())
+    }
+
+    /// What happened until a later moment.
+    pub(crate) fn until(&self, now: &Self) -> Machine {
         let share = |part: fn(Ticks, Ticks) -> u64| {
             let (then, now) = self.ticks.zip(now.ticks)?;
             let all = now.all.checked_sub(then.all).filter(|&n| n > 0)?;

@@ -7,11 +7,11 @@
 //! before, and the cells run in turn, round by round, so that a machine whose speed
 //! drifts favours none of them.
 
-mod area;
-mod cell;
-mod machine;
+pub(crate) mod area;
+pub(crate) mod cell;
+pub(crate) mod machine;
 mod report;
-mod subject;
+pub(crate) mod subject;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};

@@ -181,6 +181,24 @@ impl Subject {
         })
     }
 
+    /// Parts of a device that somebody else has open.
+    pub(crate) fn of_parts(
+        device: Arc<dyn Device>,
+        reads: Area,
+        writes: Option<Area>,
+        block: u32,
+    ) -> Self {
+        Self {
+            intent: Intent::Store,
+            device,
+            reads,
+            writes,
+            block,
+            notes: Vec::new(),
+            store: None,
+        }
+    }
+
     fn of_new_file(plan: &Plan) -> Result<Self, Failure> {
         let o = gaur_iodriver::OpenOptions {
             create: Some(plan.size),

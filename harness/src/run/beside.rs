@@ -1,16 +1,12 @@
 //! What runs beside the mix: threads of their own with a mix of their own, for as
 //! long as the mix runs. Writers beside readers, above all.
 
-use std::sync::{Mutex, PoisonError};
-
 use gaur::MAX_THREADS;
 use serde::{Deserialize, Serialize};
 
 use super::config::{Config, Distribution, Durable, Mix, RunConfig};
-use super::measure::Measured;
 use super::stream::Plan;
 use super::validate::sum;
-use crate::failure::Failure;
 
 /// The name of its phase.
 pub(crate) const BACKGROUND: &str = "background";
@@ -37,11 +33,10 @@ pub(crate) struct BackgroundConfig {
     pub(crate) distribution: Option<Distribution>,
 }
 
-/// The background of a phase, and what it measured.
+/// The background of a phase.
 pub(crate) struct Beside {
     pub(crate) run: RunConfig,
     pub(crate) plan: Plan,
-    measured: Mutex<Measured>,
 }
 
 impl Beside {
@@ -63,22 +58,7 @@ impl Beside {
             ..config.run.clone()
         };
         let plan = Plan::new(BACKGROUND, ordinal, &run, config, seed);
-        Some(Self {
-            run,
-            plan,
-            measured: Mutex::default(),
-        })
-    }
-
-    /// Adds what a thread measured.
-    pub(crate) fn add(&self, measured: &Measured) -> Result<(), Failure> {
-        let mut all = self.measured.lock().unwrap_or_else(PoisonError::into_inner);
-        all.merge(measured)
-    }
-
-    /// What all of them measured.
-    pub(crate) fn take(&self) -> Measured {
-        std::mem::take(&mut *self.measured.lock().unwrap_or_else(PoisonError::into_inner))
+        Some(Self { run, plan })
     }
 }
 

@@ -19,6 +19,8 @@ pub(crate) struct Config {
     pub(crate) precondition: PreconditionConfig,
     /// The measured mix.
     pub(crate) run: RunConfig,
+    /// How the device is measured beside it.
+    pub(crate) floor: FloorConfig,
     /// What is checked afterwards.
     pub(crate) verify: VerifyConfig,
     /// Where results go.
@@ -292,6 +294,8 @@ pub(crate) struct RunConfig {
     /// What other threads do beside it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) background: Option<BackgroundConfig>,
+    /// How many of the slowest operations are explained.
+    pub(crate) worst: usize,
 }
 
 impl Default for RunConfig {
@@ -322,6 +326,7 @@ impl Default for RunConfig {
             trace_speed: 1.0,
             record: None,
             background: None,
+            worst: 20,
         }
     }
 }
@@ -425,6 +430,39 @@ impl Default for Exponential {
     }
 }
 
+/// `[floor]`
+#[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields)]
+pub(crate) struct FloorConfig {
+    /// Whether the device is measured; if absent, after a mix of [`FLOOR_FROM`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) enabled: Option<bool>,
+    /// Seconds per cell.
+    pub(crate) seconds: f64,
+    /// Free space that is written to, at most.
+    pub(crate) size: Size,
+}
+
+/// From so many seconds on the device's floor is measured unasked.
+const FLOOR_FROM: f64 = 10.0;
+
+impl Default for FloorConfig {
+    fn default() -> Self {
+        Self {
+            enabled: None,
+            seconds: 0.5,
+            size: Size(64 << 20),
+        }
+    }
+}
+
+impl FloorConfig {
+    /// Whether the device is measured after a mix that took so long.
+    pub(crate) fn wanted(&self, seconds: f64) -> bool {
+        self.enabled.unwrap_or(seconds >= FLOOR_FROM)
+    }
+}
+
 /// `[verify]`
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize)]
 #[serde(default, deny_unknown_fields)]
@@ -483,6 +521,7 @@ mod tests {
         c.run.operations = Some(1);
         c.run.seed = Some(1);
         c.run.rate = Some(1.0);
+        c.floor.enabled = Some(true);
         c.run.warmup_seconds = Some(1.0);
         c.run.warmup_operations = Some(1);
         c.run.steady = Some(SteadyConfig::default());

@@ -1,10 +1,13 @@
 //! What the harness itself costs per operation: the same operations, drawn, made,
 //! timed, recorded and checked alike, on an engine that does nothing.
 
+use std::path::Path;
+
 use super::config::{Config, RunConfig};
 use super::measure::Measured;
+use super::record::{Journal, Tape};
 use super::stream::Plan;
-use super::summary::{Cost, Operation};
+use super::summary::{Cost, Kind, Operation};
 use super::team;
 use super::worker::{self, Job};
 use super::workload::Target;
@@ -45,8 +48,13 @@ pub(crate) fn measure(config: &Config, seed: u64) -> Result<f64, Failure> {
     };
     let mut each = Vec::with_capacity(TIMES);
     for _ in 0..TIMES {
-        let (measured, _) = team::run(1, &Progress::hidden(), |m| worker::work(&job, m))?;
-        each.push(of(&measured));
+        // Recorded as the run will be, and written nowhere.
+        let mut journal = Journal::new(Path::new(&config.store.path), None);
+        let subject = target.subject.as_ref();
+        let mut tape = Tape::begin(&mut journal, subject, Kind::Run, run.worst)?;
+        let progress = Progress::hidden();
+        team::run(1, &progress, &mut tape, |m| worker::work(&job, m))?;
+        each.push(of(&tape.finish()?.measured));
     }
     each.sort_by(f64::total_cmp);
     Ok(each[TIMES / 2])

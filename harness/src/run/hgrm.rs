@@ -80,7 +80,7 @@ mod tests {
 
     #[test]
     fn a_reader_of_four_columns_gets_the_distribution_back() {
-        let mut h = histogram().unwrap();
+        let mut h = histogram::<u64>().unwrap();
         for i in 1..=100_000_u64 {
             h.record(i * 97).unwrap();
         }
@@ -115,7 +115,7 @@ mod tests {
     #[test]
     fn an_empty_histogram_is_still_a_file() {
         let mut out = Vec::new();
-        write(&histogram().unwrap(), &mut out).unwrap();
+        write(&histogram::<u64>().unwrap(), &mut out).unwrap();
         assert!(
             String::from_utf8(out)
                 .unwrap()

@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use super::config::LoadConfig;
-use super::measure::{Done, Measured, Op};
+use super::measure::{Done, Op};
+use super::record::Tape;
 use super::team;
 use super::values;
 use super::workload::Target;
@@ -13,13 +14,17 @@ use crate::progress::Progress;
 use crate::subject::Change;
 
 /// Loads, then waits until all of it is durable; the time includes that wait.
-pub(crate) fn load(target: &Target, config: &LoadConfig) -> Result<(Measured, Duration), Failure> {
+pub(crate) fn load(
+    target: &Target,
+    config: &LoadConfig,
+    tape: &mut Tape<'_>,
+) -> Result<Duration, Failure> {
     let next = AtomicU64::new(0);
     let batch = config.batch as u64;
     let begin = Instant::now();
     let progress = Progress::of_work("loading", config.records);
-    let (measured, _) = team::run(config.threads, &progress, |member| {
-        let mut measured = Measured::of([Op::Load], false)?;
+    team::run(config.threads, &progress, tape, |member| {
+        let mut recorder = member.recorder([Op::Load], false)?;
         let mut session = target.subject.session()?;
         let mut records = vec![(Vec::new(), Vec::new()); config.batch];
         while !member.stopped() {
@@ -38,17 +43,19 @@ pub(crate) fn load(target: &Target, config: &LoadConfig) -> Result<(Measured, Du
                 .collect();
             let begin = Instant::now();
             session.commit(&changes, config.durability)?;
+            let took = begin.elapsed();
             let done = Done {
                 records: end - first,
                 missing: 0,
+                written: changes.iter().map(Change::bytes).sum(),
             };
-            measured.record(Op::Load, begin.elapsed(), None, done);
+            recorder.record(Op::Load, begin, took, None, done);
             member.advance(end - first);
         }
-        Ok(measured)
+        Ok(recorder)
     })?;
     target.subject.flush()?;
-    Ok((measured, begin.elapsed()))
+    Ok(begin.elapsed())
 }
 
 /// Whether the records of an earlier load are there: looks at the first and last.

@@ -1,9 +1,10 @@
-//! Latencies: recorded per thread and operation, merged at the end, never averaged.
+//! What is measured, and its sums; `record` says how they come about.
 
 use std::time::Duration;
 
-use hdrhistogram::Histogram;
+use hdrhistogram::{Counter, Histogram};
 
+use super::record::{Short, accumulate};
 use crate::failure::Failure;
 
 /// The longest latency that is told apart; longer ones count as this.
@@ -57,7 +58,7 @@ impl Op {
 }
 
 /// An empty histogram: 3 significant digits from 1 ns to [`LONGEST`].
-pub(crate) fn histogram() -> Result<Histogram<u64>, Failure> {
+pub(crate) fn histogram<C: Counter>() -> Result<Histogram<C>, Failure> {
     Histogram::new_with_bounds(1, LONGEST.as_nanos() as u64, 3)
         .map_err(|e| Failure::refused(format!("cannot make a histogram: {e}")))
 }
@@ -69,10 +70,7 @@ pub(crate) struct Seen {
     pub(crate) latency: Histogram<u64>,
     /// From the real start; only in an open loop.
     pub(crate) service: Option<Histogram<u64>>,
-    /// Records read or written.
-    pub(crate) records: u64,
-    /// Records looked for and not found.
-    pub(crate) missing: u64,
+    pub(crate) done: Done,
 }
 
 impl Seen {
@@ -80,12 +78,21 @@ impl Seen {
         Ok(Self {
             latency: histogram()?,
             service: if open_loop { Some(histogram()?) } else { None },
-            records: 0,
-            missing: 0,
+            done: Done::default(),
         })
     }
 
-    /// Adds what another thread saw.
+    /// Adds what was seen in a short time.
+    fn add(&mut self, short: &Short) -> Result<(), Failure> {
+        accumulate(&mut self.latency, &short.latency)?;
+        if let (Some(mine), Some(theirs)) = (&mut self.service, &short.service) {
+            accumulate(mine, theirs)?;
+        }
+        self.done.add(short.done);
+        Ok(())
+    }
+
+    /// Adds what was seen in another phase.
     fn merge(&mut self, other: &Self) -> Result<(), Failure> {
         let failed = |e| Failure::refused(format!("cannot merge histograms: {e:?}"));
         self.latency.add(&other.latency).map_err(failed)?;
@@ -94,13 +101,12 @@ impl Seen {
             (None, Some(b)) => self.service = Some(b.clone()),
             _ => {}
         }
-        self.records += other.records;
-        self.missing += other.missing;
+        self.done.add(other.done);
         Ok(())
     }
 }
 
-/// One thread's measurements, or all threads' merged.
+/// A phase's measurements, or several phases' merged.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Measured {
     seen: [Option<Box<Seen>>; Op::COUNT],
@@ -111,37 +117,17 @@ pub(crate) struct Measured {
 }
 
 impl Measured {
-    /// Makes room for these operations now, so that recording never allocates.
-    pub(crate) fn of(ops: impl IntoIterator<Item = Op>, open_loop: bool) -> Result<Self, Failure> {
-        let mut m = Self::default();
-        for op in ops {
-            m.seen[op as usize] = Some(Box::new(Seen::new(open_loop)?));
-        }
-        Ok(m)
-    }
-
-    /// Counts one operation. `waited` is what an open loop was late by.
-    pub(crate) fn record(
-        &mut self,
-        op: Op,
-        service: Duration,
-        waited: Option<Duration>,
-        done: Done,
-    ) {
-        let Some(seen) = &mut self.seen[op as usize] else {
-            return;
+    /// Adds what was seen of an operation in a short time.
+    pub(crate) fn add(&mut self, op: Op, short: &Short) -> Result<(), Failure> {
+        let open_loop = short.service.is_some();
+        let seen = match &mut self.seen[op as usize] {
+            Some(seen) => seen,
+            none => none.insert(Box::new(Seen::new(open_loop)?)),
         };
-        let nanos = |d: Duration| u64::try_from(d.as_nanos()).unwrap_or(u64::MAX).max(1);
-        seen.latency
-            .saturating_record(nanos(service + waited.unwrap_or_default()));
-        if let Some(h) = &mut seen.service {
-            h.saturating_record(nanos(service));
-        }
-        seen.records += done.records;
-        seen.missing += done.missing;
+        seen.add(short)
     }
 
-    /// Adds what another thread measured.
+    /// Adds what was measured in another phase.
     pub(crate) fn merge(&mut self, other: &Self) -> Result<(), Failure> {
         for (mine, theirs) in self.seen.iter_mut().zip(&other.seen) {
             match (mine, theirs) {
@@ -167,6 +153,11 @@ impl Measured {
             .filter_map(|op| Some((op, &**self.seen[op as usize].as_ref()?)))
             .filter(|(_, seen)| !seen.latency.is_empty())
     }
+
+    /// Bytes of keys and values that were written.
+    pub(crate) fn written(&self) -> u64 {
+        self.each().map(|(_, seen)| seen.done.written).sum()
+    }
 }
 
 /// What one operation did.
@@ -176,53 +167,22 @@ pub(crate) struct Done {
     pub(crate) records: u64,
     /// Records looked for and not found.
     pub(crate) missing: u64,
+    /// Bytes of keys and values written, and of keys deleted.
+    pub(crate) written: u64,
+}
+
+impl Done {
+    #[inline]
+    pub(crate) fn add(&mut self, other: Self) {
+        self.records += other.records;
+        self.missing += other.missing;
+        self.written += other.written;
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn threads_merge_to_what_one_would_have_seen() {
-        let one = Done {
-            records: 1,
-            missing: 0,
-        };
-        let mut all = Measured::of([Op::Read], false).unwrap();
-        let mut merged = Measured::default();
-        for thread in 0..4_u64 {
-            let mut m = Measured::of([Op::Read], false).unwrap();
-            for i in 0..1000 {
-                let d = Duration::from_nanos(100 + i * 1000 + thread);
-                m.record(Op::Read, d, None, one);
-                all.record(Op::Read, d, None, one);
-            }
-            merged.merge(&m).unwrap();
-        }
-        let (_, a) = all.each().next().unwrap();
-        let (_, b) = merged.each().next().unwrap();
-        assert_eq!(a.latency, b.latency);
-        assert_eq!((a.records, b.records), (4000, 4000));
-    }
-
-    #[test]
-    fn an_open_loop_keeps_both_figures() {
-        let mut m = Measured::of([Op::Read], true).unwrap();
-        let (service, late) = (Duration::from_micros(10), Duration::from_millis(1));
-        m.record(Op::Read, service, Some(late), Done::default());
-        let (_, seen) = m.each().next().unwrap();
-        assert!(seen.latency.max() >= 1_010_000);
-        let service = seen.service.as_ref().unwrap().max();
-        assert!((10_000..10_100).contains(&service));
-    }
-
-    #[test]
-    fn over_a_minute_counts_as_a_minute() {
-        let mut m = Measured::of([Op::Scan], false).unwrap();
-        m.record(Op::Scan, Duration::from_secs(100), None, Done::default());
-        let (_, seen) = m.each().next().unwrap();
-        assert!(seen.latency.max() >= 60_000_000_000 && seen.latency.max() < 61_000_000_000);
-    }
 
     #[test]
     fn the_names_follow_the_numbers() {

@@ -8,6 +8,7 @@ mod engine;
 pub(crate) mod environment;
 pub(crate) mod file;
 mod files;
+mod floor;
 #[cfg(test)]
 mod goodness;
 mod hgrm;
@@ -22,6 +23,7 @@ mod phases;
 mod pin;
 mod places;
 mod readback;
+pub(crate) mod record;
 pub(crate) mod rehearse;
 pub(crate) mod report;
 pub(crate) mod spread;
@@ -46,6 +48,7 @@ use config::{Config, Engine};
 use environment::Environment;
 use measure::Measured;
 use phases::Phased;
+use record::{Journal, Tape};
 use steady::Watch;
 use stream::Replay;
 use summary::{Check, Kind, Memory, Phase, Summary};
@@ -54,7 +57,7 @@ use workload::Target;
 
 use crate::failure::Failure;
 use crate::subject::Stall;
-use crate::{blockdev, interrupt, memory};
+use crate::{interrupt, memory, output};
 
 /// A run under way.
 struct Run<'a> {
@@ -68,6 +71,8 @@ struct Run<'a> {
     phases: Vec<Phase>,
     measured: Measured,
     stream_checksum: Option<String>,
+    journal: Journal,
+    floor: Option<floor::Floor>,
     /// Records were deleted, so a drawn one may be gone.
     deleted: bool,
     /// The trace that is done in place of the mix.
@@ -76,6 +81,13 @@ struct Run<'a> {
 
 /// Does what the configuration says, and sums it up.
 pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<Summary, Failure> {
+    // The seed first, so that the configuration that is written down repeats the run.
+    let mut config = config.clone();
+    let seed = *config
+        .run
+        .seed
+        .get_or_insert_with(|| rand::random::<u32>().into());
+    let config = &config;
     let out = config.output.dir.as_deref().map(Path::new);
     if let Some(dir) = out {
         rehearse::may_make(dir)?;
@@ -86,27 +98,28 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         trace::may_replace(Path::new(file))?;
     }
     let opened = engine::open(config, may_replace)?;
-    // Only now: a run that is refused leaves no directory.
+    // Only now: a run that is refused leaves no directory, and no earlier one's goes.
     if let Some(dir) = out {
         files::prepare(dir)?;
+        files::config(&dir.join("run.toml"), config)?;
     }
     let mut run = Run {
         config,
-        seed: config
-            .run
-            .seed
-            .unwrap_or_else(|| rand::random::<u32>().into()),
+        seed,
         environment: opened.environment,
         target: opened.target,
         stall: opened.stall,
         processors,
         phases: Vec::new(),
         measured: Measured::default(),
+        journal: Journal::new(Path::new(&config.store.path), out),
+        floor: None,
         stream_checksum: None,
         deleted: config.run.deletes(),
         replay,
     };
-    if let Err(e) = run.load().and_then(|()| run.operate()) {
+    let done = run.load().and_then(|()| run.operate());
+    if let Err(e) = done.and_then(|()| run.measure_floor()) {
         // What was done stays, and leaves nothing to replay.
         let _ = run.target.subject.close();
         return Err(e);
@@ -114,11 +127,12 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
     let run = run.read_back()?;
 
     let Run {
-        seed,
         target,
         environment,
         phases,
         measured,
+        journal,
+        floor,
         stream_checksum,
         ..
     } = run;
@@ -128,26 +142,30 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         peak_bytes: memory::peak(),
         bound_bytes: memory::bound(config.store.cache.0),
     };
-    let mut config = config.clone();
-    config.run.seed = Some(seed);
     let mut summary = Summary {
         schema: summary::SCHEMA,
         name: name.to_owned(),
         seed,
+        started: humantime::format_rfc3339_seconds(journal.started()).to_string(),
         stream_checksum,
         environment,
         phases,
+        floor,
         memory,
-        check: check(&config)?,
+        check: check(config)?,
         missed: Vec::new(),
         interrupted: interrupt::requested(),
-        config,
+        config: config.clone(),
     };
     summary.missed = missed(&summary);
     if let Some(dir) = out {
         files::histograms(dir, &measured)?;
-        files::config(&dir.join("run.toml"), &summary.config)?;
         files::summary(&dir.join("summary.json"), &summary)?;
+        // All of it is in the files, so a page that cannot be made fails nothing.
+        if let Err(e) = crate::report::write(dir) {
+            let e = e.adding("gaur plot --report makes the page anew");
+            output::complain(&format!("no report: {e}"));
+        }
     }
     Ok(summary)
 }
@@ -158,32 +176,30 @@ pub(crate) fn write_summary(path: &Path, summary: &Summary) -> Result<(), Failur
 }
 
 impl Run<'_> {
-    /// Does one phase, with the counters around it.
+    /// Does one phase, recorded.
     fn phase(
         &mut self,
         kind: Kind,
         threads: usize,
-        work: impl FnOnce(&Target) -> Result<(Measured, Duration), Failure>,
+        beside: usize,
+        work: impl FnOnce(&Target, &mut Tape<'_>) -> Result<Duration, Failure>,
     ) -> Result<&mut Phase, Failure> {
-        let path = Path::new(&self.config.store.path);
-        let device = blockdev::Counters::read(path);
-        let stats = self.target.subject.stats();
-        let result = work(&self.target)?;
-        let stats = self
-            .target
-            .subject
-            .stats()
-            .zip(stats)
-            .map(|(now, before)| now.since(&before));
-        let device = device.and_then(|before| Some(blockdev::Counters::read(path)?.since(&before)));
-        self.phases
-            .push(Phase::new(kind, threads, &result, stats.as_ref(), device));
-        // What only prepares is in the summary, and not among the results.
-        if !matches!(kind, Kind::Precondition | Kind::Warmup) {
-            self.measured.merge(&result.0)?;
+        let subject = self.target.subject.as_ref();
+        let mut tape = Tape::begin(&mut self.journal, subject, kind, self.config.run.worst)?;
+        let elapsed = work(&self.target, &mut tape);
+        // After a failure too: its last second is the one to look at.
+        let done = tape.finish();
+        let (elapsed, done) = (elapsed?, done?);
+        if kind.is_kept() {
+            self.measured.merge(&done.measured)?;
         }
-        let last = self.phases.len() - 1;
-        Ok(&mut self.phases[last])
+        self.phases.push(Phase::new(kind, threads, elapsed, &done));
+        let at = self.phases.len() - 1;
+        if beside > 0 {
+            let other = self.phases[at].beside(beside, &done.beside);
+            self.phases.push(other);
+        }
+        Ok(&mut self.phases[at])
     }
 
     fn load(&mut self) -> Result<(), Failure> {
@@ -197,8 +213,10 @@ impl Run<'_> {
             }
             return Ok(());
         }
-        self.phase(Kind::Load, load.threads, |target| load::load(target, load))
-            .map(drop)
+        self.phase(Kind::Load, load.threads, 0, |target, tape| {
+            load::load(target, load, tape)
+        })
+        .map(drop)
     }
 
     /// Precondition, warm-up and measured mix, as far as they are asked for.
@@ -254,20 +272,29 @@ impl Run<'_> {
         }
         let (seed, may_miss) = (self.seed, self.deleted);
         let processors = self.processors.clone();
-        let done = self.phase(phase.kind, phase.run.threads, |target| {
-            phase.work(target, seed, &processors, may_miss, watch)
+        let beside = phase.beside.as_ref().map_or(0, |b| b.run.threads);
+        let done = self.phase(phase.kind, phase.run.threads, beside, |target, tape| {
+            phase.work(target, tape, seed, &processors, may_miss, watch)
         })?;
         done.open_loop = phase.open_loop();
-        let elapsed = Duration::from_secs_f64(done.seconds);
-        if let Some(beside) = &phase.beside {
-            let result = (beside.take(), elapsed);
-            let mut other = Phase::new(phase.kind, beside.run.threads, &result, None, None);
-            other.name = beside::BACKGROUND;
-            other.open_loop = beside.run.rate.is_some();
-            self.phases.push(other);
+        Ok(Some(done))
+    }
+
+    /// Measures the device below the store, right after the mix: on the same blocks,
+    /// as warm as the run left them.
+    fn measure_floor(&mut self) -> Result<(), Failure> {
+        let Some(phase) = self.phases.iter().rfind(|p| p.kind == Kind::Run) else {
+            return Ok(());
+        };
+        let config = &self.config.floor;
+        if interrupt::requested() || !config.wanted(phase.seconds) {
+            return Ok(());
         }
-        let at = self.phases.len() - 1 - usize::from(phase.beside.is_some());
-        Ok(self.phases.get_mut(at))
+        if let Some(store) = self.target.subject.store() {
+            let method = &self.environment.durable_method;
+            self.floor = floor::measure(store, config, phase, method, self.seed)?;
+        }
+        Ok(())
     }
 
     fn read_back(mut self) -> Result<Self, Failure> {
@@ -278,8 +305,8 @@ impl Run<'_> {
         }
         if verify.read_back && !interrupt::requested() {
             let (records, may_miss) = (self.config.load.records, self.deleted);
-            self.phase(Kind::Readback, verify.threads, |target| {
-                readback::read_back(target, records, verify.threads, may_miss)
+            self.phase(Kind::Readback, verify.threads, 0, |target, tape| {
+                readback::read_back(target, records, verify.threads, may_miss, tape)
             })?;
         }
         Ok(self)

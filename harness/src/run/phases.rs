@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::beside::Beside;
 use super::config::{Config, Distribution, Mix, RunConfig};
 use super::knobs::Whole;
-use super::measure::Measured;
+use super::record::Tape;
 use super::steady::Watch;
 use super::stream::{Plan, Replay};
 use super::summary::Kind;
@@ -116,11 +116,12 @@ impl Phased {
     pub(crate) fn work(
         &self,
         target: &Target,
+        tape: &mut Tape<'_>,
         seed: u64,
         processors: &[usize],
         may_miss: bool,
         watch: Option<&mut Watch>,
-    ) -> Result<(Measured, Duration), Failure> {
+    ) -> Result<Duration, Failure> {
         let job = Job {
             target,
             run: &self.run,
@@ -131,29 +132,24 @@ impl Phased {
             first: 0,
             recorder: self.recorder.as_ref(),
         };
-        let beside = self.beside.as_ref().map(|b| {
-            let job = Job {
-                run: &b.run,
-                plan: &b.plan,
-                first: self.run.threads,
-                ..job
-            };
-            (b, job)
+        let beside = self.beside.as_ref().map(|b| Job {
+            run: &b.run,
+            plan: &b.plan,
+            first: self.run.threads,
+            ..job
         });
         let mut watch = watch;
         let done = team::run_watched(
             self.run.threads,
             self.beside.as_ref().map_or(0, |b| b.run.threads),
             &self.bar(),
+            tape,
             |done, elapsed| match &mut watch {
                 Some(watch) => watch.see(done, elapsed),
                 None => ControlFlow::Continue(()),
             },
             |member| match &beside {
-                Some((b, other)) if member.index >= other.first => {
-                    b.add(&worker::work(other, member)?)?;
-                    Ok(Measured::default())
-                }
+                Some(other) if member.index >= other.first => worker::work(other, member),
                 _ => worker::work(&job, member),
             },
         )?;

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::measure::{Done, Measured, Op};
+use super::measure::{Done, Op};
+use super::record::Tape;
 use super::team;
 use super::worker::missing;
 use super::workload::Target;
@@ -20,11 +21,12 @@ pub(crate) fn read_back(
     records: u64,
     threads: usize,
     may_miss: bool,
-) -> Result<(Measured, Duration), Failure> {
+    tape: &mut Tape<'_>,
+) -> Result<Duration, Failure> {
     let next = AtomicU64::new(0);
     let progress = Progress::of_work("reading", records);
-    team::run(threads, &progress, |member| {
-        let mut measured = Measured::of([Op::ReadBack], false)?;
+    team::run(threads, &progress, tape, |member| {
+        let mut recorder = member.recorder([Op::ReadBack], false)?;
         let mut session = target.subject.session()?;
         let (mut key, mut value) = (Vec::new(), Vec::new());
         while !member.stopped() {
@@ -49,11 +51,12 @@ pub(crate) fn read_back(
                 let done = Done {
                     records: 1,
                     missing: u64::from(!found),
+                    written: 0,
                 };
-                measured.record(Op::ReadBack, took, None, done);
+                recorder.record(Op::ReadBack, begin, took, None, done);
             }
             member.advance(end - first);
         }
-        Ok(measured)
+        Ok(recorder)
     })
 }

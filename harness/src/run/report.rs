@@ -1,23 +1,27 @@
 //! A run's results for people.
 
+mod explain;
+
 use std::collections::BTreeMap;
 
 use super::config::{Config, Engine};
 use super::notes;
-use super::summary::{Counter, Latency, Phase, Summary};
+use super::summary::{Counter, Kind, Latency, Phase, Summary};
 use crate::{output, units};
 
 /// The columns of the latency table.
-const COLUMNS: [&str; 10] = [
+const COLUMNS: [&str; 12] = [
     "operation",
     "count",
     "ops/s",
     "mean",
     "p50",
+    "p75",
     "p90",
     "p99",
     "p99.9",
     "p99.99",
+    "p99.999",
     "max",
 ];
 
@@ -28,13 +32,11 @@ const WIDTH: usize = 98;
 pub(crate) fn text(s: &Summary) -> String {
     let mut parts = vec![head(s)];
     parts.extend(s.phases.iter().map(|p| phase(p, &s.config)));
-    if let Some(p) = s
-        .phases
-        .iter()
-        .rfind(|p| p.name == "run")
-        .or(s.phases.last())
-        .filter(|p| !p.counters.is_empty())
-    {
+    let main = s.phases.iter().rfind(|p| p.kind == Kind::Run);
+    let main = main.or(s.phases.last());
+    parts.extend(main.and_then(explain::worst));
+    parts.extend(s.floor.as_ref().map(explain::floor));
+    if let Some(p) = main.filter(|p| !p.counters.is_empty()) {
         parts.push(format!(
             "engine counters, {} phase (those at zero left out; --json has all)\n{}",
             p.name,
@@ -129,10 +131,13 @@ fn phase(p: &Phase, config: &Config) -> String {
     for o in &p.operations {
         rows.push(row(o.name.to_owned(), &o.latency));
         if let Some(service) = &o.service {
-            rows.push(row(format!("{} (from real start)", o.name), service));
+            rows.push(row("service".into(), service));
         }
     }
-    out += &output::table(COLUMNS, rows);
+    out += &output::dense_table(COLUMNS, rows);
+    if p.open_loop {
+        out += "\n service: from the real start; the line above it from the intended one";
+    }
     for o in p.operations.iter().filter(|o| o.missing > 0) {
         out += &format!("\n {}: {} not found", o.name, units::count(o.missing));
     }
@@ -158,6 +163,18 @@ fn phase(p: &Phase, config: &Config) -> String {
             units::count(d.discards),
             units::bytes(d.discarded_bytes),
         );
+    }
+    let ratios = [
+        p.write_amplification.map(|a| {
+            let user = units::bytes(p.user_bytes);
+            format!("write amplification {a:.2} on {user} of user data")
+        }),
+        p.hit_rate
+            .map(|h| format!("hit rate {:.2} % of leaf visits", h * 100.0)),
+    ];
+    let ratios: Vec<String> = ratios.into_iter().flatten().collect();
+    if !ratios.is_empty() {
+        out += &format!("\n {}", ratios.join(", "));
     }
     if let Some(line) = discards(p) {
         out += &format!("\n discard: {line}");
@@ -189,13 +206,15 @@ fn row(name: String, l: &Latency) -> Vec<String> {
     let times = [
         l.mean_ns.round() as u64,
         l.p50_ns,
+        l.p75_ns,
         l.p90_ns,
         l.p99_ns,
         l.p99_9_ns,
         l.p99_99_ns,
+        l.p99_999_ns,
         l.max_ns,
     ];
-    row.extend(times.into_iter().map(units::nanos));
+    row.extend(times.into_iter().map(|t| units::nanos(t).replace(' ', "")));
     row
 }
 

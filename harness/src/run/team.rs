@@ -3,14 +3,15 @@
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_utils::CachePadded;
 
-use super::measure::Measured;
+use super::measure::Op;
 use super::pace;
+use super::record::{Recorder, Slot, Tape};
 use crate::failure::Failure;
 use crate::interrupt;
 use crate::progress::Progress;
@@ -27,6 +28,11 @@ pub(crate) struct Team {
     started: OnceLock<Instant>,
     /// How many still work of those on whom the end depends.
     working: AtomicUsize,
+    /// The members below this are measured, the others work beside them.
+    measured: usize,
+    /// Where its members record, and how many slow operations they explain.
+    slots: Mutex<Vec<Arc<Slot>>>,
+    worst: usize,
 }
 
 /// From the last member's being ready to the start: all have seen it by then.
@@ -68,6 +74,20 @@ impl Member<'_> {
         team.started.get_or_init(Instant::now);
     }
 
+    /// Where to record these operations.
+    pub(crate) fn recorder(
+        &self,
+        ops: impl IntoIterator<Item = Op>,
+        open_loop: bool,
+    ) -> Result<Recorder, Failure> {
+        let mut recorder = Recorder::new(ops, open_loop, self.team.worst, self.index)?;
+        if self.index >= self.team.measured {
+            recorder = recorder.beside();
+        }
+        self.team.slots().push(recorder.slot().clone());
+        Ok(recorder)
+    }
+
     /// Counts finished work, for the progress shown.
     pub(crate) fn advance(&mut self, n: u64) {
         self.count += n;
@@ -75,14 +95,22 @@ impl Member<'_> {
     }
 }
 
-/// Runs `work` on `threads` threads; gives what they measured together, and how
+/// Runs `work` on `threads` threads; what they record goes onto the tape. Gives how
 /// long it took.
 pub(crate) fn run(
     threads: usize,
     progress: &Progress,
-    work: impl Fn(&mut Member<'_>) -> Result<Measured, Failure> + Sync,
-) -> Result<(Measured, Duration), Failure> {
-    run_watched(threads, 0, progress, |_, _| ControlFlow::Continue(()), work)
+    tape: &mut Tape<'_>,
+    work: impl Fn(&mut Member<'_>) -> Result<Recorder, Failure> + Sync,
+) -> Result<Duration, Failure> {
+    run_watched(
+        threads,
+        0,
+        progress,
+        tape,
+        |_, _| ControlFlow::Continue(()),
+        work,
+    )
 }
 
 /// The same; `watch` is told now and then how much is done after how long, and may
@@ -93,9 +121,10 @@ pub(crate) fn run_watched(
     threads: usize,
     beside: usize,
     progress: &Progress,
+    tape: &mut Tape<'_>,
     mut watch: impl FnMut(u64, Duration) -> ControlFlow<()>,
-    work: impl Fn(&mut Member<'_>) -> Result<Measured, Failure> + Sync,
-) -> Result<(Measured, Duration), Failure> {
+    work: impl Fn(&mut Member<'_>) -> Result<Recorder, Failure> + Sync,
+) -> Result<Duration, Failure> {
     let team = Team {
         stop: AtomicBool::new(false),
         done: (0..threads + beside)
@@ -106,8 +135,10 @@ pub(crate) fn run_watched(
         ready: AtomicUsize::new(0),
         started: OnceLock::new(),
         working: AtomicUsize::new(threads),
+        measured: threads,
+        slots: Mutex::new(Vec::with_capacity(threads + beside)),
+        worst: tape.wanted(),
     };
-    let mut merged = Measured::default();
     let mut end = team.made;
     let leader = thread::current();
     thread::scope(|scope| {
@@ -122,13 +153,13 @@ pub(crate) fn run_watched(
                             team,
                             count: 0,
                         };
-                        let measured = work(&mut member).map_err(|f| team.fail(f)).ok();
+                        let recorder = work(&mut member).map_err(|f| team.fail(f)).ok();
                         let end = (index < threads).then(Instant::now);
                         if end.is_some() && team.working.fetch_sub(1, Ordering::AcqRel) == 1 {
                             team.stop.store(true, Ordering::Relaxed);
                         }
                         leader.unpark();
-                        Some((measured?, end))
+                        Some((recorder?, end))
                     })
                     .map_err(|e| team.fail(Failure::refused(format!("cannot start a thread: {e}"))))
             })
@@ -142,6 +173,12 @@ pub(crate) fn run_watched(
             if interrupt::requested() {
                 team.stop.store(true, Ordering::Relaxed);
             }
+            if tape.is_due() {
+                let second = team.slots().iter().try_for_each(|slot| tape.take(slot));
+                if let Err(f) = second.and_then(|()| tape.line()) {
+                    team.fail(f);
+                }
+            }
             let done = team.done[..threads]
                 .iter()
                 .map(|d| d.load(Ordering::Relaxed))
@@ -154,9 +191,9 @@ pub(crate) fn run_watched(
         }
         for member in members.into_iter().flatten() {
             match member.join() {
-                Ok(Some((measured, ended))) => {
+                Ok(Some((recorder, ended))) => {
                     end = end.max(ended.unwrap_or(end));
-                    if let Err(f) = merged.merge(&measured) {
+                    if let Err(f) = tape.end_of(recorder) {
                         team.fail(f);
                     }
                 }
@@ -173,11 +210,15 @@ pub(crate) fn run_watched(
         .unwrap_or_else(PoisonError::into_inner)
     {
         Some(failure) => Err(failure),
-        None => Ok((merged, elapsed)),
+        None => Ok(elapsed),
     }
 }
 
 impl Team {
+    fn slots(&self) -> MutexGuard<'_, Vec<Arc<Slot>>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn started(&self) -> Instant {
         self.started.get().copied().unwrap_or(self.made)
     }
@@ -193,15 +234,22 @@ impl Team {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::run::record::{Journal, Nothing};
+    use crate::run::summary::Kind;
 
     #[test]
     fn those_beside_work_until_the_others_are_done() {
         let (work, beside) = (AtomicU64::new(0), AtomicU64::new(0));
+        let mut journal = Journal::new(Path::new("none"), None);
+        let mut tape = Tape::begin(&mut journal, &Nothing, Kind::Run, 0).unwrap();
         run_watched(
             2,
             2,
             &Progress::hidden(),
+            &mut tape,
             |done, _| {
                 assert!(done <= 2);
                 ControlFlow::Continue(())
@@ -211,14 +259,14 @@ mod tests {
                 if m.index < 2 {
                     thread::sleep(Duration::from_millis(5));
                     work.fetch_add(1, Ordering::Relaxed);
-                    return Ok(Measured::default());
+                    return m.recorder([], false);
                 }
                 while !m.stopped() {
                     thread::yield_now();
                 }
                 assert_eq!(work.load(Ordering::Relaxed), 2);
                 beside.fetch_add(1, Ordering::Relaxed);
-                Ok(Measured::default())
+                m.recorder([], false)
             },
         )
         .unwrap();
@@ -227,15 +275,16 @@ mod tests {
 
     #[test]
     fn the_first_failure_stops_all() {
-        let progress = Progress::hidden();
-        let e = run(4, &progress, |m| {
+        let mut journal = Journal::new(Path::new("none"), None);
+        let mut tape = Tape::begin(&mut journal, &Nothing, Kind::Run, 0).unwrap();
+        let e = run(4, &Progress::hidden(), &mut tape, |m| {
             if m.index == 2 {
                 return Err(Failure::found("bad"));
             }
             while !m.stopped() {
                 thread::yield_now();
             }
-            Ok(Measured::default())
+            m.recorder([], false)
         })
         .unwrap_err();
         assert_eq!((e.code, e.to_string().as_str()), (1, "bad"));

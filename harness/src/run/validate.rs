@@ -15,6 +15,9 @@ const MAX_RECORDS: usize = 10_000_000;
 /// Five rounds of this must each hold enough looks at the counts.
 const LEAST_WINDOW: Duration = Duration::from_millis(500);
 
+/// Each thread keeps so many while it runs.
+const MOST_WORST: usize = 10_000;
+
 /// A rule that is not kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Wrong {
@@ -142,6 +145,20 @@ pub(crate) fn validate(c: &Config) -> Vec<Wrong> {
         theta.is_finite() && theta >= 0.0,
         "run.theta",
         format!("run.theta is {theta}; it must be 0 or more"),
+    );
+    let s = c.floor.seconds;
+    unless(
+        s.is_finite() && s > 0.0 && s <= 60.0,
+        "floor.seconds",
+        format!("floor.seconds is {s}; it must be above 0 and at most 60"),
+    );
+    unless(
+        c.run.worst <= MOST_WORST,
+        "run.worst",
+        format!(
+            "run.worst is {}; at most {MOST_WORST} operations are explained",
+            c.run.worst
+        ),
     );
     mix(c, &mut unless);
     beside::validate(c, &mut unless);

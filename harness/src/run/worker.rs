@@ -6,12 +6,13 @@ use nix::time::{ClockId, clock_gettime};
 use smallvec::SmallVec;
 
 use super::config::RunConfig;
-use super::measure::{Done, Measured, Op};
+use super::measure::{Done, Op};
 use super::pace::{self, Pace, Pause};
 use super::pin;
+use super::record::Recorder;
 use super::stream::{Plan, Stream, share};
 use super::team::Member;
-use super::trace::Recorder;
+use super::trace;
 use super::workload::Target;
 use crate::failure::Failure;
 use crate::subject::{Change, Direction, Session};
@@ -29,7 +30,7 @@ pub(crate) struct Job<'a> {
     /// The first of this job's members in its team.
     pub(crate) first: usize,
     /// What writes down all that is done.
-    pub(crate) recorder: Option<&'a Recorder>,
+    pub(crate) recorder: Option<&'a trace::Recorder>,
 }
 
 /// A thread's own state.
@@ -45,7 +46,7 @@ struct Worker<'a> {
 }
 
 /// Works until the time is up, the operations are done, or the team stops.
-pub(crate) fn work(job: &Job<'_>, member: &mut Member<'_>) -> Result<Measured, Failure> {
+pub(crate) fn work(job: &Job<'_>, member: &mut Member<'_>) -> Result<Recorder, Failure> {
     let (run, index) = (job.run, member.index - job.first);
     pin::pin(job.processors, member.index)?;
     let mut w = Worker {
@@ -60,7 +61,8 @@ pub(crate) fn work(job: &Job<'_>, member: &mut Member<'_>) -> Result<Measured, F
         .rate
         .map(|rate| Pace::new(rate, run.arrival, run.threads, index, job.seed));
     let mut pause = Pause::new(run, index, job.seed);
-    let mut measured = Measured::of(job.plan.ops(), pace.is_some() || job.plan.paced())?;
+    let open_loop = pace.is_some() || job.plan.paced();
+    let mut recorder = member.recorder(job.plan.ops(), open_loop)?;
     let share = |n| share(n, run.threads, index);
     let mut left = job.plan.count(index).or(run.operations.map(share));
     member.begin();
@@ -89,13 +91,13 @@ pub(crate) fn work(job: &Job<'_>, member: &mut Member<'_>) -> Result<Measured, F
                 None => break,
             }
         }
-        if let Some(recorder) = job.recorder {
-            w.write_down(op, recorder)?;
+        if let Some(file) = job.recorder {
+            w.write_down(op, file)?;
         }
         let begin = Instant::now();
         let (done, took) = w.execute(op, begin)?;
         let waited = late.map(|i| begin.saturating_duration_since(i));
-        measured.record(op, took, waited, done);
+        recorder.record(op, begin, took, waited, done);
         member.advance(1);
         left = left.map(|n| n - 1);
         if deadline.is_some_and(|d| begin + took >= d) {
@@ -107,15 +109,15 @@ pub(crate) fn work(job: &Job<'_>, member: &mut Member<'_>) -> Result<Measured, F
             break;
         }
     }
-    measured.processor = processor_time().saturating_sub(before);
+    recorder.processor = processor_time().saturating_sub(before);
     if let Some(deadline) = deadline {
         // What was to come after an early end is not owed.
         let end = deadline.min(Instant::now());
         let time = end.saturating_duration_since(member.started());
         let owed = pace.map_or_else(|| w.stream.not_started(time), |p| p.not_started(time));
-        measured.not_started = owed.min(left.unwrap_or(u64::MAX));
+        recorder.not_started = owed.min(left.unwrap_or(u64::MAX));
     }
-    Ok(measured)
+    Ok(recorder)
 }
 
 /// What this thread has used of a processor so far.
@@ -141,7 +143,7 @@ impl Worker<'_> {
     }
 
     /// Adds the prepared operation to the trace that is recorded.
-    fn write_down(&self, op: Op, recorder: &Recorder) -> Result<(), Failure> {
+    fn write_down(&self, op: Op, recorder: &trace::Recorder) -> Result<(), Failure> {
         let length = |i: usize| match op {
             Op::Scan | Op::Reverse => self.stream.scan_length,
             _ => self.values[i].len(),
@@ -155,6 +157,7 @@ impl Worker<'_> {
         let one = |missing: bool| Done {
             records: 1,
             missing: u64::from(missing),
+            written: 0,
         };
         match op {
             Op::Read => {
@@ -165,10 +168,14 @@ impl Worker<'_> {
             }
             Op::Rmw => {
                 let found = self.read()?;
-                self.write(op)?;
+                let written = self.write(op)?;
                 let took = begin.elapsed();
                 self.check(found)?;
-                Ok((one(!found), took))
+                let done = Done {
+                    written,
+                    ..one(!found)
+                };
+                Ok((done, took))
             }
             Op::Scan | Op::Reverse => {
                 let direction = match op {
@@ -180,16 +187,17 @@ impl Worker<'_> {
                 self.check_scan(records, direction)?;
                 let done = Done {
                     records: records as u64,
-                    missing: 0,
+                    ..Done::default()
                 };
                 Ok((done, took))
             }
             Op::Update | Op::Insert | Op::Delete => {
-                self.write(op)?;
+                let written = self.write(op)?;
                 let took = begin.elapsed();
                 let done = Done {
                     records: self.stream.keys().len() as u64,
                     missing: 0,
+                    written,
                 };
                 Ok((done, took))
             }
@@ -225,8 +233,8 @@ impl Worker<'_> {
         self.session.scan(from, limit, direction, &mut each)
     }
 
-    /// Writes the prepared records, as one commit.
-    fn write(&mut self, op: Op) -> Result<(), Failure> {
+    /// Writes the prepared records, as one commit; how many bytes of keys and values.
+    fn write(&mut self, op: Op) -> Result<u64, Failure> {
         let durability = self.job.run.durability;
         let changes: SmallVec<[Change<'_>; 1]> = self
             .stream
@@ -238,7 +246,8 @@ impl Worker<'_> {
                 _ => Change::Put(key, value),
             })
             .collect();
-        self.session.commit(&changes, durability)
+        self.session.commit(&changes, durability)?;
+        Ok(changes.iter().map(Change::bytes).sum())
     }
 
     /// Whether what was read under the first key is what it must be.

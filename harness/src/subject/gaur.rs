@@ -49,6 +49,10 @@ impl Subject for Gaur {
         Some(self.store.capacity())
     }
 
+    fn store(&self) -> Option<&Store> {
+        Some(&self.store)
+    }
+
     fn close(self: Box<Self>) -> Result<(), Failure> {
         drop(self.tree);
         self.store

@@ -61,6 +61,11 @@ pub(crate) trait Subject: Send + Sync {
         None
     }
 
+    /// The store that is ours, to measure the device below it.
+    fn store(&self) -> Option<&::gaur::Store> {
+        None
+    }
+
     /// Closes it in good order.
     fn close(self: Box<Self>) -> Result<(), Failure>;
 }
@@ -112,4 +117,15 @@ pub(crate) enum Change<'a> {
     Put(&'a [u8], &'a [u8]),
     /// A record is deleted, if it is there.
     Delete(&'a [u8]),
+}
+
+impl Change<'_> {
+    /// Bytes of its key and value.
+    pub(crate) fn bytes(&self) -> u64 {
+        let (key, value): (&[u8], &[u8]) = match self {
+            Self::Put(key, value) => (key, value),
+            Self::Delete(key) => (key, &[]),
+        };
+        (key.len() + value.len()) as u64
+    }
 }

@@ -84,6 +84,10 @@ impl Subject for Stalled {
         self.inner.capacity()
     }
 
+    fn store(&self) -> Option<&::gaur::Store> {
+        self.inner.store()
+    }
+
     fn close(self: Box<Self>) -> Result<(), Failure> {
         self.inner.close()
     }

@@ -52,7 +52,7 @@ pub fn assert_may_block(what: &str) {
 }
 
 /// Runs `f` as if the thread held no latch.
-#[cfg(feature = "experiment-inline-cow")]
+#[cfg(feature = "experiment-cow")]
 pub fn ignoring_latches<T>(f: impl FnOnce() -> T) -> T {
     let held = DEPTH.with(|d| d.replace(0));
     let out = f();
