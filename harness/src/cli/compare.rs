@@ -113,6 +113,7 @@ pub(super) fn compare(a: &CompareArgs) -> Outcome {
             .open(file)
             .map_err(|e| Failure::file("write", file, &e))?;
     }
+    place.seclude()?;
     interrupt::catch();
     let found = compare::compare(&plan, &place)?;
     if let Some(file) = &a.json {

@@ -62,6 +62,23 @@ impl Place {
         })
     }
 
+    /// Gives this process and its children mounts of their own: however they end, the
+    /// kernel then unmounts what they mounted. To be called before there are threads.
+    pub(crate) fn seclude(&self) -> Result<(), Failure> {
+        use nix::mount::{MsFlags, mount};
+        if matches!(self, Self::Dir { .. }) {
+            return Ok(());
+        }
+        let none = None::<&str>;
+        nix::sched::unshare(nix::sched::CloneFlags::CLONE_NEWNS)
+            .and_then(|()| mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none))
+            .map_err(|e| {
+                Failure::refused(format!(
+                    "cannot mount for itself alone: {e}; run as root, or use --dir"
+                ))
+            })
+    }
+
     /// A directory, in which one is made and removed.
     pub(crate) fn of_dir(dir: &Path) -> Result<Self, Failure> {
         let meta = std::fs::metadata(dir).map_err(|e| Failure::file("look at", dir, &e))?;

@@ -100,7 +100,11 @@ fn on_a_device_flushes_are_counted_and_nothing_is_left() {
         }
     }
     // No file system is left, and no store; what they wrote is there still.
-    assert!(place.gaur(["stat", &path]).err.contains("not a"), "a store is left");
+    let said = place.refused(&format!("stat {path}"));
+    assert!(
+        said.contains("no gaur store") && !said.contains("ext4"),
+        "{said}"
+    );
     let cold = "--force --engines gaur --rounds 1 --rows cold --json cold.json";
     place.ok(&format!("compare --device {path} {SMALL} {cold}"));
     let report = json(&place, "cold.json");
@@ -119,7 +123,7 @@ fn on_a_device_flushes_are_counted_and_nothing_is_left() {
     }
 
     // What is somebody's is refused.
-    place.ok(&format!("format {path}"));
+    place.ok(&format!("format {path} --force"));
     let said = place.gaur(line.split_whitespace());
     assert_eq!(said.code, 2, "{}", said.out);
     assert!(said.err.contains("--force"), "{}", said.err);
@@ -128,6 +132,7 @@ fn on_a_device_flushes_are_counted_and_nothing_is_left() {
 #[test]
 #[cfg(feature = "peers")]
 fn ctrl_c_ends_it_with_nothing_mounted() {
+    use std::os::unix::fs::OpenOptionsExt as _;
     use std::process::Command;
     use std::time::{Duration, Instant};
 
@@ -136,22 +141,25 @@ fn ctrl_c_ends_it_with_nothing_mounted() {
         return;
     };
     let path = device.name();
-    let mounted = || {
-        let mounts = std::fs::read_to_string("/proc/mounts").expect("mounts");
-        mounts.lines().any(|l| l.starts_with(&format!("{path} ")))
-    };
     let line = format!(
         "compare --device {path} --engines lmdb --records 2000 --seconds 60 --rounds 9 --rows reads"
     );
     let mut child = place.start(&line, "log");
+    // Its mounts are its own, and gone with it however it ends.
+    let mounts = format!("/proc/{}/mounts", child.id());
+    let mounted = |mounts: &str| {
+        std::fs::read_to_string(mounts)
+            .is_ok_and(|m| m.lines().any(|l| l.starts_with(&format!("{path} "))))
+    };
     let begin = Instant::now();
-    while !mounted() {
+    while !mounted(&mounts) {
         assert!(
             begin.elapsed() < Duration::from_secs(60),
             "it does not begin"
         );
         std::thread::sleep(Duration::from_millis(20));
     }
+    assert!(!mounted("/proc/mounts"));
     std::thread::sleep(Duration::from_millis(500));
     let killed = Command::new("kill")
         .args(["-INT", &child.id().to_string()])
@@ -161,5 +169,10 @@ fn ctrl_c_ends_it_with_nothing_mounted() {
     let log = std::fs::read_to_string(place.path("log")).expect("a log");
     assert!(status.success(), "{log}");
     assert!(log.contains("interrupted"), "{log}");
-    assert!(!mounted());
+    // Exclusively: nobody has it mounted.
+    let claimed = std::fs::OpenOptions::new()
+        .write(true)
+        .custom_flags(libc::O_EXCL)
+        .open(&path);
+    assert!(claimed.is_ok(), "{claimed:?}");
 }
