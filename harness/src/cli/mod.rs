@@ -3,6 +3,7 @@
 pub(crate) mod check;
 mod compare;
 pub(crate) mod contents;
+mod cow;
 mod crash;
 pub(crate) mod device;
 mod diff;
