@@ -88,6 +88,21 @@ impl Progress {
         self.bar.set_message(format!("{done} · {rate}/s"));
     }
 
+    /// Shows what is done now, after so many of the pieces. Where nobody sees a bar,
+    /// nothing.
+    pub(crate) fn say(&self, done: u64, what: &str) {
+        if self.is_seen() {
+            self.bar.set_position(done);
+            self.bar.set_message(what.to_owned());
+            self.bar.tick();
+        }
+    }
+
+    /// Whether anybody can see it.
+    pub(crate) fn is_seen(&self) -> bool {
+        !self.bar.is_hidden()
+    }
+
     /// Sets how much work there is.
     pub(crate) fn resize(&self, total: u64) {
         self.bar.set_length(total);

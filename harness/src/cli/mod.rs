@@ -1,6 +1,7 @@
 //! The command line: what each verb takes, and what it prints.
 
 pub(crate) mod check;
+mod compare;
 pub(crate) mod contents;
 mod cow;
 mod crash;
@@ -73,11 +74,14 @@ enum Verb {
     Load(load::LoadArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
+    Compare(compare::CompareArgs),
     Experiment(experiment::ExperimentArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
     #[command(hide = true, name = crate::experiment::fill::child::VERB)]
     FillChild(experiment::FillChildArgs),
+    #[command(hide = true, name = crate::compare::child::VERB)]
+    CompareChild,
 }
 
 /// Reads the command line. What is wrong with it ends the process, with what to
@@ -111,9 +115,11 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Load(a) => load::load(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
+        Verb::Compare(a) => compare::compare(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
         Verb::CrashChild(a) => crash::child(&a),
         Verb::FillChild(a) => experiment::fill_child(&a),
+        Verb::CompareChild => crate::compare::child::serve(),
     }
 }
 

@@ -34,6 +34,13 @@ impl Subject for Gaur {
             .map_err(|e| Failure::engine("cannot make all durable", e))
     }
 
+    fn stored_bytes(&self) -> Option<u64> {
+        // What commits replaced is given back by a checkpoint.
+        self.store.checkpoint().ok()?;
+        let stats = self.store.stats();
+        Some(stats.get("space", "used")? * stats.get("cache", "frame_bytes")?)
+    }
+
     fn stats(&self) -> Option<gaur::Stats> {
         Some(self.store.stats())
     }
