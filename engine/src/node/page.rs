@@ -182,6 +182,27 @@ impl<'a> Page<'a> {
         out.truncate(start + len);
     }
 
+    /// Appends `words` words from word `offset` on to `out`, as far as there are.
+    pub(crate) fn copy_words(self, offset: usize, words: usize, out: &mut Vec<u8>) {
+        let from = offset.min(self.words.len());
+        let to = offset.saturating_add(words).min(self.words.len()).max(from);
+        out.reserve((to - from) * 8);
+        for line in self.words[from..to].chunks(8) {
+            let mut bytes = [0; 64];
+            for (to, word) in bytes.chunks_exact_mut(8).zip(line) {
+                to.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
+            }
+            out.extend_from_slice(&bytes[..line.len() * 8]);
+        }
+    }
+
+    /// What all keys here begin with, and their slots leave out.
+    pub(crate) fn prefix(self) -> Vec<u8> {
+        let mut out = Vec::new();
+        self.copy_bytes(self.lower_offset(), self.prefix_len(), &mut out);
+        out
+    }
+
     /// The lower fence: the least key that belongs here.
     pub(crate) fn lower(self) -> Vec<u8> {
         let mut out = Vec::new();

@@ -60,6 +60,10 @@ pub struct Scan {
     /// Leaves that were not in memory when the scan came to them.
     misses: u32,
     keys_only: bool,
+    /// Records that may still be returned.
+    limit: usize,
+    /// Leaves are copied whole: there is a log to look at beside them.
+    whole: bool,
     /// What was passed over, if damage is to be passed over.
     left_out: Option<Vec<LeftOut>>,
 }
@@ -82,26 +86,47 @@ struct Piece {
 }
 
 impl Piece {
-    /// Copies what lies ahead of `position` on the leaf, into emptied `records`.
-    fn of(page: Page<'_>, position: &Position, reverse: bool, mut records: Records) -> Self {
+    /// Copies what lies ahead of `position` on the leaf, into emptied `records`: at
+    /// most `limit` records, if nothing has to be added to them.
+    fn of(page: Page<'_>, position: &Position, scan: &Scan, mut records: Records) -> Self {
         records.clear();
-        // Only within its fences can a key be looked for.
-        let place = |key: &[u8]| page.covers(key).then(|| page.search(key));
-        let slots = page.slots();
+        let (slots, reverse) = (page.slots(), scan.reverse);
         let ahead = match (position, reverse) {
-            (Position::At(key), false) => place(key).map_or(0, |(i, _)| i)..slots,
+            (Position::At(key), false) => page.search(key).0..slots,
             (Position::At(key), true) => {
-                0..place(key).map_or(slots, |(i, found)| i + usize::from(found))
+                let (i, found) = page.search(key);
+                0..i + usize::from(found)
             }
-            (Position::Before(Some(key)), true) => 0..place(key).map_or(slots, |(i, _)| i),
+            // Only within its fences can a key be looked for.
+            (Position::Before(Some(key)), _) if page.covers(key) => 0..page.search(key).0,
             (Position::Before(_), _) => 0..slots,
         };
+        let csn = page.csn();
+        let whole = scan.whole || csn > scan.view.csn();
+        let most = match whole {
+            true => usize::MAX,
+            // The first one may be what the range excludes.
+            false => scan.limit.saturating_add(1),
+        };
+        let ahead = match reverse {
+            true => ahead.end.saturating_sub(most).max(ahead.start)..ahead.end,
+            false => ahead.start..ahead.end.min(ahead.start.saturating_add(most)),
+        };
         records.copy(page, ahead);
+        // The walk goes on at one fence; both are needed to add what lies between.
         Self {
             records,
-            lower: page.lower(),
-            upper: page.upper(),
-            csn: page.csn(),
+            lower: if whole || reverse {
+                page.lower()
+            } else {
+                Vec::new()
+            },
+            upper: if whole || !reverse {
+                page.upper()
+            } else {
+                None
+            },
+            csn,
         }
     }
 
@@ -151,6 +176,8 @@ impl Scan {
             next: None,
             misses: 0,
             keys_only: false,
+            limit: usize::MAX,
+            whole: core.overlay().is_some(),
             left_out: None,
         };
         scan.start();
@@ -180,6 +207,14 @@ impl Scan {
         self.reverse = !self.reverse;
         self.left = 0..0;
         self.start();
+        self
+    }
+
+    /// The same scan, which ends after `records` records, and copies no more from the
+    /// leaves than that: cheaper than to stop taking.
+    #[must_use]
+    pub fn limit(mut self, records: usize) -> Self {
+        self.limit = records;
         self
     }
 
@@ -293,7 +328,7 @@ impl Scan {
                 missing if forest.needs_aside(&carry) => {
                     match forest.leaf_aside(&self.worker, &self.tree, toward, missing)? {
                         Some(leaf) => {
-                            return Ok(Piece::of(leaf.page(), position, self.reverse, records));
+                            return Ok(Piece::of(leaf.page(), position, self, records));
                         }
                         None => continue,
                     }
@@ -338,7 +373,7 @@ impl Scan {
             };
             let page = forest.cache.page(at.frame);
             forest.warm_sibling(at.parent, self.reverse);
-            let piece = Piece::of(page, position, self.reverse, records);
+            let piece = Piece::of(page, position, self, records);
             if forest.cache.frame(at.frame).latch.validate(at.version) {
                 return Ok(piece);
             }
@@ -467,6 +502,9 @@ impl Scan {
 
     fn step(&mut self) -> Result<Option<Lent>> {
         loop {
+            if self.limit == 0 {
+                return Ok(None);
+            }
             self.fill()?;
             let next = if self.reverse {
                 self.left.next_back()
@@ -478,12 +516,14 @@ impl Scan {
             };
             let (kind, value) = self.ready.value(i);
             if self.keys_only || kind != KIND_EXTENT {
+                self.limit -= 1;
                 return Ok(Some(Lent::Record(i)));
             }
             // The view keeps the extents from being used again.
             match (self.read_large(value), &mut self.left_out) {
                 (Ok(value), _) => {
                     self.large = value;
+                    self.limit -= 1;
                     return Ok(Some(Lent::Large(i)));
                 }
                 (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {

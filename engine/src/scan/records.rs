@@ -11,13 +11,17 @@ pub(super) struct Records {
     places: Vec<Place>,
 }
 
-/// Where a record lies in the buffer: the value follows the key.
+/// Where a record lies in the buffer.
 #[derive(Clone, Copy, Debug)]
 struct Place {
-    at: usize,
-    key_len: usize,
-    value_len: usize,
+    key: (usize, usize),
+    value: (usize, usize),
     kind: u8,
+}
+
+/// The bytes of one, given as offset and length.
+fn part(bytes: &[u8], (at, len): (usize, usize)) -> &[u8] {
+    &bytes[at..at + len]
 }
 
 impl Records {
@@ -32,37 +36,42 @@ impl Records {
 
     /// Copies these slots of a leaf.
     pub(super) fn copy(&mut self, page: Page<'_>, slots: std::ops::Range<usize>) {
+        self.places.reserve(slots.len());
+        let prefix = page.prefix();
         for i in slots {
+            let e = page.entry(i);
             let at = self.bytes.len();
-            page.copy_key(i, &mut self.bytes);
-            let value = self.bytes.len();
-            page.copy_value(i, &mut self.bytes);
+            self.bytes.extend_from_slice(&prefix);
+            let suffix = self.bytes.len();
+            // Key and value follow each other in the node, in whole words both.
+            page.copy_words(e.offset + 1, e.words() - 1, &mut self.bytes);
+            let value = suffix + e.key_len.next_multiple_of(8);
+            // What was read beside a change may say anything.
+            let end = self.bytes.len();
+            let within = |at: usize, len: usize| (at.min(end), len.min(end - at.min(end)));
             self.places.push(Place {
-                at,
-                key_len: value - at,
-                value_len: self.bytes.len() - value,
-                kind: page.entry(i).kind,
+                key: within(at, prefix.len() + e.key_len),
+                value: within(value, e.value_len),
+                kind: e.kind,
             });
         }
     }
 
     pub(super) fn key(&self, i: usize) -> &[u8] {
-        let p = self.places[i];
-        &self.bytes[p.at..p.at + p.key_len]
+        part(&self.bytes, self.places[i].key)
     }
 
     /// Kind and stored value.
     pub(super) fn value(&self, i: usize) -> (u8, &[u8]) {
         let p = self.places[i];
-        let at = p.at + p.key_len;
-        (p.kind, &self.bytes[at..at + p.value_len])
+        (p.kind, part(&self.bytes, p.value))
     }
 
     /// How many records, from the first on, have keys of which this holds; of those
     /// behind them it must not.
     pub(super) fn partition(&self, mut holds: impl FnMut(&[u8]) -> bool) -> usize {
         self.places
-            .partition_point(|p| holds(&self.bytes[p.at..p.at + p.key_len]))
+            .partition_point(|p| holds(part(&self.bytes, p.key)))
     }
 
     /// Keeps the records of this range.
@@ -81,10 +90,10 @@ impl Records {
             }
             return;
         };
+        let at = self.bytes.len();
         let place = Place {
-            at: self.bytes.len(),
-            key_len: key.len(),
-            value_len: value.len(),
+            key: (at, key.len()),
+            value: (at + key.len(), value.len()),
             kind,
         };
         self.bytes.extend_from_slice(key);

@@ -86,11 +86,9 @@ impl Session for &Gaur {
             Direction::Forward => self.tree.range(from.to_vec()..),
             Direction::Backward => self.tree.range(..=from.to_vec()).map(gaur::Scan::rev),
         };
-        let mut scan = scan.map_err(failed)?;
+        let mut scan = scan.map_err(failed)?.limit(limit);
         let mut count = 0;
-        while count < limit
-            && let Some((key, value)) = scan.next_lent().map_err(failed)?
-        {
+        while let Some((key, value)) = scan.next_lent().map_err(failed)? {
             each(key, value);
             count += 1;
         }
