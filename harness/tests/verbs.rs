@@ -17,6 +17,8 @@ mod interrupted;
 mod report;
 #[path = "verbs/sample.rs"]
 mod sample;
+#[path = "verbs/terminal.rs"]
+mod terminal;
 
 use common::{LoopDevice, Place};
 

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Command;
 
 /// Verbs by what they are for. What is in no group is shown at the end.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Make and keep a store", &["format", "grow", "trim"]),
     (
         "Read and write records",
@@ -14,6 +14,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
     ("Look", &["device", "stat", "check", "inspect"]),
     ("Measure and torment", &["run", "experiment", "crash"]),
     ("Look at measurements", &["plot", "diff"]),
+    ("Set up the tool", &["completions", "man"]),
 ];
 
 const TEMPLATE: &str = "\

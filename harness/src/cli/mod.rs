@@ -16,6 +16,7 @@ mod plot;
 mod point;
 mod run;
 mod scan;
+mod shell;
 mod stat;
 pub(crate) mod superblock;
 mod trim;
@@ -73,6 +74,8 @@ enum Verb {
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
     Experiment(experiment::ExperimentArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
     #[command(hide = true, name = crate::experiment::fill::child::VERB)]
@@ -111,6 +114,8 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
+        Verb::Completions(a) => shell::completions(&a),
+        Verb::Man(a) => shell::man(&a),
         Verb::CrashChild(a) => crash::child(&a),
         Verb::FillChild(a) => experiment::fill_child(&a),
     }
