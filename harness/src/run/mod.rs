@@ -23,7 +23,7 @@ mod phases;
 mod pin;
 mod places;
 mod readback;
-mod record;
+pub(crate) mod record;
 pub(crate) mod rehearse;
 pub(crate) mod report;
 mod spread;
