@@ -7,6 +7,7 @@ pub(crate) mod device;
 mod diff;
 mod dump;
 mod experiment;
+pub(crate) mod form;
 mod format;
 mod groups;
 mod grow;
@@ -50,6 +51,9 @@ interrupted before it was of use.";
 #[derive(Debug, Parser)]
 #[command(name = "gaur", version, after_help = HELP)]
 pub(crate) struct Cli {
+    /// The form of the results: for people, one JSON document, or JSON lines.
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    format: Option<form::Form>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -94,7 +98,8 @@ fn command() -> clap::Command {
 }
 
 /// Does what the command line says.
-pub(crate) fn dispatch(cli: Cli) -> Outcome {
+pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
+    form::apply(&mut cli)?;
     match cli.verb {
         Verb::Format(a) => format::format(&a),
         Verb::Grow(a) => grow::grow(&a),
