@@ -19,6 +19,8 @@ mod report;
 mod sample;
 #[path = "verbs/terminal.rs"]
 mod terminal;
+#[path = "verbs/tutorial.rs"]
+mod tutorial;
 
 use common::{LoopDevice, Place};
 
