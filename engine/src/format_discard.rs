@@ -96,7 +96,8 @@ pub(crate) fn discard_all(
 pub(crate) fn go_on(progress: Option<&DiscardProgress>, done: u64, all: u64) -> Result<()> {
     match progress {
         Some(p) if (p.0)(done, all).is_break() => Err(Error::Interrupted(
-            "before the store was made: there is none on the device now; format it again".into(),
+            "before the store was made: there is no store on the device now; format it again"
+                .into(),
         )),
         _ => Ok(()),
     }

@@ -3,6 +3,7 @@
 
 mod blockdev;
 mod cli;
+mod compare;
 mod crash;
 mod device;
 mod dump;

@@ -61,11 +61,6 @@ impl Progress {
         Self { bar, measure }
     }
 
-    /// Whether anybody sees it.
-    pub(crate) fn is_shown(&self) -> bool {
-        !self.bar.is_hidden()
-    }
-
     /// Shows the latencies of the last second below the bar; none: nothing was done.
     pub(crate) fn show_tails(&self, tails: Option<Tails>) {
         self.bar.set_prefix(match tails {
@@ -103,6 +98,21 @@ impl Progress {
         let rate = done as f64 / elapsed.as_secs_f64().max(1e-9);
         let (done, rate) = (units::bytes(done), units::bytes(rate as u64));
         self.bar.set_message(format!("{done} · {rate}/s"));
+    }
+
+    /// Shows what is done now, after so many of the pieces. Where nobody sees a bar,
+    /// nothing.
+    pub(crate) fn say(&self, done: u64, what: &str) {
+        if self.is_seen() {
+            self.bar.set_position(done);
+            self.bar.set_message(what.to_owned());
+            self.bar.tick();
+        }
+    }
+
+    /// Whether anybody can see it.
+    pub(crate) fn is_seen(&self) -> bool {
+        !self.bar.is_hidden()
     }
 
     /// Sets how much work there is.

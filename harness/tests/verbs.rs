@@ -3,6 +3,8 @@
 #[path = "verbs/bench.rs"]
 mod bench;
 mod common;
+#[path = "verbs/compare.rs"]
+mod compare;
 #[path = "verbs/cow.rs"]
 mod cow;
 #[path = "verbs/device.rs"]

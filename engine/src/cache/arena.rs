@@ -18,7 +18,6 @@ use super::Frame;
 
 const HUGE: usize = 2 << 20;
 /// Three cache lines.
-#[cfg(target_arch = "x86_64")]
 const PREFETCHED_WORDS: usize = 24;
 
 /// A private anonymous mapping: address space, and zeros where it was not written.
@@ -150,16 +149,28 @@ impl Arena {
     /// first slots, which a descent reads next. A hint; changes nothing.
     #[inline]
     pub(crate) fn prefetch(&self, frame: u32) {
-        #[cfg(target_arch = "x86_64")]
-        for line in self.words(frame)[..PREFETCHED_WORDS].chunks(8) {
-            use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-            // SAFETY: prefetching has no effect that a program can observe, for any
-            // address; SSE is part of x86-64.
-            unsafe { _mm_prefetch::<_MM_HINT_T0>(line.as_ptr().cast()) }
-        }
-        #[cfg(not(target_arch = "x86_64"))]
-        let _ = frame;
+        lines(&self.words(frame)[..PREFETCHED_WORDS]);
     }
+}
+
+/// Asks the processor for the lines of these words.
+#[inline]
+pub(super) fn lines(words: &[AtomicU64]) {
+    words.chunks(8).for_each(|line| prefetch(&line[0]));
+}
+
+/// Asks the processor for the line in which something begins. A hint; changes nothing.
+#[inline]
+fn prefetch<T>(at: &T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        // SAFETY: prefetching has no effect that a program can observe, for any
+        // address; SSE is part of x86-64.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(std::ptr::from_ref(at).cast()) }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = at;
 }
 
 /// What is known of each frame the cache may ever have. Takes memory only for those
@@ -187,6 +198,12 @@ impl Table {
 
     pub(crate) fn len(&self) -> usize {
         self.len
+    }
+
+    /// Asks the processor for a frame's line. A hint; changes nothing.
+    #[inline]
+    pub(crate) fn prefetch(&self, frame: u32) {
+        prefetch(self.get(frame));
     }
 
     #[inline]

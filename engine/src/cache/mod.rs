@@ -222,7 +222,24 @@ impl Cache {
     /// Asks the processor for the beginning of a frame's node.
     #[inline]
     pub(crate) fn prefetch(&self, id: FrameId) {
+        self.table.prefetch(id);
         self.arena.prefetch(id);
+    }
+
+    /// Asks the processor for what a change of a leaf touches besides its beginning:
+    /// the fences at its end, and the lowest entries, below which new ones go.
+    pub(crate) fn prefetch_leaf(&self, id: FrameId) {
+        let words = self.arena.words(id);
+        let heap = self.page(id).heap();
+        for from in [
+            words.len() - 8,
+            heap.saturating_sub(24),
+            heap.saturating_sub(8),
+        ] {
+            if let Some(line) = words.get(from..from + 8) {
+                arena::lines(line);
+            }
+        }
     }
 
     /// Takes a free frame without waiting. Asks for eviction when few are left.

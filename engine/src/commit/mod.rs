@@ -31,7 +31,7 @@ use crate::node::{Incoming, Page, entry_words};
 use crate::pool::Pool;
 use crate::shortage::Claim;
 use crate::stats::Wait;
-use crate::tree::{Leaf, Op, TreeState, underfull};
+use crate::tree::{GROUP, Leaf, Op, TreeState, underfull};
 use crate::worker::Worker;
 use crate::writeback::evict::collect_versions;
 
@@ -175,6 +175,7 @@ impl Core {
         changes: &[Change<'_>],
     ) -> Result<Option<Vec<(Leaf<'a>, usize, usize)>>> {
         let mut ahead = self.look_ahead(op, changes, 0)?;
+        let mut warm = self.warm(changes, 0);
         let (leaf, to) = self.prepare(op, changes, 0)?;
         if to == changes.len() {
             return Ok(Some(vec![(leaf, 0, to)]));
@@ -194,6 +195,9 @@ impl Core {
             if from >= ahead {
                 ahead = self.look_ahead(op, changes, from)?;
             }
+            if from >= warm {
+                warm = self.warm(changes, from);
+            }
             let (leaf, to) = self.prepare(op, changes, from)?;
             groups.push(Group {
                 frame: leaf.frame,
@@ -204,7 +208,10 @@ impl Core {
         }
         op.enter();
         let mut leaves: Vec<(Leaf<'a>, usize, usize)> = Vec::with_capacity(groups.len());
-        for g in groups {
+        for (i, g) in groups.iter().enumerate() {
+            if let Some(soon) = groups.get(i + GROUP / 2) {
+                self.forest.cache.prefetch(soon.frame);
+            }
             let mine = &changes[g.from..g.to];
             let last = &mine[mine.len() - 1];
             let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key);
@@ -237,6 +244,16 @@ impl Core {
         let keys = changes[from..to].iter().map(|c| (c.tree, c.key));
         self.forest.prefetch_keys(op.worker, keys)?;
         Ok(to)
+    }
+
+    /// Has the next leaves come into the processor's caches; returns up to which.
+    fn warm(&self, changes: &[Change<'_>], from: usize) -> usize {
+        let to = changes.len().min(from + GROUP);
+        if to - from > 1 {
+            self.forest
+                .warm(changes[from..to].iter().map(|c| (c.tree, c.key)));
+        }
+        to
     }
 
     /// The latched leaf for change `from`, with room for it and for those behind it

@@ -77,10 +77,14 @@ impl Page<'_> {
     }
 
     fn write_bytes(self, offset: usize, bytes: &[u8]) {
-        for (i, chunk) in bytes.chunks(8).enumerate() {
+        let (whole, rest) = bytes.as_chunks::<8>();
+        for (i, word) in whole.iter().enumerate() {
+            self.store(offset + i, u64::from_le_bytes(*word));
+        }
+        if !rest.is_empty() {
             let mut w = [0; 8];
-            w[..chunk.len()].copy_from_slice(chunk);
-            self.store(offset + i, u64::from_le_bytes(w));
+            w[..rest.len()].copy_from_slice(rest);
+            self.store(offset + whole.len(), u64::from_le_bytes(w));
         }
     }
 

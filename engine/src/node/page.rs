@@ -173,14 +173,13 @@ impl<'a> Page<'a> {
     /// Appends `len` bytes from word `offset` on to `out`.
     pub(crate) fn copy_bytes(self, offset: usize, len: usize, out: &mut Vec<u8>) {
         let len = len.min(self.words.len() * 8);
-        out.reserve(len);
-        for i in 0..len / 8 {
-            out.extend_from_slice(&self.load(offset + i).to_le_bytes());
+        let start = out.len();
+        out.resize(start + len.next_multiple_of(8), 0);
+        let words = self.words.get(offset..).unwrap_or(&[]);
+        for (bytes, word) in out[start..].chunks_exact_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
         }
-        if !len.is_multiple_of(8) {
-            let last = self.load(offset + len / 8).to_le_bytes();
-            out.extend_from_slice(&last[..len % 8]);
-        }
+        out.truncate(start + len);
     }
 
     /// The lower fence: the least key that belongs here.

@@ -19,6 +19,7 @@ mod load;
 mod merge;
 mod prefetch;
 mod split;
+mod warm;
 mod write;
 
 use std::sync::Arc;
@@ -42,6 +43,7 @@ pub(crate) use descend::Found;
 pub(crate) use descend::Toward;
 pub(crate) use load::Carry;
 pub(crate) use merge::underfull;
+pub(crate) use warm::GROUP;
 pub(crate) use write::{Leaf, Op};
 
 /// Everything that trees share: the cache above, the allocator and device below.

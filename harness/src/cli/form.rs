@@ -15,6 +15,8 @@ pub(crate) enum Form {
     Json,
     /// JSON, one object a line.
     Jsonl,
+    /// For a document; of `gaur compare` alone.
+    Markdown,
 }
 
 /// Has the verb give its results as `--format` says; refused where it cannot.
@@ -63,7 +65,10 @@ fn flag(verb: &mut Verb) -> Option<&mut bool> {
         | Verb::Completions(_)
         | Verb::Man(_)
         | Verb::CrashChild(_)
-        | Verb::FillChild(_) => return None,
+        | Verb::FillChild(_)
+        | Verb::CompareChild => return None,
+        // It has text of two kinds, and asks for the form itself.
+        Verb::Compare(_) => return None,
     })
 }
 
@@ -75,15 +80,19 @@ fn possible(verb: &Verb, form: Form) -> Result<(), Failure> {
         )))
     };
     match verb {
+        Verb::Compare(_) => Ok(()),
         Verb::Plot(_) => none("plot", ", and see summary.json of the runs"),
         Verb::Completions(_) => none("completions", ""),
         Verb::Man(_) => none("man", ""),
-        Verb::CrashChild(_) | Verb::FillChild(_) => none("here", ""),
+        Verb::CrashChild(_) | Verb::FillChild(_) | Verb::CompareChild => none("here", ""),
         Verb::Experiment(a) => match a.unstructured() {
             Some("cow") => none("experiment cow", ", and use --json FILE"),
             Some(name) => none(&format!("experiment {name}"), ""),
             None => Ok(()),
         },
+        _ if form == Form::Markdown => Err(Failure::refused(
+            "only gaur compare writes Markdown; use --format text, json or jsonl",
+        )),
         Verb::Get(a) if a.raw => Err(Failure::refused(
             "--raw writes a value's bytes alone; leave out --raw or --format",
         )),

@@ -12,7 +12,10 @@ const GROUPS: [(&str, &[&str]); 6] = [
         &["get", "put", "delete", "scan", "dump", "load"],
     ),
     ("Look", &["device", "stat", "check", "inspect"]),
-    ("Measure and torment", &["run", "experiment", "crash"]),
+    (
+        "Measure and torment",
+        &["run", "compare", "experiment", "crash"],
+    ),
     ("Look at measurements", &["plot", "diff"]),
     ("Set up the tool", &["completions", "man"]),
 ];

@@ -1,7 +1,9 @@
 //! The command line: what each verb takes, and what it prints.
 
 pub(crate) mod check;
+mod compare;
 pub(crate) mod contents;
+mod cow;
 mod crash;
 pub(crate) mod device;
 mod diff;
@@ -77,6 +79,7 @@ enum Verb {
     Load(load::LoadArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
+    Compare(compare::CompareArgs),
     Experiment(experiment::ExperimentArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
@@ -84,6 +87,8 @@ enum Verb {
     CrashChild(crash::ChildArgs),
     #[command(hide = true, name = crate::experiment::fill::child::VERB)]
     FillChild(experiment::FillChildArgs),
+    #[command(hide = true, name = crate::compare::child::VERB)]
+    CompareChild,
 }
 
 /// Reads the command line. What is wrong with it ends the process, with what to
@@ -118,11 +123,13 @@ pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
         Verb::Load(a) => load::load(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
+        Verb::Compare(a) => compare::compare(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
         Verb::Completions(a) => shell::completions(&a),
         Verb::Man(a) => shell::man(&a),
         Verb::CrashChild(a) => crash::child(&a),
         Verb::FillChild(a) => experiment::fill_child(&a),
+        Verb::CompareChild => crate::compare::child::serve(),
     }
 }
 

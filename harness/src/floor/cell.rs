@@ -80,6 +80,16 @@ pub(crate) fn all(subject: &Subject) -> Vec<Cell> {
 }
 
 impl Cell {
+    /// Reads of so many bytes all over the place.
+    pub(crate) fn random_reads(bytes: u64, depth: u32) -> Self {
+        Self {
+            kind: Kind::Read,
+            random: true,
+            bytes,
+            depth,
+        }
+    }
+
     /// What it does, in fio's words.
     pub(crate) fn rw(&self) -> String {
         let what = match self.kind {

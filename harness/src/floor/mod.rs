@@ -22,9 +22,9 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 
 use cell::{Cell, Tally};
-use machine::{Machine, Moment};
 use subject::Subject;
 
+pub(crate) use machine::{Machine, Moment};
 pub(crate) use report::{as_json, as_text};
 pub(crate) use subject::check;
 
@@ -110,6 +110,31 @@ pub(crate) fn measure(plan: &Plan) -> Result<Floor, Failure> {
         machine: before.until_now(),
         interrupted: interrupt::requested(),
     })
+}
+
+/// Random reads a second of `block` bytes in these ranges, for each of these queue
+/// depths, by turns. Nothing is written.
+pub(crate) fn read_rates(
+    path: &std::path::Path,
+    extents: Vec<(u64, u64)>,
+    block: u32,
+    depths: &[u32],
+    time: Duration,
+    seed: u64,
+) -> Result<Vec<f64>, Failure> {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let subject = Subject::of_ranges(path, extents, block)?;
+    let mut cells = depths
+        .iter()
+        .map(|&depth| Ok((Cell::random_reads(u64::from(block), depth), Tally::new()?)))
+        .collect::<Result<Vec<_>, Failure>>()?;
+    for _ in 0..ROUNDS {
+        for (cell, tally) in &mut cells {
+            cell.run(&subject, time / ROUNDS, &mut rng, tally)?;
+        }
+    }
+    subject.close()?;
+    Ok(cells.iter().map(|(_, tally)| tally.iops()).collect())
 }
 
 /// As many rounds as there is time for, and at least one.

@@ -221,6 +221,28 @@ impl Subject {
         })
     }
 
+    /// Ranges of a device or file, to be read.
+    pub(crate) fn of_ranges(
+        path: &Path,
+        extents: Vec<(u64, u64)>,
+        block: u32,
+    ) -> Result<Self, Failure> {
+        let o = gaur_iodriver::OpenOptions {
+            read_only: true,
+            ..Default::default()
+        };
+        let opened = gaur_iodriver::open(path, &o).map_err(Error::from)?;
+        Ok(Self {
+            intent: Intent::ReadsOnly,
+            reads: Area::new(extents),
+            writes: None,
+            block,
+            device: opened.device,
+            notes: opened.notes,
+            store: None,
+        })
+    }
+
     fn of_anything(plan: &Plan) -> Result<Self, Failure> {
         let device = look(plan)?;
         let block = block_of(device.as_ref());

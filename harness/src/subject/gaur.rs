@@ -34,6 +34,13 @@ impl Subject for Gaur {
             .map_err(|e| Failure::engine("cannot make all durable", e))
     }
 
+    fn stored_bytes(&self) -> Option<u64> {
+        // What commits replaced is given back by a checkpoint.
+        self.store.checkpoint().ok()?;
+        let stats = self.store.stats();
+        Some(stats.get("space", "used")? * stats.get("cache", "frame_bytes")?)
+    }
+
     fn stats(&self) -> Option<gaur::Stats> {
         Some(self.store.stats())
     }
@@ -79,10 +86,12 @@ impl Session for &Gaur {
             Direction::Forward => self.tree.range(from.to_vec()..),
             Direction::Backward => self.tree.range(..=from.to_vec()).map(gaur::Scan::rev),
         };
+        let mut scan = scan.map_err(failed)?;
         let mut count = 0;
-        for record in scan.map_err(failed)?.take(limit) {
-            let (key, value) = record.map_err(failed)?;
-            each(&key, &value);
+        while count < limit
+            && let Some((key, value)) = scan.next_lent().map_err(failed)?
+        {
+            each(key, value);
             count += 1;
         }
         Ok(count)

@@ -3,6 +3,7 @@
 
 mod gaur;
 mod null;
+pub(crate) mod peers;
 mod stall;
 
 pub(crate) use self::gaur::Gaur;
@@ -19,6 +20,36 @@ pub(crate) trait Subject: Send + Sync {
 
     /// Returns when all that was committed is durable.
     fn flush(&self) -> Result<(), Failure>;
+
+    /// Says what the next sessions will do, while there is none.
+    ///
+    /// An engine whose reads belong to a transaction may then hold one for as long as
+    /// a session only reads, as its users would.
+    fn expect(&self, _work: Work) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    /// Whether what was committed without waiting becomes durable by itself, after
+    /// an interval that it was opened with.
+    fn flushes_itself(&self) -> bool {
+        true
+    }
+
+    /// How many records there are, if the engine has a call for it.
+    fn len(&self) -> Result<Option<u64>, Failure> {
+        Ok(None)
+    }
+
+    /// Gives space back to the file system; false if the engine cannot.
+    fn compact(&mut self) -> Result<bool, Failure> {
+        Ok(false)
+    }
+
+    /// Bytes of the device that records and all that leads to them take; none if the
+    /// file system tells better.
+    fn stored_bytes(&self) -> Option<u64> {
+        None
+    }
 
     /// The engine's own counters, where it is ours.
     fn stats(&self) -> Option<::gaur::Stats> {
@@ -37,6 +68,15 @@ pub(crate) trait Subject: Send + Sync {
 
     /// Closes it in good order.
     fn close(self: Box<Self>) -> Result<(), Failure>;
+}
+
+/// What sessions will do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Work {
+    /// Nobody writes.
+    pub(crate) reads_only: bool,
+    /// What most commits wait for. Each says so itself, and that counts.
+    pub(crate) durability: Durable,
 }
 
 /// What one thread does with a [`Subject`].

@@ -89,6 +89,7 @@ fn one_option_gives_the_form_of_all_results() {
         ("stat s --json --format text", "contradict"),
         ("get s a --raw --format json", "--raw"),
         ("dump s --format json", "--format jsonl"),
+        ("stat s --format markdown", "only gaur compare"),
     ] {
         let said = place.refused(line);
         assert!(said.contains(says), "{line}: {said}");

@@ -1,7 +1,8 @@
 //! Ordered scans, both ways, at one commit.
 
-use std::collections::VecDeque;
-use std::ops::Bound;
+mod records;
+
+use std::ops::{Bound, Range};
 use std::sync::{Arc, Weak};
 
 use crate::commit::versions::Image;
@@ -13,6 +14,7 @@ use crate::format::node::KIND_EXTENT;
 use crate::node::Page;
 use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
+use records::Records;
 
 type Record = (Vec<u8>, Vec<u8>);
 
@@ -48,9 +50,11 @@ pub struct Scan {
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
     reverse: bool,
-    /// Records read and not yet returned, in the order of the walk: key, kind,
-    /// stored value.
-    ready: VecDeque<(Vec<u8>, u8, Vec<u8>)>,
+    /// Records read, and which of them were not returned yet.
+    ready: Records,
+    left: Range<usize>,
+    /// A large value, while it is lent.
+    large: Vec<u8>,
     /// Where the walk goes on; `None`: it is over.
     next: Option<Position>,
     /// Leaves that were not in memory when the scan came to them.
@@ -69,28 +73,46 @@ enum Position {
     Before(Option<Vec<u8>>),
 }
 
-/// A leaf's records in the range, and its fences.
+/// A leaf's records, at least those that lie ahead, and its fences.
 struct Piece {
-    records: Vec<(Vec<u8>, u8, Vec<u8>)>,
+    records: Records,
     lower: Vec<u8>,
     upper: Option<Vec<u8>>,
     csn: Csn,
 }
 
 impl Piece {
-    fn of(page: Page<'_>) -> Self {
-        let records = (0..page.slots())
-            .map(|i| {
-                let mut value = Vec::new();
-                page.copy_value(i, &mut value);
-                (page.key(i), page.entry(i).kind, value)
-            })
-            .collect();
+    /// Copies what lies ahead of `position` on the leaf, into emptied `records`.
+    fn of(page: Page<'_>, position: &Position, reverse: bool, mut records: Records) -> Self {
+        records.clear();
+        // Only within its fences can a key be looked for.
+        let place = |key: &[u8]| page.covers(key).then(|| page.search(key));
+        let slots = page.slots();
+        let ahead = match (position, reverse) {
+            (Position::At(key), false) => place(key).map_or(0, |(i, _)| i)..slots,
+            (Position::At(key), true) => {
+                0..place(key).map_or(slots, |(i, found)| i + usize::from(found))
+            }
+            (Position::Before(Some(key)), true) => 0..place(key).map_or(slots, |(i, _)| i),
+            (Position::Before(_), _) => 0..slots,
+        };
+        records.copy(page, ahead);
         Self {
             records,
             lower: page.lower(),
             upper: page.upper(),
             csn: page.csn(),
+        }
+    }
+
+    /// One of which nothing is known but the fences.
+    fn empty(lower: Vec<u8>, upper: Option<Vec<u8>>, mut records: Records) -> Self {
+        records.clear();
+        Self {
+            records,
+            lower,
+            upper,
+            csn: Csn::MAX,
         }
     }
 }
@@ -123,7 +145,9 @@ impl Scan {
             lower,
             upper,
             reverse: false,
-            ready: VecDeque::new(),
+            ready: Records::default(),
+            left: 0..0,
+            large: Vec::new(),
             next: None,
             misses: 0,
             keys_only: false,
@@ -154,7 +178,7 @@ impl Scan {
     #[must_use]
     pub fn rev(mut self) -> Self {
         self.reverse = !self.reverse;
-        self.ready.clear();
+        self.left = 0..0;
         self.start();
         self
     }
@@ -203,15 +227,13 @@ impl Scan {
 
     /// Reads leaves until there is a record or the range is over.
     fn fill(&mut self) -> Result<()> {
-        while self.ready.is_empty() {
+        while self.left.is_empty() {
             let Some(position) = self.next.take() else {
                 return Ok(());
             };
             let core = self.core.upgrade().ok_or(Error::Closed)?;
             core.check_open()?;
-            let Some(mut piece) = self.read_leaf(&core, &position)? else {
-                return Ok(());
-            };
+            let mut piece = self.read_leaf(&core, &position)?;
             if piece.csn > self.view.csn() {
                 self.restore(&core, &mut piece);
             }
@@ -219,25 +241,24 @@ impl Scan {
             core.versions.check(self.view.csn())?;
             // The leaf may have been merged, since the scan came to this place, with
             // what lies before it.
-            let is_ahead = |key: &[u8]| match (&position, self.reverse) {
-                (Position::At(from), false) => key >= from.as_slice(),
-                (Position::Before(Some(end)), true) => key < end.as_slice(),
-                _ => true,
-            };
-            piece
-                .records
-                .retain(|r| self.above_lower(&r.0) && self.below_upper(&r.0) && is_ahead(&r.0));
-            if self.reverse {
-                self.ready.extend(piece.records.into_iter().rev());
+            let from = piece.records.partition(|k| {
+                let behind =
+                    matches!(&position, Position::At(from) if !self.reverse && k < from.as_slice());
+                behind || !self.above_lower(k)
+            });
+            let to = piece.records.partition(|k| {
+                let behind = matches!(&position, Position::Before(Some(end)) if self.reverse && k >= end.as_slice());
+                !behind && self.below_upper(k)
+            });
+            self.ready = piece.records;
+            self.left = from..to.max(from);
+            self.next = if self.reverse {
                 let more = !piece.lower.is_empty() && self.above_lower_part(&piece.lower);
-                self.next = more.then_some(Position::Before(Some(piece.lower)));
+                more.then_some(Position::Before(Some(piece.lower)))
             } else {
-                self.ready.extend(piece.records);
-                self.next = piece
-                    .upper
-                    .filter(|u| self.below_upper(u))
-                    .map(Position::At);
-            }
+                let more = piece.upper.filter(|u| self.below_upper(u));
+                more.map(Position::At)
+            };
         }
         Ok(())
     }
@@ -250,13 +271,14 @@ impl Scan {
         }
     }
 
-    fn read_leaf(&mut self, core: &Core, position: &Position) -> Result<Option<Piece>> {
+    fn read_leaf(&mut self, core: &Core, position: &Position) -> Result<Piece> {
         let toward = match position {
             Position::At(k) => Toward::Key(k),
             Position::Before(k) => Toward::Before(k.as_deref()),
         };
         let forest = &core.forest;
         let mut carry = Carry::default();
+        let mut records = std::mem::take(&mut self.ready);
         // Once a leaf: where frames are few, what comes in drives out what came before,
         // the leaf itself at worst, and going on so would never end.
         let mut ahead = true;
@@ -266,16 +288,13 @@ impl Scan {
                 Found::Node(at) => at,
                 Found::Empty(_) => {
                     // Emptied since, or not filled yet: images tell.
-                    return Ok(Some(Piece {
-                        records: Vec::new(),
-                        lower: Vec::new(),
-                        upper: None,
-                        csn: Csn::MAX,
-                    }));
+                    return Ok(Piece::empty(Vec::new(), None, records));
                 }
                 missing if forest.needs_aside(&carry) => {
                     match forest.leaf_aside(&self.worker, &self.tree, toward, missing)? {
-                        Some(leaf) => return Ok(Some(Piece::of(leaf.page()))),
+                        Some(leaf) => {
+                            return Ok(Piece::of(leaf.page(), position, self.reverse, records));
+                        }
                         None => continue,
                     }
                 }
@@ -310,12 +329,7 @@ impl Scan {
                                 upper: upper.clone(),
                                 why,
                             });
-                            return Ok(Some(Piece {
-                                records: Vec::new(),
-                                lower,
-                                upper,
-                                csn: Csn::MAX,
-                            }));
+                            return Ok(Piece::empty(lower, upper, records));
                         }
                         (came, _) => came?,
                     }
@@ -323,10 +337,12 @@ impl Scan {
                 }
             };
             let page = forest.cache.page(at.frame);
-            let piece = Piece::of(page);
+            forest.warm_sibling(at.parent, self.reverse);
+            let piece = Piece::of(page, position, self.reverse, records);
             if forest.cache.frame(at.frame).latch.validate(at.version) {
-                return Ok(Some(piece));
+                return Ok(piece);
             }
+            records = piece.records;
         }
     }
 
@@ -351,7 +367,8 @@ impl Scan {
             let ahead = overlay.range(id, &piece.lower, upper.map(Vec::as_slice));
             changes = ahead.rev().take(BESIDE).map(copy).collect();
             if let Some((first, _)) = changes.get(BESIDE - 1) {
-                piece.records.retain(|r| r.0 >= *first);
+                let from = piece.records.partition(|k| k < first.as_slice());
+                piece.records.keep(from..piece.records.len());
                 piece.lower = first.clone();
             }
         } else {
@@ -362,13 +379,14 @@ impl Scan {
             let ahead = overlay.range(id, lower, piece.upper.as_deref());
             changes = ahead.take(BESIDE + 1).map(copy).collect();
             if let Some((end, _)) = changes.get(BESIDE) {
-                piece.records.retain(|r| r.0 < *end);
+                let to = piece.records.partition(|k| k < end.as_slice());
+                piece.records.keep(0..to);
                 piece.upper = Some(end.clone());
                 changes.truncate(BESIDE);
             }
         }
         for (key, image) in changes {
-            place(&mut piece.records, key, image);
+            piece.records.set(&key, image);
         }
     }
 
@@ -389,19 +407,93 @@ impl Scan {
             self.view.csn(),
         );
         for (key, image) in images {
-            place(&mut piece.records, key, image);
+            piece.records.set(&key, image);
         }
     }
 }
 
-fn place(records: &mut Vec<(Vec<u8>, u8, Vec<u8>)>, key: Vec<u8>, image: Image) {
-    match (records.binary_search_by(|r| r.0.cmp(&key)), image) {
-        (Ok(i), Some((kind, value))) => (records[i].1, records[i].2) = (kind, value),
-        (Ok(i), None) => {
-            records.remove(i);
+/// What lies ready to be lent.
+enum Lent {
+    /// This record.
+    Record(usize),
+    /// This record's key, with the large value that was read.
+    Large(usize),
+}
+
+impl Scan {
+    /// The next record, lent: as [`Iterator::next`], without an allocation for each.
+    /// `None`: the range is over.
+    ///
+    /// # Errors
+    /// As the iterator's. The scan has ended then.
+    ///
+    /// ```
+    /// # fn main() -> gaur::Result<()> {
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("lent.store");
+    /// # let size = gaur::FormatOptions { create_size: Some(64 << 20), ..Default::default() };
+    /// # gaur::Store::format(&path, &size)?;
+    /// # let store = gaur::Store::open(&path, &gaur::OpenOptions::default())?;
+    /// let tree = store.tree("fruit")?;
+    /// tree.put(b"apple", b"red")?;
+    /// tree.put(b"pear", b"green")?;
+    /// let mut scan = tree.iter()?;
+    /// let mut bytes = 0;
+    /// while let Some((key, value)) = scan.next_lent()? {
+    ///     bytes += key.len() + value.len();
+    /// }
+    /// assert_eq!(bytes, 17);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn next_lent(&mut self) -> Result<Option<(&[u8], &[u8])>> {
+        let lent = self.advance()?;
+        Ok(lent.map(|lent| match lent {
+            Lent::Record(i) if self.keys_only => (self.ready.key(i), &[][..]),
+            Lent::Record(i) => (self.ready.key(i), self.ready.value(i).1),
+            Lent::Large(i) => (self.ready.key(i), self.large.as_slice()),
+        }))
+    }
+
+    fn advance(&mut self) -> Result<Option<Lent>> {
+        self.large = Vec::new();
+        let lent = self.step();
+        if lent.is_err() {
+            self.next = None;
+            self.left = 0..0;
         }
-        (Err(i), Some((kind, value))) => records.insert(i, (key, kind, value)),
-        (Err(_), None) => {}
+        lent
+    }
+
+    fn step(&mut self) -> Result<Option<Lent>> {
+        loop {
+            self.fill()?;
+            let next = if self.reverse {
+                self.left.next_back()
+            } else {
+                self.left.next()
+            };
+            let Some(i) = next else {
+                return Ok(None);
+            };
+            let (kind, value) = self.ready.value(i);
+            if self.keys_only || kind != KIND_EXTENT {
+                return Ok(Some(Lent::Record(i)));
+            }
+            // The view keeps the extents from being used again.
+            match (self.read_large(value), &mut self.left_out) {
+                (Ok(value), _) => {
+                    self.large = value;
+                    return Ok(Some(Lent::Large(i)));
+                }
+                (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
+                    let lower = self.ready.key(i).to_vec();
+                    let upper = Some([lower.as_slice(), &[0]].concat());
+                    list.push(LeftOut { lower, upper, why });
+                }
+                (Err(e), _) => return Err(e),
+            }
+        }
     }
 }
 
@@ -409,35 +501,14 @@ impl Iterator for Scan {
     type Item = Result<Record>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if let Err(e) = self.fill() {
-                self.next = None;
-                return Some(Err(e));
-            }
-            let (key, kind, value) = self.ready.pop_front()?;
-            if self.keys_only {
-                return Some(Ok((key, Vec::new())));
-            }
-            if kind != KIND_EXTENT {
-                return Some(Ok((key, value)));
-            }
-            // The view keeps the extents from being used again.
-            match (self.read_large(&value), &mut self.left_out) {
-                (Ok(value), _) => return Some(Ok((key, value))),
-                (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
-                    let upper = Some([key.as_slice(), &[0]].concat());
-                    list.push(LeftOut {
-                        lower: key,
-                        upper,
-                        why,
-                    });
-                }
-                (Err(e), _) => {
-                    self.next = None;
-                    self.ready.clear();
-                    return Some(Err(e));
-                }
-            }
-        }
+        let lent = match self.advance() {
+            Ok(lent) => lent?,
+            Err(e) => return Some(Err(e)),
+        };
+        Some(Ok(match lent {
+            Lent::Record(i) if self.keys_only => (self.ready.key(i).to_vec(), Vec::new()),
+            Lent::Record(i) => (self.ready.key(i).to_vec(), self.ready.value(i).1.to_vec()),
+            Lent::Large(i) => (self.ready.key(i).to_vec(), std::mem::take(&mut self.large)),
+        }))
     }
 }
