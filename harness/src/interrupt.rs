@@ -51,6 +51,11 @@ pub(crate) fn catch_removing(path: &Path) {
     catch();
 }
 
+/// Ends the work in good order, as the first Ctrl-C does.
+pub(crate) fn request() {
+    REQUESTED.store(true, Ordering::Relaxed);
+}
+
 /// Whether Ctrl-C came.
 pub(crate) fn requested() -> bool {
     REQUESTED.load(Ordering::Relaxed)

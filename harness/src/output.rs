@@ -2,11 +2,41 @@
 //! ends the command quietly, as it should.
 
 use std::io::{self, ErrorKind, Write};
+use std::sync::OnceLock;
 
 use comfy_table::{CellAlignment, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 
+use crate::cli::form::Form;
 use crate::failure::Failure;
+
+/// What `--format` says, if it is given.
+static FORM: OnceLock<Form> = OnceLock::new();
+
+/// Gives results in this form from now on.
+pub(crate) fn choose(form: Form) {
+    let _ = FORM.set(form);
+}
+
+/// The form that was asked for.
+pub(crate) fn form() -> Option<Form> {
+    FORM.get().copied()
+}
+
+/// Whether results are lines of JSON.
+pub(crate) fn in_lines() -> bool {
+    form() == Some(Form::Jsonl)
+}
+
+/// Writes a line while work is under way. False: its reader is gone, and the work is
+/// to end in good order.
+pub(crate) fn stream(line: &[u8]) -> Result<bool, Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(line).and_then(|()| out.flush()) {
+        Err(e) if e.kind() == ErrorKind::BrokenPipe => Ok(false),
+        done => written(done).map(|()| true),
+    }
+}
 
 /// Writes one line to standard output.
 pub(crate) fn line(text: impl AsRef<str>) -> Result<(), Failure> {
@@ -28,15 +58,18 @@ pub(crate) fn raw(bytes: &[u8]) -> Result<(), Failure> {
     written(out.write_all(bytes).and_then(|()| out.flush()))
 }
 
-/// Writes a value as indented JSON.
+/// Writes a value as JSON.
 pub(crate) fn json(value: &impl Serialize) -> Result<(), Failure> {
     line(to_json(value)?)
 }
 
-/// A value as indented JSON.
+/// A value as JSON: indented, or one line if results are lines.
 pub(crate) fn to_json(value: &impl Serialize) -> Result<String, Failure> {
-    serde_json::to_string_pretty(value)
-        .map_err(|e| Failure::refused(format!("cannot write this as JSON: {e}")))
+    let text = match in_lines() {
+        true => serde_json::to_string(value),
+        false => serde_json::to_string_pretty(value),
+    };
+    text.map_err(|e| Failure::refused(format!("cannot write this as JSON: {e}")))
 }
 
 /// Turns the outcome of a write to standard output into ours.

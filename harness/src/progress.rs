@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::run::record::Tails;
 use crate::units;
 
 /// A bar for one phase of work.
@@ -47,19 +48,30 @@ impl Progress {
     }
 
     fn new(what: &str, len: u64, measure: Measure) -> Self {
-        // This target draws nothing if standard error is no terminal.
+        // This target draws nothing if standard error is no terminal, or a dumb one.
         let bar = ProgressBar::with_draw_target(Some(len), ProgressDrawTarget::stderr());
         let plain = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
-        let template = if plain {
-            "{prefix:9} [{bar:30}] {percent:>3}% {msg} · {eta} left"
-        } else {
-            "{prefix:9} [{bar:30.cyan}] {percent:>3}% {msg} · {eta} left"
-        };
-        if let Ok(style) = ProgressStyle::with_template(template) {
+        let shape = if plain { "bar:30" } else { "bar:30.cyan" };
+        // The prefix is the line below, if there is one.
+        let template =
+            format!("{what:9} [{{{shape}}}] {{percent:>3}}% {{msg}} · {{eta}} left{{prefix}}");
+        if let Ok(style) = ProgressStyle::with_template(&template) {
             bar.set_style(style.progress_chars("=> "));
         }
-        bar.set_prefix(what.to_owned());
         Self { bar, measure }
+    }
+
+    /// Shows the latencies of the last second below the bar; none: nothing was done.
+    pub(crate) fn show_tails(&self, tails: Option<Tails>) {
+        self.bar.set_prefix(match tails {
+            Some(tails) => format!("\n          {tails}"),
+            None => "\n          last second  nothing done".to_owned(),
+        });
+    }
+
+    /// Does what writes to the terminal, the bar out of its way.
+    pub(crate) fn aside<T>(&self, write: impl FnOnce() -> T) -> T {
+        self.bar.suspend(write)
     }
 
     /// Shows that `done` pieces are done after `elapsed`.

@@ -19,6 +19,10 @@ mod interrupted;
 mod report;
 #[path = "verbs/sample.rs"]
 mod sample;
+#[path = "verbs/terminal.rs"]
+mod terminal;
+#[path = "verbs/tutorial.rs"]
+mod tutorial;
 
 use common::{LoopDevice, Place};
 

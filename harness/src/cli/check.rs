@@ -46,7 +46,7 @@ pub(super) struct CheckArgs {
     driver: Driver,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn check(a: &CheckArgs) -> Outcome {
@@ -60,7 +60,15 @@ pub(super) fn check(a: &CheckArgs) -> Outcome {
         },
     )?;
     if a.json {
-        output::json(&as_json(&report))?;
+        let mut json = as_json(&report);
+        if output::in_lines()
+            && let Some(Value::Array(problems)) = json.get_mut("problems").map(Value::take)
+        {
+            // A line each, before what sums them up.
+            problems.iter().try_for_each(output::json)?;
+            json.as_object_mut().map(|o| o.remove("problems"));
+        }
+        output::json(&json)?;
     } else {
         output::line(as_text(&report))?;
     }

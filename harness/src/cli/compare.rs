@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 
+use super::form::Form;
 use crate::compare::plan::Engine;
 use crate::compare::{self, GROUPS, Place, Plan, as_markdown, as_text};
 use crate::failure::{FINE, FOUND, Failure, Outcome};
@@ -76,21 +77,9 @@ pub(super) struct CompareArgs {
     /// What keys, operations and the order of the engines are drawn from.
     #[arg(long, value_name = "N", default_value_t = 1)]
     seed: u64,
-    /// How to print it.
-    #[arg(long, value_enum, default_value_t)]
-    format: Format,
     /// Write all figures as JSON to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-enum Format {
-    /// For a terminal.
-    #[default]
-    Text,
-    /// For a document.
-    Markdown,
 }
 
 const QUICK_RECORDS: u64 = 500_000;
@@ -119,9 +108,10 @@ pub(super) fn compare(a: &CompareArgs) -> Outcome {
     if let Some(file) = &a.json {
         write(file, &(output::to_json(&found.as_data())? + "\n"))?;
     }
-    output::line(match a.format {
-        Format::Text => as_text(&found),
-        Format::Markdown => as_markdown(&found),
+    output::line(match output::form() {
+        None | Some(Form::Text) => as_text(&found),
+        Some(Form::Markdown) => as_markdown(&found),
+        Some(Form::Json | Form::Jsonl) => output::to_json(&found.as_data())?,
     })?;
     for trouble in &found.failures {
         output::complain(&format!(

@@ -70,7 +70,7 @@ pub(super) struct CrashArgs {
     dry_run: bool,
     /// Print the summary as JSON, without the rounds' lines.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Write until killed; started by `gaur crash` alone.

@@ -61,7 +61,7 @@ pub(super) struct DeviceArgs {
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn device(a: &DeviceArgs) -> Outcome {

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::failure::{FINE, FOUND, Outcome};
 use crate::output;
@@ -37,18 +37,12 @@ pub(super) struct DiffArgs {
     /// End with exit code 1 if this holds; may repeat.
     #[arg(long, value_name = "CONDITION")]
     fail_if: Vec<Condition>,
-    /// Text or JSON.
-    #[arg(long, value_enum, default_value = "text")]
-    format: Format,
+    /// Print JSON.
+    #[arg(long)]
+    pub(super) json: bool,
     /// The seed of the intervals' draws; drawn itself unless given.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Format {
-    Text,
-    Json,
 }
 
 pub(super) fn diff(a: &DiffArgs) -> Outcome {
@@ -58,13 +52,12 @@ pub(super) fn diff(a: &DiffArgs) -> Outcome {
     for condition in &a.fail_if {
         failed.extend(condition.held(&comparison)?);
     }
-    match a.format {
-        Format::Text => output::line(text(&comparison))?,
-        Format::Json => {
-            let mut json = serde_json::json!(comparison);
-            json["failed"] = serde_json::json!(failed);
-            output::json(&json)?;
-        }
+    if a.json {
+        let mut json = serde_json::json!(comparison);
+        json["failed"] = serde_json::json!(failed);
+        output::json(&json)?;
+    } else {
+        output::line(text(&comparison))?;
     }
     for line in &failed {
         output::complain(line);

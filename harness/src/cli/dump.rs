@@ -40,13 +40,13 @@ pub(super) struct DumpArgs {
     /// Write to this file instead of standard output. It must not exist yet, and is
     /// there only when the dump is whole.
     #[arg(long, value_name = "FILE")]
-    out: Option<PathBuf>,
+    pub(super) out: Option<PathBuf>,
     /// Leave out what is damaged, say so in the dump, and end with exit code 1.
     #[arg(long)]
     skip_damaged: bool,
     /// Print JSON about the dump; with --out.
     #[arg(long, requires = "out")]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// Said of damage.

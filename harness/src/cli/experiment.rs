@@ -27,6 +27,27 @@ pub(crate) struct ExperimentArgs {
     what: What,
 }
 
+impl ExperimentArgs {
+    /// Whether to print JSON, of the one that can.
+    pub(super) fn json(&mut self) -> Option<&mut bool> {
+        match &mut self.what {
+            What::Fill(a) => Some(&mut a.json),
+            _ => None,
+        }
+    }
+
+    /// The experiment's name, if it gives text alone.
+    pub(super) fn unstructured(&self) -> Option<&'static str> {
+        match &self.what {
+            What::TwoStage(_) => Some("two-stage"),
+            What::Cow(_) => Some("cow"),
+            What::Scaling(_) => Some("scaling"),
+            What::Fill(_) => None,
+            What::Huge(_) => Some("huge"),
+        }
+    }
+}
+
 #[derive(Debug, Subcommand)]
 enum What {
     /// Many writers on a small hot tree, with and without a slow allocator.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use clap::Command;
 
 /// Verbs by what they are for. What is in no group is shown at the end.
-const GROUPS: [(&str, &[&str]); 5] = [
+const GROUPS: [(&str, &[&str]); 6] = [
     ("Make and keep a store", &["format", "grow", "trim"]),
     (
         "Read and write records",
@@ -17,6 +17,7 @@ const GROUPS: [(&str, &[&str]); 5] = [
         &["run", "compare", "experiment", "crash"],
     ),
     ("Look at measurements", &["plot", "diff"]),
+    ("Set up the tool", &["completions", "man"]),
 ];
 
 const TEMPLATE: &str = "\

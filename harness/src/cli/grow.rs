@@ -35,7 +35,7 @@ pub(super) struct GrowArgs {
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn grow(a: &GrowArgs) -> Outcome {

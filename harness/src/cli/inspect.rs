@@ -77,6 +77,18 @@ struct TreeArgs {
     node: Option<u64>,
 }
 
+impl InspectArgs {
+    /// Whether to print JSON.
+    pub(super) fn json(&mut self) -> &mut bool {
+        let place = match &mut self.what {
+            What::Superblock(place) | What::Log(place) => place,
+            What::Map(a) => &mut a.place,
+            What::Tree(a) => &mut a.place,
+        };
+        &mut place.json
+    }
+}
+
 pub(super) fn inspect(a: &InspectArgs) -> Outcome {
     let (place, found) = match &a.what {
         What::Superblock(p) => (p, inspect::superblock(&p.path, &p.options())?),

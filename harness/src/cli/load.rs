@@ -45,7 +45,7 @@ pub(super) struct LoadArgs {
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What to do with keys that exist already.

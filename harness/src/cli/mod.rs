@@ -9,6 +9,7 @@ pub(crate) mod device;
 mod diff;
 mod dump;
 mod experiment;
+pub(crate) mod form;
 mod format;
 mod groups;
 mod grow;
@@ -18,6 +19,7 @@ mod plot;
 mod point;
 mod run;
 mod scan;
+mod shell;
 mod stat;
 pub(crate) mod superblock;
 mod trim;
@@ -51,6 +53,9 @@ interrupted before it was of use.";
 #[derive(Debug, Parser)]
 #[command(name = "gaur", version, after_help = HELP)]
 pub(crate) struct Cli {
+    /// The form of the results: for people, one JSON document, or JSON lines.
+    #[arg(long, global = true, value_enum, value_name = "FORM")]
+    format: Option<form::Form>,
     #[command(subcommand)]
     verb: Verb,
 }
@@ -76,6 +81,8 @@ enum Verb {
     Crash(crash::CrashArgs),
     Compare(compare::CompareArgs),
     Experiment(experiment::ExperimentArgs),
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
     CrashChild(crash::ChildArgs),
     #[command(hide = true, name = crate::experiment::fill::child::VERB)]
@@ -96,7 +103,8 @@ fn command() -> clap::Command {
 }
 
 /// Does what the command line says.
-pub(crate) fn dispatch(cli: Cli) -> Outcome {
+pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
+    form::apply(&mut cli)?;
     match cli.verb {
         Verb::Format(a) => format::format(&a),
         Verb::Grow(a) => grow::grow(&a),
@@ -117,6 +125,8 @@ pub(crate) fn dispatch(cli: Cli) -> Outcome {
         Verb::Crash(a) => crash::crash(&a),
         Verb::Compare(a) => compare::compare(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
+        Verb::Completions(a) => shell::completions(&a),
+        Verb::Man(a) => shell::man(&a),
         Verb::CrashChild(a) => crash::child(&a),
         Verb::FillChild(a) => experiment::fill_child(&a),
         Verb::CompareChild => crate::compare::child::serve(),

@@ -29,10 +29,10 @@ pub(super) struct GetArgs {
     key: Bytes,
     /// Write the value's bytes as they are, without a line end.
     #[arg(long, conflicts_with = "json")]
-    raw: bool,
+    pub(super) raw: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 const PUT_HELP: &str = "\
@@ -58,7 +58,7 @@ pub(super) struct PutArgs {
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 const DELETE_HELP: &str = "\
@@ -81,7 +81,7 @@ pub(super) struct DeleteArgs {
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn get(a: &GetArgs) -> Outcome {

@@ -50,6 +50,9 @@ pub(super) struct RunArgs {
     /// Write histograms, summary.json, run.toml and report.html into this directory.
     #[arg(long, value_name = "DIR")]
     out: Option<String>,
+    /// As `--format` has it: the summary is all that goes to standard output.
+    #[arg(skip)]
+    pub(super) to_stdout: bool,
 }
 
 pub(super) fn run(a: &RunArgs) -> Outcome {
@@ -82,9 +85,11 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         .file_stem()
         .map_or_else(|| "run".into(), |n| n.to_string_lossy());
 
-    let to_stdout = a.json.as_deref() == Some(Path::new("-"));
+    let dash = a.json.as_deref() == Some(Path::new("-"));
+    let to_stdout = dash || a.to_stdout;
     // Not only at the end of the run, which would be lost.
-    if let (Some(file), false) = (&a.json, to_stdout) {
+    let file = a.json.as_deref().filter(|_| !dash);
+    if let Some(file) = file {
         may_write(file, config.output.dir.as_deref())?;
     }
     if a.dry_run {
@@ -96,12 +101,16 @@ pub(super) fn run(a: &RunArgs) -> Outcome {
         return Ok(FINE);
     }
     interrupt::catch();
-    let summary = execute(&name, &config, may_replace)?;
+    let summary = execute(&name, &config, may_replace, output::in_lines())?;
     if to_stdout {
+        // A reader that is gone ends the process: the file comes first.
+        if let Some(file) = file {
+            write_summary(file, &summary)?;
+        }
         output::json(&summary)?;
     } else {
         output::line(report::text(&summary))?;
-        if let Some(file) = &a.json {
+        if let Some(file) = file {
             write_summary(file, &summary)?;
         }
         if let Some(dir) = &config.output.dir {

@@ -7,12 +7,14 @@ use clap::Args;
 use serde_json::json;
 
 use super::TreeArgs;
+use super::form::Form;
 use crate::failure::{FINE, Failure, Outcome};
 use crate::output;
 use crate::text::{Bytes, show};
 
 const HELP: &str = "\
-One record a line: key, tab, value. With --json, one JSON object a line.
+One record a line: key, tab, value. With --json or --format jsonl, one
+JSON object a line; with --format json, an array of them.
 
 Examples:
   gaur scan demo.store --limit 10
@@ -46,7 +48,7 @@ pub(super) struct ScanArgs {
     keys_only: bool,
     /// Print JSON lines.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn scan(a: &ScanArgs) -> Outcome {
@@ -75,6 +77,8 @@ pub(super) fn scan(a: &ScanArgs) -> Outcome {
         records = records.rev();
     }
     let mut out = io::BufWriter::new(io::stdout().lock());
+    let array = a.json && output::form() == Some(Form::Json);
+    let mut before = if array { "[\n" } else { "" };
     for record in records.take(a.limit.unwrap_or(usize::MAX)) {
         let (key, value) = record?;
         let line = match (a.json, a.keys_only) {
@@ -83,7 +87,16 @@ pub(super) fn scan(a: &ScanArgs) -> Outcome {
             (false, true) => show(&key),
             (false, false) => format!("{}\t{}", show(&key), show(&value)),
         };
-        output::written(writeln!(out, "{line}"))?;
+        if array {
+            output::written(write!(out, "{before}{line}"))?;
+            before = ",\n";
+        } else {
+            output::written(writeln!(out, "{line}"))?;
+        }
+    }
+    if array {
+        let open = if before == ",\n" { "\n" } else { "[" };
+        output::written(writeln!(out, "{open}]"))?;
     }
     output::written(out.flush())?;
     drop(tree);

@@ -33,7 +33,7 @@ pub(super) struct StatArgs {
     count: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 /// What is shown of the superblock, under which name.

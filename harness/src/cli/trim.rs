@@ -37,7 +37,7 @@ pub(super) struct TrimArgs {
     dry_run: bool,
     /// Print JSON.
     #[arg(long)]
-    json: bool,
+    pub(super) json: bool,
 }
 
 pub(super) fn trim(a: &TrimArgs) -> Outcome {

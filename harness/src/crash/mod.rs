@@ -26,6 +26,7 @@ use verdict::{History, Tally, judge};
 use wire::Ack;
 
 use crate::failure::{FOUND, Failure};
+use crate::progress::Progress;
 use crate::run::config::Driver;
 use crate::{interrupt, units};
 
@@ -90,6 +91,7 @@ pub(crate) fn run(
     ))?;
     let mut total = Total::default();
     let mut states = vec![State::default(); usize::from(c.threads)];
+    let (progress, begun) = (Progress::of_work("rounds", c.rounds.into()), Instant::now());
     for round in 1..=c.rounds {
         if interrupt::requested() {
             break;
@@ -104,7 +106,8 @@ pub(crate) fn run(
         total.sync += tally.sync;
         total.lost += tally.lost;
         total.oldest_lost = total.oldest_lost.max(tally.oldest_lost);
-        say(line)?;
+        progress.aside(|| say(line))?;
+        progress.show(total.rounds.into(), begun.elapsed());
     }
     Ok(total)
 }

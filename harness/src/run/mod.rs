@@ -79,8 +79,14 @@ struct Run<'a> {
     replay: Option<Replay>,
 }
 
-/// Does what the configuration says, and sums it up.
-pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<Summary, Failure> {
+/// Does what the configuration says, and sums it up. With `streamed` the lines of the
+/// series go to standard output too, while it runs.
+pub(crate) fn execute(
+    name: &str,
+    config: &Config,
+    may_replace: bool,
+    streamed: bool,
+) -> Result<Summary, Failure> {
     // The seed first, so that the configuration that is written down repeats the run.
     let mut config = config.clone();
     let seed = *config
@@ -112,7 +118,7 @@ pub(crate) fn execute(name: &str, config: &Config, may_replace: bool) -> Result<
         processors,
         phases: Vec::new(),
         measured: Measured::default(),
-        journal: Journal::new(Path::new(&config.store.path), out),
+        journal: Journal::new(Path::new(&config.store.path), out).streamed(streamed),
         floor: None,
         stream_checksum: None,
         deleted: config.run.deletes(),

@@ -175,6 +175,11 @@ pub(crate) fn run_watched(
             }
             if tape.is_due() {
                 let second = team.slots().iter().try_for_each(|slot| tape.take(slot));
+                // Nobody pays for what nobody sees.
+                let second = second.and_then(|()| match progress.is_seen() {
+                    true => tape.tails().map(|t| progress.show_tails(t)),
+                    false => Ok(()),
+                });
                 if let Err(f) = second.and_then(|()| tape.line()) {
                     team.fail(f);
                 }

@@ -20,6 +20,7 @@ use super::fresh_store;
 use crate::crash::process::Running;
 use crate::crash::wire::Ack;
 use crate::failure::{FINE, FOUND, Failure, Outcome};
+use crate::progress::Progress;
 use crate::{interrupt, output, units};
 use child::Orders;
 use load::{Did, Filled};
@@ -82,6 +83,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
     let mut total = Total::default();
     // A cycle's time, for the kills.
     let mut took = Duration::from_secs(1);
+    let (progress, start) = (
+        Progress::of_work("cycles", plan.cycles.into()),
+        Instant::now(),
+    );
     for cycle in 1..=plan.cycles {
         if interrupt::requested() {
             break;
@@ -109,8 +114,10 @@ pub(crate) fn run(plan: &Plan) -> Outcome {
         }
         total.cycles += 1;
         let elapsed = units::nanos(begun.elapsed().as_nanos() as u64);
-        say(format!("cycle {cycle:>4}: {line}, clean, {elapsed}"))?;
+        progress.aside(|| say(format!("cycle {cycle:>4}: {line}, clean, {elapsed}")))?;
+        progress.show(total.cycles.into(), start.elapsed());
     }
+    progress.finish();
     let _ = std::fs::remove_file(&plan.path);
     report(plan, &total)
 }

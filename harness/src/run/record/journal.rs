@@ -14,6 +14,7 @@ use crate::blockdev;
 use crate::failure::Failure;
 use crate::floor::machine::Moment;
 use crate::subject::Subject;
+use crate::{interrupt, output};
 
 /// A run's files that grow, and its time axis.
 #[derive(Debug)]
@@ -21,6 +22,8 @@ pub(crate) struct Journal {
     store: PathBuf,
     dir: Option<PathBuf>,
     files: Option<Files>,
+    /// The series goes to standard output too.
+    streamed: bool,
     /// The start of the first phase.
     origin: Option<(Instant, SystemTime)>,
 }
@@ -59,8 +62,14 @@ impl Journal {
             store: store.to_owned(),
             dir: dir.map(Path::to_owned),
             files: None,
+            streamed: false,
             origin: None,
         }
+    }
+
+    /// The same, with the series on standard output too if `streamed`.
+    pub(crate) fn streamed(self, streamed: bool) -> Self {
+        Self { streamed, ..self }
     }
 
     /// A phase begins; with the first one the files do.
@@ -108,20 +117,24 @@ impl Journal {
         }
     }
 
-    /// Whether there are files.
+    /// Whether somebody gets the series.
     pub(super) fn is_written(&self) -> bool {
-        self.files.is_some()
+        self.files.is_some() || self.streamed
     }
 
     /// Adds a line to the series.
     pub(super) fn write_line(&mut self, line: &Line<'_>) -> Result<(), Failure> {
-        let Some(files) = &mut self.files else {
-            return Ok(());
-        };
         let mut text = serde_json::to_vec(line)
             .map_err(|e| Failure::refused(format!("cannot write the series: {e}")))?;
         text.push(b'\n');
-        append(&mut files.series, &text)
+        if let Some(files) = &mut self.files {
+            append(&mut files.series, &text)?;
+        }
+        if self.streamed && !output::stream(&text)? {
+            self.streamed = false;
+            interrupt::request();
+        }
+        Ok(())
     }
 
     /// Adds a second's histograms to the log; it began `begin` seconds after the origin.

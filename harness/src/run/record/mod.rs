@@ -11,6 +11,7 @@ mod hlog;
 mod interval;
 mod journal;
 mod series;
+mod tails;
 mod tape;
 mod worst;
 
@@ -22,6 +23,7 @@ use crossbeam_utils::CachePadded;
 pub(crate) use interval::{Short, accumulate};
 pub(crate) use journal::Journal;
 pub(crate) use series::{amplification, engines, hit_rate};
+pub(crate) use tails::Tails;
 pub(crate) use tape::{Recorded, Tape};
 pub(crate) use worst::Slow;
 

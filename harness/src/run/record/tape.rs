@@ -8,7 +8,7 @@ use gaur::Stats;
 use super::interval::Ops;
 use super::journal::{Journal, Reading};
 use super::series::{self, Line};
-use super::{Recorder, Short, Slot, Slow};
+use super::{Recorder, Short, Slot, Slow, Tails};
 use crate::failure::Failure;
 use crate::run::measure::{Measured, Op};
 use crate::run::summary::Kind;
@@ -129,6 +129,12 @@ impl<'a> Tape<'a> {
             self.spares.push(short);
         }
         Ok(())
+    }
+
+    /// The latencies of the second under way, as far as they were taken; none if
+    /// nothing was done.
+    pub(crate) fn tails(&self) -> Result<Option<Tails>, Failure> {
+        Tails::of(&self.second)
     }
 
     /// Ends the second under way: writes it down, and adds it to the phase.
