@@ -72,7 +72,7 @@ pub(crate) fn trim(
             // Closed meanwhile: that is why the allocator went.
             let done = done
                 .wait()
-                .map_err(|e| core.check_open().err().unwrap_or(e))?;
+                .map_err(|e| core.check_open().err().unwrap_or_else(|| core.spread(e)))?;
             from = done.rest.map(|rest| rest.from);
             let looked = from.map_or(geometry.group_len(group), u64::from);
             report.looked_at = geometry.byte(start + looked);

@@ -73,7 +73,8 @@ impl Store {
                 hint: 0,
                 urgency,
             })
-        })?;
+        });
+        let room = room.map_err(|e| core.spread(e))?;
         drop(claim);
         core.for_catalog.lock().extend(room);
         let id = core.next_tree.fetch_add(1, Ordering::AcqRel);
