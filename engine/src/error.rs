@@ -196,9 +196,13 @@ pub enum Error {
     #[error("tree {0} was dropped")]
     TreeDropped(TreeId),
 
+    /// The tree belongs to another store than what it was used with.
+    #[error("tree {0:?} belongs to another store")]
+    OtherStore(String),
+
     /// A reader lasted so long that the before-images it needs were given up for
     /// memory. Start it again.
-    #[error("the view at commit {csn} is too old; start the scan again")]
+    #[error("the view at commit {csn} is too old; start again")]
     ViewTooOld {
         /// The commit it looked at.
         csn: Csn,

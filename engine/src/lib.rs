@@ -61,6 +61,6 @@ pub use options::{Durability, FormatOptions, OpenOptions};
 pub use recovery::RecoveryReport;
 pub use report::{StatRow, Stats, Unit};
 pub use scan::{LeftOut, Scan};
-pub use store::{CacheBudget, Store, Tree};
+pub use store::{CacheBudget, Snapshot, Store, Tree};
 pub use trim::{TrimOptions, TrimReport};
 pub use worker::MAX_THREADS;

@@ -190,6 +190,15 @@ impl Stats {
             true,
         );
 
+        let (open, ages): (Vec<u64>, Vec<_>) = workers.iter().map(|w| w.open_views()).unzip();
+        s.add("views", "open", open.iter().sum(), Unit::Count, true);
+        let oldest = ages.iter().max().map_or(0, |age| age.as_nanos() as u64);
+        s.add("views", "oldest_nanos", oldest, Unit::Nanos, true);
+        let upto = core.visible.upto();
+        let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
+        let behind = upto.saturating_sub(oldest);
+        s.add("views", "oldest_behind", behind, Unit::Count, true);
+
         let c = &core.checkpointing;
         s.add(
             "checkpoints",

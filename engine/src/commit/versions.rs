@@ -109,6 +109,25 @@ impl Versions {
         out
     }
 
+    /// What `key` held at `view`, if it changed since. The outer `None`: it did not.
+    pub(crate) fn get(&self, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
+        self.first_change(tree, key, view)
+            .map(|entry| entry.value().clone())
+    }
+
+    /// The first change of `key` after `view`.
+    fn first_change(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        view: Csn,
+    ) -> Option<Entry<'_, VersionKey, Image>> {
+        let from = (tree, key.to_vec(), view.saturating_add(1));
+        let entry = self.images.lower_bound(Bound::Included(&from))?;
+        let at = entry.key();
+        (at.0 == tree && at.1 == key).then_some(entry)
+    }
+
     /// An error if `view` has lost images. Ask after what they were needed for.
     pub(crate) fn check(&self, view: Csn) -> Result<()> {
         if view < self.floor.load(Ordering::SeqCst) {
@@ -147,10 +166,12 @@ impl Versions {
 mod tests {
     use super::*;
 
-    /// What `key` held at `view`: the outer `None`: no change since is known.
+    /// What `key` held at `view`, asked for in both ways.
     fn at(v: &Versions, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
         let upper = [key, &[0]].concat();
-        v.range(tree, key, Some(&upper), view).pop().map(|r| r.1)
+        let one = v.range(tree, key, Some(&upper), view).pop().map(|r| r.1);
+        assert_eq!(one, v.get(tree, key, view));
+        one
     }
 
     #[test]

@@ -46,7 +46,7 @@ pub struct Scan {
     core: Weak<Core>,
     worker: Arc<Worker>,
     tree: Arc<TreeState>,
-    view: View,
+    view: Arc<View>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
     reverse: bool,
@@ -160,8 +160,19 @@ impl Scan {
         lower: Bound<Vec<u8>>,
         upper: Bound<Vec<u8>>,
     ) -> Result<Self> {
+        let view = core.view()?;
+        Self::at(core, tree, view, lower, upper)
+    }
+
+    /// A scan at an open view.
+    pub(crate) fn at(
+        core: Arc<Core>,
+        tree: Arc<TreeState>,
+        view: Arc<View>,
+        lower: Bound<Vec<u8>>,
+        upper: Bound<Vec<u8>>,
+    ) -> Result<Self> {
         let worker = core.forest.workers.mine()?;
-        let view = View::open(worker.clone(), &core.visible, || core.last_drawn());
         let mut scan = Self {
             core: Arc::downgrade(&core),
             worker,

@@ -4,6 +4,7 @@ mod cache;
 mod close;
 mod commit;
 mod open;
+mod snapshot;
 mod space;
 mod tree;
 mod trees;
@@ -22,6 +23,7 @@ use crate::report::Stats;
 use crate::writeback::checkpoint::Checkpointer;
 
 pub use cache::CacheBudget;
+pub use snapshot::Snapshot;
 pub use tree::Tree;
 
 /// An open store. Cheap to clone; all clones and trees share it. May be used from

@@ -170,18 +170,7 @@ impl Tree {
     /// # Errors
     /// As [`Tree::range`].
     pub fn prefix(&self, prefix: &[u8]) -> Result<Scan> {
-        let mut end = prefix.to_vec();
-        while end.last() == Some(&0xFF) {
-            end.pop();
-        }
-        let upper = match end.last_mut() {
-            Some(last) => {
-                *last += 1;
-                Bound::Excluded(end)
-            }
-            None => Bound::Unbounded,
-        };
-        self.range((Bound::Included(prefix.to_vec()), upper))
+        self.range(prefix_bounds(prefix))
     }
 
     /// All records, in order.
@@ -191,4 +180,20 @@ impl Tree {
     pub fn iter(&self) -> Result<Scan> {
         self.range(..)
     }
+}
+
+/// The bounds of all keys that begin with `prefix`.
+pub(crate) fn prefix_bounds(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let mut end = prefix.to_vec();
+    while end.last() == Some(&0xFF) {
+        end.pop();
+    }
+    let upper = match end.last_mut() {
+        Some(last) => {
+            *last += 1;
+            Bound::Excluded(end)
+        }
+        None => Bound::Unbounded,
+    };
+    (Bound::Included(prefix.to_vec()), upper)
 }
