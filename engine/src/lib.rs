@@ -40,6 +40,7 @@ mod store;
 mod throttle;
 mod tree;
 mod trim;
+pub(crate) mod txn;
 pub mod waits;
 mod walk;
 mod worker;
@@ -48,7 +49,7 @@ mod writeback;
 pub use alloc::DiscardRate;
 pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
-pub use error::{Damage, Error, Result};
+pub use error::{Conflict, ConflictOn, Damage, Error, Result};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
 pub use format_plan::FormatPlan;
@@ -63,4 +64,7 @@ pub use report::{StatRow, Stats, Unit};
 pub use scan::{LeftOut, Scan};
 pub use store::{CacheBudget, Snapshot, Store, Tree};
 pub use trim::{TrimOptions, TrimReport};
+pub use txn::{
+    Isolation, Retry, Savepoint, Transacted, Transaction, TransactionOptions, TransactionScan,
+};
 pub use worker::MAX_THREADS;

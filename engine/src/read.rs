@@ -16,7 +16,7 @@ use crate::worker::Worker;
 pub(crate) type Entry = (u8, Vec<u8>);
 
 /// The entry of `key` in a leaf.
-fn entry(page: Page<'_>, key: &[u8]) -> Option<Entry> {
+pub(crate) fn entry(page: Page<'_>, key: &[u8]) -> Option<Entry> {
     let (pos, found) = page.search(key);
     found.then(|| {
         let mut value = Vec::new();

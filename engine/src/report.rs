@@ -61,6 +61,7 @@ const WAIT_NANOS: [&str; WAITS.len()] = [
     "visible_nanos",
     "space_nanos",
     "write_frame_nanos",
+    "hold_nanos",
 ];
 const COPIES: [&str; LEVELS] = [
     "copies_leaf",

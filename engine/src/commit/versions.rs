@@ -18,6 +18,7 @@ use gaur_iodriver::sync::ShortMutex;
 
 use crate::error::{Error, Result};
 use crate::format::{Csn, TreeId};
+use crate::txn::reads::Bounds;
 
 /// A stored value: its entry kind and bytes. `None`: the key was absent.
 pub(crate) type Image = Option<(u8, Vec<u8>)>;
@@ -113,6 +114,33 @@ impl Versions {
     pub(crate) fn get(&self, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
         self.first_change(tree, key, view)
             .map(|entry| entry.value().clone())
+    }
+
+    /// Whether none is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.images.front().is_none()
+    }
+
+    /// The first commit after `since` that changed `key`.
+    pub(crate) fn changed(&self, tree: TreeId, key: &[u8], since: Csn) -> Option<Csn> {
+        self.first_change(tree, key, since).map(|e| e.key().2)
+    }
+
+    /// A key within the bounds that a commit after `since` changed, and the commit.
+    pub(crate) fn changed_in(
+        &self,
+        tree: TreeId,
+        bounds: &Bounds,
+        since: Csn,
+    ) -> Option<(Vec<u8>, Csn)> {
+        let lower = match &bounds.lower {
+            Bound::Included(k) | Bound::Excluded(k) => k.clone(),
+            Bound::Unbounded => Vec::new(),
+        };
+        entries_from(&self.images, &(tree, lower, 0))
+            .take_while(|e| e.key().0 == tree && bounds.below_upper(&e.key().1))
+            .find(|e| e.key().2 > since && bounds.above_lower(&e.key().1))
+            .map(|e| (e.key().1.clone(), e.key().2))
     }
 
     /// The first change of `key` after `view`.

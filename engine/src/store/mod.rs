@@ -2,11 +2,11 @@
 
 mod cache;
 mod close;
-mod commit;
+pub(crate) mod commit;
 mod open;
 mod snapshot;
 mod space;
-mod tree;
+pub(crate) mod tree;
 mod trees;
 
 use std::sync::Arc;
@@ -15,9 +15,7 @@ use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::thread::JoinHandle;
 
 use crate::core::Core;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recovery::RecoveryReport;
 use crate::report::Stats;
 use crate::writeback::checkpoint::Checkpointer;
@@ -65,6 +63,14 @@ struct Inner {
 impl Store {
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// Refuses a tree of another store.
+    pub(crate) fn check_owns(&self, tree: &Tree) -> Result<()> {
+        match Arc::ptr_eq(&self.inner, &tree.inner) {
+            true => Ok(()),
+            false => Err(Error::OtherStore(tree.name().to_owned())),
+        }
     }
 
     /// The store's identity, drawn when it was formatted.
