@@ -61,8 +61,9 @@ pub use node::MAX_KEY;
 pub use options::{Durability, FormatOptions, OpenOptions};
 pub use recovery::RecoveryReport;
 pub use report::{StatRow, Stats, Unit};
-pub use scan::{LeftOut, Scan};
-pub use store::{CacheBudget, Snapshot, Store, Tree};
+pub use scan::{Cursor, LeftOut, Scan};
+pub use store::{CacheBudget, Snapshot, Store, Swap, Tree};
+pub use tree::RangeSize;
 pub use trim::{TrimOptions, TrimReport};
 pub use txn::{
     Isolation, Retry, Savepoint, Transacted, Transaction, TransactionOptions, TransactionScan,

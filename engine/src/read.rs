@@ -15,6 +15,24 @@ use crate::worker::Worker;
 /// An entry as a leaf stores it: kind and bytes.
 pub(crate) type Entry = (u8, Vec<u8>);
 
+/// What a key holds: its entry, and the value if that is large.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) entry: Option<Entry>,
+    large: Option<Vec<u8>>,
+}
+
+impl Current {
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        let stored = || self.entry.as_ref().map(|e| e.1.as_slice());
+        self.large.as_deref().or_else(stored)
+    }
+
+    pub(crate) fn into_value(self) -> Option<Vec<u8>> {
+        self.large.or(self.entry.map(|e| e.1))
+    }
+}
+
 /// The entry of `key` in a leaf.
 pub(crate) fn entry(page: Page<'_>, key: &[u8]) -> Option<Entry> {
     let (pos, found) = page.search(key);
@@ -33,20 +51,26 @@ impl Core {
         tree: &TreeState,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>> {
+        Ok(self.current(worker, tree, key)?.into_value())
+    }
+
+    /// The newest visible entry of `key`, with its value.
+    pub(crate) fn current(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<Current> {
         worker.counters.gets.add(1);
         loop {
-            let Some((kind, value)) = self.lookup(worker, tree, key)? else {
-                return Ok(None);
+            let entry = self.lookup(worker, tree, key)?;
+            let Some((KIND_EXTENT, pieces)) = &entry else {
+                return Ok(Current { entry, large: None });
             };
-            if kind != KIND_EXTENT {
-                return Ok(Some(value));
-            }
-            match self.read_extents(tree, &value) {
-                Ok(whole) => return Ok(Some(whole)),
+            match self.read_extents(tree, pieces) {
+                Ok(whole) => {
+                    let large = Some(whole);
+                    return Ok(Current { entry, large });
+                }
                 // The value may have been replaced and its blocks used again while
                 // we read. It is damage only if the leaf still names them.
                 Err(Error::Damaged(damage)) => {
-                    if self.lookup(worker, tree, key)? == Some((kind, value)) {
+                    if self.lookup(worker, tree, key)? == entry {
                         return Err(Error::Damaged(damage));
                     }
                 }

@@ -146,6 +146,8 @@ impl Core {
                 self.versions.check(on.view)?;
                 looked_to = last;
             }
+            #[cfg(test)]
+            crate::txn::tests::pause();
             if lacks(&on, Part::Condition) {
                 return Ok(self.log().try_append(record)?);
             }

@@ -163,6 +163,8 @@ impl Core {
             };
             // A commit that is drawn and never applied would hide all later ones.
             let unwinding = AbortOnUnwind;
+            #[cfg(test)]
+            crate::txn::tests::pause();
             // After the CSN was drawn: a view that opened before does not see it.
             let watched = self.forest.workers.oldest_view().is_some();
             let mut emptied = Vec::new();

@@ -1,5 +1,6 @@
 //! Ordered scans, both ways, at one commit.
 
+mod cursor;
 mod records;
 
 use std::ops::{Bound, Range};
@@ -15,6 +16,8 @@ use crate::node::Page;
 use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
 use records::Records;
+
+pub use cursor::Cursor;
 
 type Record = (Vec<u8>, Vec<u8>);
 
@@ -499,6 +502,22 @@ impl Scan {
             Lent::Record(i) => (self.ready.key(i), self.ready.value(i).1),
             Lent::Large(i) => (self.ready.key(i), self.large.as_slice()),
         }))
+    }
+
+    /// How many records are left, without returning them: cheaper than to take them.
+    ///
+    /// # Errors
+    /// As the iterator's.
+    pub fn count_records(mut self) -> Result<u64> {
+        let mut records = 0;
+        while records < self.limit {
+            self.fill()?;
+            if self.left.is_empty() {
+                break;
+            }
+            records += std::mem::take(&mut self.left).len();
+        }
+        Ok(records.min(self.limit) as u64)
     }
 
     fn advance(&mut self) -> Result<Option<Lent>> {

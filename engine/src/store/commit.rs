@@ -88,6 +88,18 @@ pub(super) fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     }
 }
 
+/// How a commit draws its CSN.
+pub(super) fn stamp<'a>(
+    record: &'a Record<'a>,
+    appended: &'a Cell<bool>,
+    condition: Option<Condition<'a>>,
+) -> Stamp<'a> {
+    match condition {
+        None => Stamp::Append(record, appended),
+        Some(condition) => Stamp::AppendIf(record, appended, condition),
+    }
+}
+
 /// The claim of a commit; for each of its changes, whether it is a put.
 pub(super) fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
     if puts.into_iter().any(|put| put) {
@@ -191,10 +203,7 @@ pub(crate) fn commit_ops_if(
     }
     let sync = durability == Durability::Sync;
     let record = record_of(&encoded, sync);
-    let stamp = match condition {
-        None => Stamp::Append(&record, &pieces.appended),
-        Some(condition) => Stamp::AppendIf(&record, &pieces.appended, condition),
-    };
+    let stamp = stamp(&record, &pieces.appended, condition);
     let (made, claim) = core.make(&worker, &changes, stamp, claim);
     drop(changes);
     drop(pieces);

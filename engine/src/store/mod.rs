@@ -3,7 +3,9 @@
 mod cache;
 mod close;
 pub(crate) mod commit;
+pub(crate) mod look;
 mod open;
+mod point;
 mod snapshot;
 mod space;
 pub(crate) mod tree;
@@ -21,6 +23,7 @@ use crate::report::Stats;
 use crate::writeback::checkpoint::Checkpointer;
 
 pub use cache::CacheBudget;
+pub use point::Swap;
 pub use snapshot::Snapshot;
 pub use tree::Tree;
 

@@ -12,7 +12,8 @@ use crate::commit::view::View;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
-use crate::scan::Scan;
+use crate::scan::{Cursor, Scan};
+use crate::txn::reads::Bounds;
 
 /// All trees of a store as they were at one commit. Cheap to clone; its clones look at
 /// the same commit, which is let go of when the last of them is dropped.
@@ -131,13 +132,23 @@ impl Snapshot {
         self.range(tree, ..)
     }
 
+    /// A cursor over the records that had keys in `range`.
+    ///
+    /// # Errors
+    /// As [`Snapshot::range`].
+    pub fn cursor(&self, tree: &Tree, range: impl RangeBounds<Vec<u8>>) -> Result<Cursor<'static>> {
+        let core = self.of(tree)?;
+        let (state, view) = (tree.state.clone(), self.view.clone());
+        Ok(Cursor::committed(core, state, view, Bounds::of(range)))
+    }
+
     fn scan(&self, tree: &Tree, lower: Bound<Vec<u8>>, upper: Bound<Vec<u8>>) -> Result<Scan> {
         let core = self.of(tree)?.clone();
         Scan::at(core, tree.state.clone(), self.view.clone(), lower, upper)
     }
 
     /// The store, which is the tree's too and open.
-    fn of<'a>(&self, tree: &'a Tree) -> Result<&'a Arc<Core>> {
+    pub(super) fn of<'a>(&self, tree: &'a Tree) -> Result<&'a Arc<Core>> {
         let core = &tree.inner.core;
         if !std::ptr::eq(self.core.as_ptr(), Arc::as_ptr(core)) {
             return Err(Error::OtherStore(tree.name().to_owned()));

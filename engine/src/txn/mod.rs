@@ -8,7 +8,7 @@ mod scan;
 mod writes;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::cell::{Cell, RefCell};
 use std::ops::RangeBounds;
@@ -22,7 +22,9 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
 use crate::options::Durability;
+use crate::scan::Cursor;
 use crate::store::commit::commit_ops_if;
+use crate::store::look::checked;
 use crate::store::tree::prefix_bounds;
 use crate::store::{Store, Tree};
 use reads::{Bounds, Reads};
@@ -235,12 +237,8 @@ impl Transaction {
         tree: &Tree,
         range: impl RangeBounds<Vec<u8>>,
     ) -> Result<TransactionScan<'_>> {
-        let bounds = Bounds {
-            lower: range.start_bound().cloned(),
-            upper: range.end_bound().cloned(),
-        };
         self.store.check_owns(tree)?;
-        TransactionScan::new(self, tree.state(), bounds)
+        TransactionScan::new(self, tree.state(), Bounds::of(range))
     }
 
     /// The records whose keys begin with `prefix`, in order.
@@ -257,6 +255,46 @@ impl Transaction {
     /// As [`Transaction::range`].
     pub fn iter(&self, tree: &Tree) -> Result<TransactionScan<'_>> {
         self.range(tree, ..)
+    }
+
+    /// A cursor over the records with keys in `range`, as this transaction left them.
+    /// What it passes counts as read.
+    ///
+    /// # Errors
+    /// As [`Transaction::range`].
+    pub fn cursor(&self, tree: &Tree, range: impl RangeBounds<Vec<u8>>) -> Result<Cursor<'_>> {
+        self.store.check_owns(tree)?;
+        self.store.core().check_open()?;
+        Ok(Cursor::of(self, tree.state().clone(), Bounds::of(range)))
+    }
+
+    /// The values of many keys, in the order of the keys; as [`Tree::multi_get`].
+    ///
+    /// # Errors
+    /// As [`Transaction::get`], for any of the keys.
+    pub fn multi_get<K: AsRef<[u8]>>(
+        &self,
+        tree: &Tree,
+        keys: &[K],
+    ) -> Result<Vec<Option<Vec<u8>>>> {
+        let keys = checked(keys)?;
+        self.store.check_owns(tree)?;
+        let (core, state) = (self.store.core(), tree.state());
+        core.check_open()?;
+        let own = |key: &&[u8]| self.writes.get(state.id, key);
+        let others: Vec<&[u8]> = keys.iter().copied().filter(|k| own(k).is_none()).collect();
+        if self.validates_reads() {
+            let mut reads = self.reads.borrow_mut();
+            others.iter().for_each(|key| reads.point(state, key));
+        }
+        let worker = core.forest.workers.mine()?;
+        let read = core.multi_get(&worker, state, &others, Some(self.csn()));
+        let mut read = self.noting(read)?.into_iter();
+        let values = keys.iter().map(|key| match own(key) {
+            Some(pending) => pending.clone(),
+            None => read.next().flatten(),
+        });
+        Ok(values.collect())
     }
 
     /// Sets `key` to `value` when the transaction commits.

@@ -1,7 +1,7 @@
 //! What a transaction read: keys, and ranges of keys, by tree.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
 use crate::format::TreeId;
@@ -20,6 +20,13 @@ pub(crate) struct Bounds {
 }
 
 impl Bounds {
+    pub(crate) fn of(range: impl RangeBounds<Vec<u8>>) -> Self {
+        Self {
+            lower: range.start_bound().cloned(),
+            upper: range.end_bound().cloned(),
+        }
+    }
+
     pub(crate) fn above_lower(&self, key: &[u8]) -> bool {
         match &self.lower {
             Bound::Included(k) => key >= k.as_slice(),
@@ -59,6 +66,30 @@ impl Bounds {
             }
             (_, Bound::Unbounded) => None,
         }
+    }
+
+    /// What of it lies from `lower` on.
+    pub(crate) fn from(mut self, lower: Bound<Vec<u8>>) -> Self {
+        let begins = match &lower {
+            Bound::Included(k) | Bound::Excluded(k) => self.above_lower(k),
+            Bound::Unbounded => false,
+        };
+        if begins {
+            self.lower = lower;
+        }
+        self
+    }
+
+    /// What of it lies up to `upper`.
+    pub(crate) fn up_to(mut self, upper: Bound<Vec<u8>>) -> Self {
+        let ends = match &upper {
+            Bound::Included(k) | Bound::Excluded(k) => self.below_upper(k),
+            Bound::Unbounded => false,
+        };
+        if ends {
+            self.upper = upper;
+        }
+        self
     }
 
     fn bytes(&self) -> usize {

@@ -73,7 +73,7 @@ impl Drop for Note<'_> {
 }
 
 impl<'t> TransactionScan<'t> {
-    pub(super) fn new(
+    pub(crate) fn new(
         transaction: &'t Transaction,
         tree: &Arc<TreeState>,
         bounds: Bounds,

@@ -5,6 +5,8 @@
 mod basics;
 mod hermitage;
 mod limits;
+mod looking;
+mod points;
 
 use std::time::Duration;
 
