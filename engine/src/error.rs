@@ -297,3 +297,6 @@ impl From<Damage> for Error {
         Self::Damaged(d)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -18,7 +18,7 @@ mod descend;
 mod load;
 mod merge;
 mod prefetch;
-mod split;
+pub(crate) mod split;
 mod warm;
 mod write;
 
