@@ -123,12 +123,8 @@ impl Tree {
         if let Some(v) = value
             && v.len() > max_inline(core.forest.geometry.block_size, key.len())
         {
-            let op = BatchOp {
-                tree: self.state.clone(),
-                key: key.to_vec(),
-                value: Some(v.to_vec()),
-            };
-            return commit_ops(core, &[op], durability);
+            let tree = &self.state;
+            return commit_ops(core, &[BatchOp { tree, key, value }], durability);
         }
         core.throttle.pass(core, value.is_none());
         let worker = core.forest.workers.mine()?;
