@@ -100,7 +100,7 @@ fn build(seed: u64) -> (SimDisk, SimDisk, BTreeMap<Csn, Model>) {
     };
     let store = Store::open_device(disk.device(), &options).unwrap();
     let mut model = Model::new();
-    let mut put = |store: &Store, model: &mut Model, name: &str, n: u32, r: &mut Rng, how| {
+    let put = |store: &Store, model: &mut Model, name: &str, n: u32, r: &mut Rng, how| {
         let long = if name == "deep" { 400 } else { 10 };
         let key = [vec![b'k'; long], n.to_be_bytes().to_vec()].concat();
         let len = match r.random_range(0..30) {
@@ -358,9 +358,17 @@ impl World {
         let last = *self.history.keys().next_back().unwrap();
         let report = check_device(bad.device(), &Default::default()).unwrap();
         let problem = |what: &str, place: u64| {
-            assert_eq!(report.problem_count(), 1, "{:?}", report.problems);
-            let found = &report.problems[0];
-            assert_eq!((found.what, found.place), (what, place), "{found}");
+            let here = report.problems.iter().filter(|p| p.place == place);
+            let here: Vec<_> = here.map(|p| (p.what, p.tree.clone())).collect();
+            assert_eq!(here.len(), 1, "{:?}", report.problems);
+            assert_eq!(here[0].0, what);
+            // Below a damaged node nobody can tell what there is.
+            assert!(
+                what == "node" || report.problem_count() == 1,
+                "{:?}",
+                report.problems
+            );
+            here[0].1.clone().map(|tree| tree.1)
         };
         let clean_open = |csn: Csn, spoilt: Option<u64>| {
             let store = open(bad, true, false).unwrap();
@@ -388,13 +396,11 @@ impl World {
                 salvage(last, Some(block))
             }
             Part::Node(tree) => {
-                problem("node", block);
-                assert_eq!(&report.problems[0].tree.as_ref().unwrap().1, tree);
+                assert_eq!(problem("node", block).as_ref(), Some(tree));
                 clean_open(last, Some(block))
             }
             Part::Value(tree, place) => {
-                problem("large value", *place);
-                assert_eq!(&report.problems[0].tree.as_ref().unwrap().1, tree);
+                assert_eq!(problem("large value", *place).as_ref(), Some(tree));
                 clean_open(last, Some(block))
             }
             Part::Log(place, before) => {
@@ -439,7 +445,8 @@ impl World {
                 }
             }
         }
-        store.checkpoint().unwrap();
+        // What a checkpoint meets of a damaged map is rebuilt before the next one.
+        (0..3).for_each(|_| store.checkpoint().unwrap());
         store.close().unwrap();
         let report = check_device(bad.device(), &Default::default()).unwrap();
         let told = !matches!(part, Part::Node(_) | Part::Value(..));

@@ -60,7 +60,7 @@ produced_by! { SPACE, SpaceError:
 produced_by! { REFUSED, Refused:
     Full => "src/log/tests/threads.rs" "a_full_log_refuses_and_draws_nothing",
     Stopped => "src/log/tests/threads.rs" "a_failed_write_stops_the_log_and_takes_nothing_back",
-    TooLarge => "src/log/tests/threads.rs" "sizes_that_do_not_fit_are_refused",
+    TooLarge => "src/log/tests/threads.rs" "a_full_log_refuses_and_draws_nothing",
 }
 
 /// Nothing drops a tree yet.
