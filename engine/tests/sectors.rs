@@ -88,10 +88,7 @@ fn build(seed: u64) -> (SimDisk, SimDisk, BTreeMap<Csn, Model>) {
         seed,
         ..SimOptions::default()
     });
-    let format = FormatOptions {
-        log_size: Some(1 << 20),
-        ..FormatOptions::default()
-    };
+    let format = FormatOptions::default();
     Store::format_device(disk.device(), &format).unwrap();
     let options = OpenOptions {
         cache_bytes: 2 << 20,

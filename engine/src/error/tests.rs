@@ -10,12 +10,12 @@ use crate::log::Refused;
 /// For each variant the file and the test. The match is never run; it makes the list
 /// complete.
 macro_rules! produced_by {
-    ($list:ident, $error:ty: $($variant:ident => $file:literal $test:literal,)*) => {
+    ($list:ident, $error:ident: $($variant:ident => $file:literal $test:literal,)*) => {
         const $list: &[(&str, &str, &str)] = &[
             $((stringify!($variant), $file, $test),)*
         ];
         const _: fn(&$error) = |e| match e {
-            $(<$error>::$variant { .. } => {})*
+            $($error::$variant { .. } => {})*
         };
     };
 }

@@ -5,7 +5,7 @@ use gaur::format::superblock::Superblock;
 use gaur::log::LogWalk;
 use gaur::{Durability, OpenOptions, Store, WriteBatch};
 
-use super::common::forger::{Forger, word};
+use super::common::forger::{Forger, set, word};
 use super::node_image::input;
 use super::targets::{BLOCK_SIZE, base, log};
 
@@ -66,7 +66,9 @@ fn nodes(all: &mut Seeds) {
         store.checkpoint().unwrap();
         let sb = gaur::check_device(disk.device(), &Default::default()).unwrap();
         let forger = Forger::new(sb.superblock);
-        let leaf = forger.read(&disk, forger.root(&disk).addr);
+        let mut leaf = forger.read(&disk, forger.root(&disk).addr);
+        // To the base store it would be from the future.
+        set(&mut leaf, 24, base().1.sb.cut);
         all.push(("node", format!("seed-{name}"), input(&leaf)));
     };
     put(b"k", b"v");

@@ -26,10 +26,7 @@ pub(crate) fn base() -> &'static (SimDisk, Forger) {
             capacity: 16 << 20,
             ..SimOptions::default()
         });
-        let format = FormatOptions {
-            log_size: Some(1 << 20),
-            ..FormatOptions::default()
-        };
+        let format = FormatOptions::default();
         Store::format_device(disk.device(), &format).unwrap();
         let options = OpenOptions {
             cache_bytes: 1 << 20,
