@@ -40,6 +40,9 @@ fn panics() -> &'static AtomicU64 {
 
 /// Runs the inputs of a target; `target` says whether the structure was accepted.
 fn run(name: &str, target: fn(&[u8]) -> bool) {
+    // One at a time: panics are counted for the whole process.
+    static TURN: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    let _turn = TURN.lock().unwrap_or_else(|e| e.into_inner());
     let panics = panics();
     let (mut accepted, mut seeds) = (0, 0);
     let all = corpus(name);

@@ -1,13 +1,12 @@
 //! Inputs to begin with, made from real stores.
 
 use gaur::format::log::{LogHeader, RecordHeader};
-use gaur::format::superblock::Superblock;
 use gaur::log::LogWalk;
 use gaur::{Durability, OpenOptions, Store, WriteBatch};
 
 use super::common::forger::{Forger, set, word};
 use super::node_image::input;
-use super::targets::{BLOCK_SIZE, base, log};
+use super::targets::{BLOCK_SIZE, base, inner_input, log};
 
 /// All seeds: target, name, input.
 pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
@@ -22,31 +21,33 @@ pub(crate) fn all() -> Vec<(&'static str, String, Vec<u8>)> {
 type Seeds = Vec<(&'static str, String, Vec<u8>)>;
 
 fn superblocks(all: &mut Seeds) {
-    let (_, forger) = base();
-    let mut bytes = vec![0; Superblock::SIZE];
-    forger.sb.encode(&mut bytes);
     for which in 0..3u8 {
-        bytes[0] = which;
-        all.push((
-            "superblock",
-            format!("seed-copies-{which}"),
-            bytes[..208].to_vec(),
-        ));
+        all.push(("superblock", format!("seed-copies-{which}"), vec![which]));
+    }
+    // Fields set to what they are in every such store: block size, features, flags.
+    for (field, bytes) in [
+        (20u8, vec![0, 16, 0, 0]),
+        (40, vec![0; 24]),
+        (196, vec![2, 0, 0, 0]),
+    ] {
+        let mut patched = vec![0, field, 0, bytes.len() as u8];
+        patched.extend_from_slice(&bytes);
+        all.push(("superblock", format!("seed-field-{field}"), patched));
     }
 }
 
-/// Blocks as they are, and with one field written anew.
+/// Blocks as they are, and with a field set to what it is.
 fn spaces(all: &mut Seeds) {
-    let (disk, forger) = base();
     for level in 0..=3u8 {
         all.push(("space", format!("seed-level-{level}"), vec![level]));
-        let block = forger.read(disk, forger.map_place(disk, level.into()));
-        let mut patched = vec![level, 64, 0, 32];
-        patched.extend_from_slice(&block[64..96]);
-        all.push(("space", format!("seed-level-{level}-entry"), patched));
-        let mut header = vec![level | 0x80, 32, 0, 16];
-        header.extend_from_slice(&block[32..48]);
+        // The level in the header; behind the end of the store, and untouched: no.
+        let header = vec![level | 0x80, 40, 0, 4, level, 0, 0, 0];
         all.push(("space", format!("seed-level-{level}-header"), header));
+        let entry = match level {
+            0 => vec![0, 0xFC, 0x0F, 4, 0xFF, 0xFF, 0xFF, 0xFF],
+            _ => vec![level, 64 + 28, 0, 4, 0, 0, 0, 0],
+        };
+        all.push(("space", format!("seed-level-{level}-entry"), entry));
     }
 }
 
@@ -54,7 +55,7 @@ fn spaces(all: &mut Seeds) {
 fn nodes(all: &mut Seeds) {
     let (disk, forger) = base();
     let root = forger.read(disk, forger.root(disk).addr);
-    all.push(("node", "seed-inner".into(), input(&root)));
+    all.push(("node", "seed-inner".into(), inner_input(&root)));
     // A leaf that is a root has no fences, so that it may stand for the whole tree.
     let disk = disk.snapshot();
     let store = open(&disk);
@@ -139,10 +140,9 @@ fn logs(all: &mut Seeds) {
         all.push(("log", format!("{kind}-commit-{i}"), one));
     }
     all.push(("log", "seed-all".into(), whole.clone()));
-    // A header field set to what it is, and a skip behind it.
-    let mut patched = vec![4, 0, 0, 64];
-    let incarnation = u64::from(before.incarnation);
-    patched.extend_from_slice(&incarnation.to_le_bytes());
+    // A header field set to what it is (nothing known durable), and a skip behind it.
+    let mut patched = vec![4, 0, 0, 48];
+    patched.extend_from_slice(&[0; 8]);
     patched.extend_from_slice(&[1, 0, 0]);
     all.push(("log", "seed-header-and-skip".into(), patched));
 }

@@ -13,7 +13,7 @@ use gaur::log::{Ops, record_check};
 use gaur::{Durability, FormatOptions, OpenOptions, Store, WriteBatch, check_device};
 use gaur_iodriver::sim::{SimDisk, SimOptions};
 
-use super::common::forger::{BLOCK, Forger, set};
+use super::common::forger::{BLOCK, Forger, set, word};
 use super::common::visit;
 use super::node_image::node_image;
 
@@ -59,49 +59,52 @@ fn visit(disk: &SimDisk) -> bool {
     visit::work(disk)
 }
 
-/// A superblock. The input overlays the fields of the base store's; its first byte,
-/// which would be of the magic number, says which copies get it (bit 0: not the
-/// second, bit 1: not the first).
-pub(crate) fn superblock(data: &[u8]) -> bool {
-    let (disk, forger) = base();
-    let mut bytes = vec![0; Superblock::SIZE];
-    forger.sb.encode(&mut bytes);
-    // The magic number and the checksum are not the input's.
-    for (to, from) in bytes.iter_mut().zip(data).skip(16) {
-        *to = *from;
-    }
-    let disk = disk.snapshot();
-    let forged = Forger {
-        sb: Superblock::decode(&bytes),
-        ..*forger
-    };
-    let which = data.first().copied().unwrap_or(0) & 3;
-    if which != 2 {
-        forged.superblock(&disk, 0);
-    }
-    if which != 1 {
-        forged.superblock(&disk, 1);
-    }
-    visit(&disk)
-}
-
-/// A block of the space map or its index. The first byte of the input is its level
-/// (0: map block), and whether counts are left as they are (bit 7); then come
-/// patches to the base store's block: offset (2 bytes), length (1), bytes.
-pub(crate) fn space(data: &[u8]) -> bool {
-    let (disk, forger) = base();
-    let Some((&kind, mut patches)) = data.split_first() else {
-        return false;
-    };
-    let level = u32::from(kind & 3);
-    let disk = disk.snapshot();
-    let mut block = forger.read(&disk, forger.map_place(&disk, level));
+/// Applies the patches of an input to a structure: offset (2 bytes), length (1), bytes.
+fn patch(block: &mut [u8], mut patches: &[u8]) {
     while let [a, b, len, rest @ ..] = patches {
         let at = usize::from(u16::from_le_bytes([*a, *b])) % block.len();
         let len = usize::from(*len).min(rest.len()).min(block.len() - at);
         block[at..at + len].copy_from_slice(&rest[..len]);
         patches = &rest[len..];
     }
+}
+
+/// A superblock: the base store's, patched. The first byte of the input says which
+/// copies get it (1: the first, 2: the second, otherwise both).
+pub(crate) fn superblock(data: &[u8]) -> bool {
+    let (disk, forger) = base();
+    let Some((&which, patches)) = data.split_first() else {
+        return false;
+    };
+    let mut bytes = vec![0; Superblock::SIZE];
+    forger.sb.encode(&mut bytes);
+    patch(&mut bytes, patches);
+    let disk = disk.snapshot();
+    let forged = Forger {
+        sb: Superblock::decode(&bytes),
+        ..*forger
+    };
+    if which & 3 != 2 {
+        forged.superblock(&disk, 0);
+    }
+    if which & 3 != 1 {
+        forged.superblock(&disk, 1);
+    }
+    visit(&disk)
+}
+
+/// A block of the space map or its index. The first byte of the input is its level
+/// (0: map block), and whether counts are left as they are (bit 7); then come patches
+/// to the base store's block.
+pub(crate) fn space(data: &[u8]) -> bool {
+    let (disk, forger) = base();
+    let Some((&kind, patches)) = data.split_first() else {
+        return false;
+    };
+    let level = u32::from(kind & 3);
+    let disk = disk.snapshot();
+    let mut block = forger.read(&disk, forger.map_place(&disk, level));
+    patch(&mut block, patches);
     let mut free = None;
     if kind & 0x80 == 0 {
         let entries = || block[space::HEADER..].chunks_exact(space::IndexEntry::SIZE);
@@ -118,7 +121,8 @@ pub(crate) fn space(data: &[u8]) -> bool {
     visit::work(&disk) && sound
 }
 
-/// A node (`node_image`), as the root of the base store's first tree.
+/// A node (`node_image`), as the root of the base store's first tree. A child pointer to
+/// a block below [`CHILDREN`], where no node can be, stands for one of that root's.
 pub(crate) fn node(data: &[u8]) -> bool {
     let Some(mut image) = node_image(data) else {
         return false;
@@ -131,6 +135,16 @@ pub(crate) fn node(data: &[u8]) -> bool {
     image[8..24].copy_from_slice(&there[8..24]);
     image[32..36].copy_from_slice(&there[32..36]);
     image[48..56].copy_from_slice(&there[48..56]);
+    if image[4] > 0 {
+        let children = children(&there);
+        for at in child_places(&image) {
+            let which = word(&image, at) & ((1 << 40) - 1);
+            if which < CHILDREN {
+                let child = &children[which as usize % children.len()];
+                image[at..at + 24].copy_from_slice(child);
+            }
+        }
+    }
     let disk = disk.snapshot();
     forger.node(&disk, &image);
     let report = check_device(disk.device(), &Default::default()).unwrap();
@@ -140,6 +154,39 @@ pub(crate) fn node(data: &[u8]) -> bool {
         .any(|p| p.what == "node" && p.place == root.addr);
     visit(&disk);
     !refused
+}
+
+/// Blocks that are never data.
+pub(crate) const CHILDREN: u64 = 9;
+
+/// Where the child pointers of an inner node are, as far as it is one.
+fn child_places(node: &[u8]) -> Vec<usize> {
+    let slots = usize::from(u16::from_le_bytes([node[6], node[7]])).min((node.len() - 64) / 8);
+    (0..slots)
+        .filter_map(|slot| {
+            let at = (word(node, 64 + slot * 8) & 0xFFFF) as usize * 8;
+            let head = node.get(at..at + 8)?;
+            let key = usize::from(u16::from_le_bytes([head[2], head[3]]));
+            let value = at + 8 + key.next_multiple_of(8);
+            (value + 24 <= node.len()).then_some(value)
+        })
+        .collect()
+}
+
+/// The child pointers of a sound inner node.
+fn children(node: &[u8]) -> Vec<Vec<u8>> {
+    let places = child_places(node).into_iter();
+    places.map(|at| node[at..at + 24].to_vec()).collect()
+}
+
+/// The shortest input for an inner node of the base store.
+pub(crate) fn inner_input(node: &[u8]) -> Vec<u8> {
+    let mut image = node.to_vec();
+    for (i, at) in child_places(node).into_iter().enumerate() {
+        let len = word(node, at) & !((1 << 40) - 1);
+        set(&mut image, at, len | (i as u64).min(CHILDREN - 1));
+    }
+    super::node_image::input(&image)
 }
 
 /// Log blocks behind the base store's checkpoint. Each begins with a byte of flags
@@ -177,7 +224,7 @@ pub(crate) fn log(data: &[u8]) -> bool {
             set(
                 &mut bytes,
                 usize::from(patch[0]) % 80 / 4 * 4,
-                super::common::forger::word(patch, 1),
+                word(patch, 1),
             );
             header = LogHeader::decode(&bytes);
         }
