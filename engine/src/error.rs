@@ -360,3 +360,6 @@ impl From<Damage> for Error {
         Self::Damaged(d)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,6 +19,8 @@ pub mod format;
 mod format_discard;
 mod format_plan;
 mod format_store;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 mod growth;
 pub mod inspect;
 mod lease;

@@ -8,7 +8,9 @@
 use std::cmp::Ordering as Order;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::{MAX_KEY, max_inline};
 use crate::cache::prefetch_lines;
+use crate::core::MAX_PIECES;
 use crate::format::node::{HEADER, KIND_CHILD, KIND_EXTENT, KIND_VALUE, NO_UPPER};
 use crate::format::{BlockPtr, Csn, ExtentPtr, Generation, TreeId};
 
@@ -382,6 +384,9 @@ impl<'a> Page<'a> {
         if HEADER_WORDS + n > heap || heap > end || end > self.words.len() {
             return Err("slots and heap overlap");
         }
+        if self.lower_len() > MAX_KEY || self.upper_len().is_some_and(|len| len > MAX_KEY) {
+            return Err("a fence is longer than a key can be");
+        }
         let padded = self.is_padded(self.lower_offset(), self.lower_len())
             && self.is_padded(self.upper_offset(), self.upper_len().unwrap_or(0));
         if !padded {
@@ -429,6 +434,22 @@ impl<'a> Page<'a> {
             let whole = e.value_len.is_multiple_of(ExtentPtr::SIZE);
             if e.kind == KIND_EXTENT && (pieces == 0 || !whole) {
                 return Err("a large value without whole pieces");
+            }
+            if inner && self.child(i).ptr.checksum == 0 {
+                return Err("a child pointer without a checksum");
+            }
+            let key_len = self.prefix_len() + e.key_len;
+            if key_len > MAX_KEY {
+                return Err("a key is longer than it can be");
+            }
+            // What is longer could not be split off.
+            let most = match e.kind {
+                KIND_VALUE => max_inline(self.words.len() as u32 * 8, key_len),
+                KIND_EXTENT => MAX_PIECES * ExtentPtr::SIZE,
+                _ => CHILD_WORDS * 8,
+            };
+            if e.value_len > most {
+                return Err("a value is longer than a node takes");
             }
             if !self.is_padded(e.offset + 1, e.key_len) {
                 return Err("a key is not padded with zeros");

@@ -194,24 +194,35 @@ impl Forest {
         let Found::Missing { parent, .. } = missing else {
             unreachable!("only of a missing node")
         };
-        let range = match parent.frame {
-            None => (Vec::new(), None),
-            Some(frame) => {
-                let page = self.cache.page(frame);
-                let lower = match parent.slot {
-                    0 => page.lower(),
-                    slot => page.key(slot),
-                };
-                let next = parent.slot + 1;
-                let upper = if next < page.slots() {
-                    Some(page.key(next))
-                } else {
-                    page.upper()
-                };
-                (lower, upper)
-            }
-        };
+        let range = self.fences(parent);
         let stands = self.parent_latch(tree, parent).validate(parent.version);
         stands.then_some(range)
     }
+
+    /// The fences of the child that `parent` is about; right if the parent's version
+    /// still stands afterwards.
+    pub(super) fn fences(&self, parent: Parent) -> Fences {
+        match parent.frame {
+            None => (Vec::new(), None),
+            Some(frame) => fences_of(self.cache.page(frame), parent.slot),
+        }
+    }
+}
+
+/// A node's lower fence, and its upper one if there is one.
+pub(super) type Fences = (Vec<u8>, Option<Vec<u8>>);
+
+/// The fences of the child in a slot.
+pub(super) fn fences_of(page: Page<'_>, slot: usize) -> Fences {
+    let lower = match slot {
+        0 => page.lower(),
+        slot => page.key(slot),
+    };
+    let next = slot + 1;
+    let upper = if next < page.slots() {
+        Some(page.key(next))
+    } else {
+        page.upper()
+    };
+    (lower, upper)
 }

@@ -19,7 +19,7 @@ mod load;
 mod merge;
 mod prefetch;
 mod size;
-mod split;
+pub(crate) mod split;
 mod warm;
 mod write;
 
