@@ -23,6 +23,7 @@ pub(crate) mod visible;
 
 use std::cell::Cell;
 
+use crate::cache::{FrameId, Version};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::KIND_EXTENT;
@@ -61,9 +62,25 @@ pub(crate) enum Stamp<'a> {
 /// Leaf of a batch, prepared: the changes `from..to` go into `frame`.
 #[derive(Clone, Copy, Debug)]
 struct Group {
-    frame: u32,
+    frame: FrameId,
+    /// At which it was ready.
+    version: Version,
     from: usize,
     to: usize,
+}
+
+impl Group {
+    /// Lets go of the leaf.
+    fn of(leaf: Leaf<'_>, from: usize, to: usize) -> Self {
+        let (frame, version) = (leaf.frame, leaf.guard.version());
+        leaf.guard.release_unchanged();
+        Self {
+            frame,
+            version,
+            from,
+            to,
+        }
+    }
 }
 
 /// Ends the process if it is dropped: between drawing a CSN and applying the commit
@@ -202,12 +219,7 @@ impl Core {
         if to == changes.len() {
             return Ok(Some(vec![(leaf, 0, to)]));
         }
-        let mut groups = vec![Group {
-            frame: leaf.frame,
-            from: 0,
-            to,
-        }];
-        leaf.guard.release_unchanged();
+        let mut groups = vec![Group::of(leaf, 0, to)];
         while let Some(from) = groups.last().map(|g| g.to).filter(|&to| to < changes.len()) {
             let most = self.forest.cache.frames() / 4;
             if groups.len() > most {
@@ -221,12 +233,7 @@ impl Core {
                 warm = self.warm(changes, from);
             }
             let (leaf, to) = self.prepare(op, changes, from)?;
-            groups.push(Group {
-                frame: leaf.frame,
-                from,
-                to,
-            });
-            leaf.guard.release_unchanged();
+            groups.push(Group::of(leaf, from, to));
         }
         op.enter();
         let mut leaves: Vec<(Leaf<'a>, usize, usize)> = Vec::with_capacity(groups.len());
@@ -234,16 +241,18 @@ impl Core {
             if let Some(soon) = groups.get(i + GROUP / 2) {
                 self.forest.cache.prefetch(soon.frame);
             }
-            let mine = &changes[g.from..g.to];
-            let last = &mine[mine.len() - 1];
-            let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key);
-            let ready = leaf
-                .as_ref()
-                .is_some_and(|l| l.page.covers(last.key) && has_room(l.page, mine));
+            let leaf = op.retake(g.frame, g.version).or_else(|| {
+                let mine = &changes[g.from..g.to];
+                let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key)?;
+                if leaf.page.covers(mine[mine.len() - 1].key) && has_room(leaf.page, mine) {
+                    return Some(leaf);
+                }
+                leaf.guard.release_unchanged();
+                None
+            });
             match leaf {
-                Some(leaf) if ready => leaves.push((leaf, g.from, g.to)),
-                other => {
-                    other.into_iter().for_each(|l| l.guard.release_unchanged());
+                Some(leaf) => leaves.push((leaf, g.from, g.to)),
+                None => {
                     leaves
                         .drain(..)
                         .for_each(|(l, ..)| l.guard.release_unchanged());

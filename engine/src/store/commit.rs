@@ -33,7 +33,7 @@ impl Store {
         if batch.is_empty() {
             return Ok(core.visible.upto());
         }
-        commit_ops(core, &batch.into_sorted(), durability)
+        commit_ops(core, &batch.sorted(), durability)
     }
 
     /// Waits until commit `csn` survives the loss of power.
@@ -125,22 +125,22 @@ impl Drop for Pieces<'_> {
     }
 }
 
-pub(super) fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Csn> {
+pub(super) fn commit_ops(core: &Core, ops: &[BatchOp<'_>], durability: Durability) -> Result<Csn> {
     commit_ops_if(core, ops, durability, None)
 }
 
 /// Commits sorted operations, if a condition holds.
 pub(crate) fn commit_ops_if(
     core: &Core,
-    ops: &[BatchOp],
+    ops: &[BatchOp<'_>],
     durability: Durability,
     condition: Option<Condition<'_>>,
 ) -> Result<Csn> {
     let block_size = core.forest.geometry.block_size;
     let mut bytes = 0;
     for op in ops {
-        check_key(&op.key)?;
-        let len = op.value.as_ref().map_or(0, Vec::len);
+        check_key(op.key)?;
+        let len = op.value.map_or(0, <[u8]>::len);
         check_value(len)?;
         let stored = if len > max_inline(block_size, op.key.len()) {
             MAX_PIECES * ExtentPtr::SIZE
@@ -167,7 +167,7 @@ pub(crate) fn commit_ops_if(
     };
     let mut large = Vec::new();
     for op in ops {
-        let value = op.value.as_deref().unwrap_or(&[]);
+        let value = op.value.unwrap_or(&[]);
         let inline = value.len() <= max_inline(block_size, op.key.len());
         large.push((!inline).then_some(pieces.written.len()));
         if !inline {
@@ -179,25 +179,25 @@ pub(crate) fn commit_ops_if(
     let mut encoded = OpsBuilder::new();
     let mut changes = Vec::with_capacity(ops.len());
     for (op, large) in ops.iter().zip(&large) {
-        let value = match (large, &op.value) {
+        let value = match (large, op.value) {
             (Some(i), _) => {
                 let stored = &pieces.written[*i];
                 let list: Vec<ExtentPtr> = crate::commit::extents(stored).collect();
-                encoded.put_extents(op.tree.id, &op.key, &list)?;
+                encoded.put_extents(op.tree.id, op.key, &list)?;
                 Some((KIND_EXTENT, stored.as_slice()))
             }
             (None, Some(value)) => {
-                encoded.put(op.tree.id, &op.key, value)?;
-                Some((KIND_VALUE, value.as_slice()))
+                encoded.put(op.tree.id, op.key, value)?;
+                Some((KIND_VALUE, value))
             }
             (None, None) => {
-                encoded.delete(op.tree.id, &op.key)?;
+                encoded.delete(op.tree.id, op.key)?;
                 None
             }
         };
         changes.push(Change {
-            tree: &op.tree,
-            key: &op.key,
+            tree: op.tree,
+            key: op.key,
             value,
         });
     }

@@ -132,11 +132,8 @@ impl Tree {
         if let Some(v) = value
             && v.len() > max_inline(core.forest.geometry.block_size, key.len())
         {
-            let op = BatchOp {
-                tree: self.state.clone(),
-                key: key.to_vec(),
-                value: Some(v.to_vec()),
-            };
+            let tree = &self.state;
+            let op = BatchOp { tree, key, value };
             return commit_ops_if(core, &[op], durability, condition);
         }
         core.throttle.pass(core, value.is_none());

@@ -411,7 +411,7 @@ impl Transaction {
         };
         // Before large values are written for nothing.
         core.look_before(&on)?;
-        let ops = self.writes.into_sorted();
+        let ops = self.writes.sorted();
         // Its view is open until it has drawn its CSN, or failed.
         let made = commit_ops_if(core, &ops, durability, Some(Condition::Unchanged(on)));
         drop(self.view);

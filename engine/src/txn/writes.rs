@@ -164,14 +164,14 @@ impl Writes {
     }
 
     /// The changes by tree and key, for a commit.
-    pub(crate) fn into_sorted(self) -> Vec<BatchOp> {
-        let trees = self.trees.into_values();
+    pub(crate) fn sorted(&self) -> Vec<BatchOp<'_>> {
+        let trees = self.trees.values();
         trees
             .flat_map(|of| {
-                of.keys.into_iter().map(move |(key, value)| BatchOp {
-                    tree: of.tree.clone(),
+                of.keys.iter().map(|(key, value)| BatchOp {
+                    tree: &of.tree,
                     key,
-                    value,
+                    value: value.as_deref(),
                 })
             })
             .collect()
