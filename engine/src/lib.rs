@@ -3,7 +3,9 @@
 //! A [`Store`] lies on a raw NVMe namespace, a partition, a loop device or a plain
 //! file, with `O_DIRECT` and no file system's help. It holds named [`Tree`]s, which
 //! many threads read and write at once. Commits are atomic ([`WriteBatch`]), durable
-//! as asked ([`Durability`]), and recovered as a prefix of their order.
+//! as asked ([`Durability`]), and recovered as a prefix of their order. A
+//! [`Transaction`] reads and writes as if it were alone; a [`Snapshot`] is all trees
+//! at one commit.
 //!
 //! Start at [`Store`]; `ARCHITECTURE.md` says how it works inside.
 
@@ -42,6 +44,7 @@ mod store;
 mod throttle;
 mod tree;
 mod trim;
+pub(crate) mod txn;
 pub mod waits;
 mod walk;
 mod worker;
@@ -50,7 +53,7 @@ mod writeback;
 pub use alloc::DiscardRate;
 pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
-pub use error::{Damage, Error, Result};
+pub use error::{Conflict, ConflictOn, Damage, Error, Result};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
 pub use format_plan::FormatPlan;
@@ -62,7 +65,11 @@ pub use node::MAX_KEY;
 pub use options::{Durability, FormatOptions, OpenOptions};
 pub use recovery::RecoveryReport;
 pub use report::{StatRow, Stats, Unit};
-pub use scan::{LeftOut, Scan};
-pub use store::{CacheBudget, Store, Tree};
+pub use scan::{Cursor, LeftOut, Scan};
+pub use store::{CacheBudget, Snapshot, Store, Swap, Tree};
+pub use tree::RangeSize;
 pub use trim::{TrimOptions, TrimReport};
+pub use txn::{
+    Isolation, Retry, Savepoint, Transacted, Transaction, TransactionOptions, TransactionScan,
+};
 pub use worker::MAX_THREADS;

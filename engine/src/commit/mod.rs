@@ -16,6 +16,7 @@
 //! no reader meets half a commit.
 
 pub(crate) mod batch;
+pub(crate) mod condition;
 pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod visible;
@@ -35,6 +36,7 @@ use crate::stats::Wait;
 use crate::tree::{GROUP, Leaf, Op, TreeState, underfull};
 use crate::worker::Worker;
 use crate::writeback::evict::collect_versions;
+use condition::{Condition, Latched, NotDrawn};
 
 /// One change to one key, as it goes into a leaf.
 #[derive(Clone, Copy, Debug)]
@@ -51,6 +53,8 @@ pub(crate) enum Stamp<'a> {
     /// A new commit: append this record. Says so as soon as it is appended: from then
     /// on what it names is in use, whatever happens to the caller.
     Append(&'a Record<'a>, &'a Cell<bool>),
+    /// The same, if a condition holds.
+    AppendIf(&'a Record<'a>, &'a Cell<bool>, Condition<'a>),
     /// Replay: it is in the log already.
     Replay(Csn),
 }
@@ -132,9 +136,9 @@ impl Core {
             let Some(mut leaves) = self.ready(op, changes)? else {
                 continue;
             };
-            let csn = match self.draw(stamp) {
+            let csn = match self.draw(stamp, &leaves, changes) {
                 Ok(csn) => csn,
-                Err(Refused::Full) => {
+                Err(NotDrawn::Refused(Refused::Full)) => {
                     leaves
                         .drain(..)
                         .for_each(|(l, ..)| l.guard.release_unchanged());
@@ -146,20 +150,38 @@ impl Core {
                         .waiting(Wait::LogSpace, || self.log().wait_space())?;
                     continue;
                 }
-                Err(refused) => {
+                Err(NotDrawn::Refused(Refused::Held)) => {
                     leaves
                         .drain(..)
                         .for_each(|(l, ..)| l.guard.release_unchanged());
-                    assert_ne!(
-                        refused,
-                        Refused::TooLarge,
-                        "a batch's size is checked before it is made"
-                    );
-                    return Err(self.stopped_error());
+                    op.leave();
+                    op.worker.counters.restarts_held.add(1);
+                    op.worker
+                        .counters
+                        .waiting(Wait::Hold, || self.log().wait_hold());
+                    continue;
+                }
+                Err(not) => {
+                    leaves
+                        .drain(..)
+                        .for_each(|(l, ..)| l.guard.release_unchanged());
+                    return Err(match not {
+                        NotDrawn::Failed(e) => e,
+                        NotDrawn::Refused(refused) => {
+                            assert_eq!(
+                                refused,
+                                Refused::Stopped,
+                                "a batch's size is checked before it is made"
+                            );
+                            self.stopped_error()
+                        }
+                    });
                 }
             };
             // A commit that is drawn and never applied would hide all later ones.
             let unwinding = AbortOnUnwind;
+            #[cfg(test)]
+            crate::txn::tests::pause();
             // After the CSN was drawn: a view that opened before does not see it.
             let watched = self.forest.workers.oldest_view().is_some();
             let mut emptied = Vec::new();
@@ -300,12 +322,20 @@ impl Core {
         }
     }
 
-    fn draw(&self, stamp: Stamp<'_>) -> Result<Csn, Refused> {
+    fn draw(
+        &self,
+        stamp: Stamp<'_>,
+        leaves: &[Latched<'_>],
+        changes: &[Change<'_>],
+    ) -> Result<Csn, NotDrawn> {
         match stamp {
             Stamp::Append(record, appended) => {
                 let csn = self.log().try_append(record)?;
                 appended.set(true);
                 Ok(csn)
+            }
+            Stamp::AppendIf(record, appended, condition) => {
+                self.draw_if(record, appended, condition, leaves, changes)
             }
             Stamp::Replay(csn) => Ok(csn),
         }
@@ -326,7 +356,8 @@ impl Core {
                 let mut journal = worker.journal.lock();
                 extents(pieces).for_each(|e| journal.free_extent(csn, e.run(block_size)));
             }
-            if watched {
+            // Deleting what is not there changes nothing.
+            if watched && (found || change.value.is_some()) {
                 worker.counters.before_images.add(1);
                 self.versions.keep(change.tree.id, change.key, csn, image);
             }

@@ -45,6 +45,9 @@ produced_by! { ERRORS, Error:
     ViewTooOld => "tests/concurrency/snapshots.rs" "a_scan_held_open_sees_the_old_state",
     TooManyThreads => "tests/errors.rs" "more_threads_than_there_are_places_for_are_told_so",
     Interrupted => "tests/stale.rs" "a_format_discards_all_but_the_superblocks_and_only_when_nothing_forbids_it",
+    Conflict => "tests/transactions/basics.rs" "it_is_run_again_until_it_commits_or_gives_up",
+    NoSuchSavepoint => "tests/transactions/basics.rs" "savepoints_go_back_and_are_released",
+    OtherStore => "tests/transactions/limits.rs" "ends_and_refusals",
     Closed => "tests/concurrency/stopping.rs" "a_scan_ends_with_its_store",
     Forked => "tests/process/fork.rs" "children_are_refused",
 }
@@ -60,6 +63,8 @@ produced_by! { SPACE, SpaceError:
 produced_by! { REFUSED, Refused:
     Full => "src/log/tests/threads.rs" "a_full_log_refuses_and_draws_nothing",
     Stopped => "src/log/tests/threads.rs" "a_failed_write_stops_the_log_and_takes_nothing_back",
+    Moved => "src/log/tests/hold.rs" "a_record_follows_the_one_it_is_to_follow_or_is_not_appended",
+    Held => "src/log/tests/hold.rs" "with_the_hold_the_last_csn_stands_still",
     TooLarge => "src/log/tests/threads.rs" "a_full_log_refuses_and_draws_nothing",
 }
 

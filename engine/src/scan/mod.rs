@@ -1,5 +1,6 @@
 //! Ordered scans, both ways, at one commit.
 
+mod cursor;
 mod piece;
 mod records;
 
@@ -16,6 +17,8 @@ use crate::tree::{Carry, Found, Parent, Toward, TreeState};
 use crate::worker::Worker;
 use piece::{Piece, Position};
 use records::Records;
+
+pub use cursor::Cursor;
 
 type Record = (Vec<u8>, Vec<u8>);
 
@@ -47,7 +50,7 @@ pub struct Scan {
     core: Weak<Core>,
     worker: Arc<Worker>,
     tree: Arc<TreeState>,
-    view: View,
+    view: Arc<View>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
     reverse: bool,
@@ -95,8 +98,19 @@ impl Scan {
         lower: Bound<Vec<u8>>,
         upper: Bound<Vec<u8>>,
     ) -> Result<Self> {
+        let view = core.view()?;
+        Self::at(core, tree, view, lower, upper)
+    }
+
+    /// A scan at an open view.
+    pub(crate) fn at(
+        core: Arc<Core>,
+        tree: Arc<TreeState>,
+        view: Arc<View>,
+        lower: Bound<Vec<u8>>,
+        upper: Bound<Vec<u8>>,
+    ) -> Result<Self> {
         let worker = core.forest.workers.mine()?;
-        let view = View::open(worker.clone(), &core.visible, || core.last_drawn());
         let mut scan = Self {
             core: Arc::downgrade(&core),
             worker,
@@ -121,6 +135,7 @@ impl Scan {
     }
 
     fn start(&mut self) {
+        self.last = None;
         self.next = if is_empty_range(&self.lower, &self.upper) {
             None
         } else if self.reverse {
@@ -431,6 +446,22 @@ impl Scan {
             Lent::Record(i) => (self.ready.key(i), self.ready.value(i).1),
             Lent::Large(i) => (self.ready.key(i), self.large.as_slice()),
         }))
+    }
+
+    /// How many records are left, without returning them: cheaper than to take them.
+    ///
+    /// # Errors
+    /// As the iterator's.
+    pub fn count_records(mut self) -> Result<u64> {
+        let mut records = 0;
+        while records < self.limit {
+            self.fill()?;
+            if self.left.is_empty() {
+                break;
+            }
+            records += std::mem::take(&mut self.left).len();
+        }
+        Ok(records.min(self.limit) as u64)
     }
 
     fn advance(&mut self) -> Result<Option<Lent>> {

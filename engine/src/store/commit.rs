@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use super::Store;
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
+use crate::commit::condition::Condition;
 use crate::commit::{Change, Stamp};
-use crate::core::Core;
+use crate::core::{Core, MAX_PIECES};
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::{Csn, ExtentPtr};
@@ -87,6 +88,18 @@ pub(super) fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     }
 }
 
+/// How a commit draws its CSN.
+pub(super) fn stamp<'a>(
+    record: &'a Record<'a>,
+    appended: &'a Cell<bool>,
+    condition: Option<Condition<'a>>,
+) -> Stamp<'a> {
+    match condition {
+        None => Stamp::Append(record, appended),
+        Some(condition) => Stamp::AppendIf(record, appended, condition),
+    }
+}
+
 /// The claim of a commit; for each of its changes, whether it is a put.
 pub(super) fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
     if puts.into_iter().any(|put| put) {
@@ -113,6 +126,16 @@ impl Drop for Pieces<'_> {
 }
 
 pub(super) fn commit_ops(core: &Core, ops: &[BatchOp<'_>], durability: Durability) -> Result<Csn> {
+    commit_ops_if(core, ops, durability, None)
+}
+
+/// Commits sorted operations, if a condition holds.
+pub(crate) fn commit_ops_if(
+    core: &Core,
+    ops: &[BatchOp<'_>],
+    durability: Durability,
+    condition: Option<Condition<'_>>,
+) -> Result<Csn> {
     let block_size = core.forest.geometry.block_size;
     let mut bytes = 0;
     for op in ops {
@@ -120,7 +143,7 @@ pub(super) fn commit_ops(core: &Core, ops: &[BatchOp<'_>], durability: Durabilit
         let len = op.value.map_or(0, <[u8]>::len);
         check_value(len)?;
         let stored = if len > max_inline(block_size, op.key.len()) {
-            16 * ExtentPtr::SIZE
+            MAX_PIECES * ExtentPtr::SIZE
         } else {
             len
         };
@@ -180,7 +203,7 @@ pub(super) fn commit_ops(core: &Core, ops: &[BatchOp<'_>], durability: Durabilit
     }
     let sync = durability == Durability::Sync;
     let record = record_of(&encoded, sync);
-    let stamp = Stamp::Append(&record, &pieces.appended);
+    let stamp = stamp(&record, &pieces.appended, condition);
     let (made, claim) = core.make(&worker, &changes, stamp, claim);
     drop(changes);
     drop(pieces);
