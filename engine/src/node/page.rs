@@ -6,7 +6,7 @@
 //! nothing worse; its latch version then tells it to throw them away.
 
 use std::cmp::Ordering as Order;
-use std::sync::atomic::{AtomicU64, Ordering};
+use gaur_iodriver::sync::atomic::{AtomicU64, Ordering};
 
 use crate::format::node::{HEADER, KIND_CHILD, KIND_EXTENT, KIND_VALUE, NO_UPPER};
 use crate::format::{BlockPtr, Csn, ExtentPtr, Generation, TreeId};
