@@ -248,7 +248,9 @@ impl Workers {
     pub(crate) fn close(&self) {
         {
             let _guard = self.gate.lock();
-            let was = self.closed.swap(true, order("gate.close", Ordering::SeqCst));
+            let was = self
+                .closed
+                .swap(true, order("gate.close", Ordering::SeqCst));
             assert!(!was, "the gate was closed twice");
         }
         for w in self.all() {
@@ -274,8 +276,7 @@ impl Workers {
 
     /// Whether no commit may begin any more.
     pub(crate) fn refuses_commits(&self) -> bool {
-        self.refusing
-            .load(order("commits.look", Ordering::SeqCst))
+        self.refusing.load(order("commits.look", Ordering::SeqCst))
     }
 
     /// Lets no further commit begin and waits for those under way.
@@ -316,10 +317,7 @@ impl Workers {
         // publishes its last CSN with a release store only.
         fence("view.drawn", Ordering::SeqCst);
         self.all()
-            .map(|w| {
-                w.oldest_view
-                    .load(order("view.oldest", Ordering::SeqCst))
-            })
+            .map(|w| w.oldest_view.load(order("view.oldest", Ordering::SeqCst)))
             .min()
             .filter(|&csn| csn != NO_VIEW)
     }
@@ -348,8 +346,7 @@ impl Worker {
         let mut views = self.views.lock();
         views.push(csn);
         let oldest = views.iter().copied().min().unwrap_or(NO_VIEW);
-        self.oldest_view
-            .store(oldest, Ordering::SeqCst);
+        self.oldest_view.store(oldest, Ordering::SeqCst);
     }
 
     /// Ends a view that was announced at `csn`.

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use gaur_iodriver::sync::channel::{Receiver, Sender};
 use gaur_iodriver::sync::atomic::{Ordering, fence, order};
+use gaur_iodriver::sync::channel::{Receiver, Sender};
 use gaur_iodriver::sync::{thread, time};
 use gaur_iodriver::{Completion, IoBuf, IoError, Op, Queue, Request as IoRequest};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use gaur_iodriver::Device;
-use gaur_iodriver::sync::atomic::order;
 use gaur_iodriver::sync::Mutex;
+use gaur_iodriver::sync::atomic::order;
 use gaur_iodriver::sync::thread::JoinHandle;
 use gaur_iodriver::sync::time::now;
 

@@ -170,9 +170,8 @@ impl Shared {
         }
         let start = now();
         self.want(csn);
-        self.waiters.wait(csn, || {
-            self.is_durable(csn) || self.has_stopped()
-        });
+        self.waiters
+            .wait(csn, || self.is_durable(csn) || self.has_stopped());
         Counters::one(&self.counters.durable_waits);
         Counters::time(&self.counters.durable_wait_nanos, start.elapsed());
         if self.is_durable(csn) {
@@ -190,7 +189,9 @@ impl Shared {
             .fetch_add(1, order("log.wait_for_space", Ordering::SeqCst));
         let start = now();
         let mut guard = self.space.lock();
-        while !ready() && !self.has_stopped() {
+        // SeqCst against `space_freed`: either it sees us wait, or we see the stop.
+        let stopped = order("log.stopped_for_space", Ordering::SeqCst);
+        while !ready() && !self.stopped.load(stopped) {
             self.space_changed.wait(&mut guard);
         }
         drop(guard);
@@ -252,8 +253,7 @@ impl Shared {
 
     /// Whether nothing more will happen, without a lock.
     pub(super) fn has_stopped(&self) -> bool {
-        self.stopped
-            .load(order("log.stopped", Ordering::Acquire))
+        self.stopped.load(order("log.stopped", Ordering::Acquire))
     }
 
     /// Nothing more will happen: all that wait are woken.

@@ -9,7 +9,8 @@ use crate::format::Geometry;
 use crate::pool::Pool;
 use crate::worker::{Worker, Workers};
 
-const BLOCKS: u64 = 2048;
+/// Both superblocks lie in it.
+const BLOCKS: u64 = 8192;
 
 struct Store {
     alloc: Arc<Allocator>,
@@ -57,10 +58,7 @@ fn what_is_asked_for_is_answered() {
         reserve(&s.pool, &me, 2).unwrap();
         assert_eq!(Pool::stashed(&me), 2);
         s.alloc.shutdown();
-        assert!(matches!(
-            reserve(&s.pool, &me, 3),
-            Err(SpaceError::Stopped)
-        ));
+        assert!(matches!(reserve(&s.pool, &me, 3), Err(SpaceError::Stopped)));
     });
 }
 

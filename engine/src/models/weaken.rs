@@ -10,10 +10,259 @@ use std::process::Command;
 use std::sync::Mutex;
 
 /// What is weakened, the model that must fail, and what it must say.
-const FOUND: &[(&str, &str, &str)] = &[];
+const FOUND: &[(&str, &str, &str)] = &[
+    ("latch.version", "models::latch::who_parks_is_woken", "torn"),
+    (
+        "latch.validate",
+        "models::latch::a_reader_sees_all_or_nothing",
+        "torn",
+    ),
+    (
+        "latch.locked",
+        "models::latch::a_reader_sees_all_or_nothing",
+        "torn",
+    ),
+    (
+        "latch.lock",
+        "models::latch::an_upgrade_finds_what_a_release_without_a_change_left",
+        "lost",
+    ),
+    (
+        "latch.release",
+        "models::latch::a_writer_finds_what_the_one_before_left",
+        "lost",
+    ),
+    (
+        "park.look_under_lock",
+        "models::latch::who_parks_is_woken",
+        "deadlock",
+    ),
+    (
+        "visible.note",
+        "models::visible::of_two_neighbours_one_closes_the_gap",
+        "hidden",
+    ),
+    (
+        "visible.look",
+        "models::visible::of_two_neighbours_one_closes_the_gap",
+        "hidden",
+    ),
+    (
+        "visible.is_visible",
+        "models::visible::what_is_visible_was_applied",
+        "not applied",
+    ),
+    (
+        "visible.note=relaxed",
+        "models::visible::what_is_visible_was_applied",
+        "not applied",
+    ),
+    (
+        "visible.move",
+        "models::visible::both_who_wait_are_woken",
+        "deadlock",
+    ),
+    (
+        "visible.upto",
+        "models::visible::both_who_wait_are_woken",
+        "deadlock",
+    ),
+    (
+        "visible.wish",
+        "models::visible::who_waits_is_woken",
+        "deadlock",
+    ),
+    (
+        "visible.wake",
+        "models::visible::who_waits_is_woken",
+        "deadlock",
+    ),
+    (
+        "view.announced",
+        "models::view::a_view_sees_all_before_it_and_nothing_after",
+        "a view at 0 sees",
+    ),
+    (
+        "view.drawn",
+        "models::view::a_view_sees_all_before_it_and_nothing_after",
+        "a view at 0 sees",
+    ),
+    (
+        "workers.add",
+        "models::gate::a_worker_added_meanwhile_sees_the_gate_closed",
+        "Causality violation",
+    ),
+    (
+        "workers.all",
+        "models::gate::a_worker_added_meanwhile_sees_the_gate_closed",
+        "Causality violation",
+    ),
+    (
+        "gate.enter",
+        "models::gate::a_closed_gate_has_nobody_inside",
+        "Causality violation",
+    ),
+    (
+        "gate.look",
+        "models::gate::a_closed_gate_has_nobody_inside",
+        "Causality violation",
+    ),
+    (
+        "gate.close",
+        "models::gate::a_closed_gate_has_nobody_inside",
+        "Causality violation",
+    ),
+    (
+        "gate.drain",
+        "models::gate::a_closed_gate_has_nobody_inside",
+        "Causality violation",
+    ),
+    (
+        "gate.leave",
+        "models::gate::a_closed_gate_has_nobody_inside",
+        "Causality violation",
+    ),
+    (
+        "gate.open=relaxed",
+        "models::gate::a_closed_gate_has_nobody_inside",
+        "Causality violation",
+    ),
+    (
+        "gate.enter",
+        "models::gate::a_generation_is_frozen_whole",
+        "left behind",
+    ),
+    (
+        "gate.look",
+        "models::gate::a_generation_is_frozen_whole",
+        "left behind",
+    ),
+    (
+        "gate.close",
+        "models::gate::a_generation_is_frozen_whole",
+        "left behind",
+    ),
+    (
+        "gate.drain",
+        "models::gate::a_generation_is_frozen_whole",
+        "left behind",
+    ),
+    (
+        "commits.begin",
+        "models::gate::a_closed_store_has_no_commit_under_way",
+        "Causality violation",
+    ),
+    (
+        "commits.look",
+        "models::gate::a_closed_store_has_no_commit_under_way",
+        "Causality violation",
+    ),
+    (
+        "commits.refuse",
+        "models::gate::a_closed_store_has_no_commit_under_way",
+        "Causality violation",
+    ),
+    (
+        "commits.drain",
+        "models::gate::a_closed_store_has_no_commit_under_way",
+        "Causality violation",
+    ),
+    (
+        "commits.over",
+        "models::gate::a_closed_store_has_no_commit_under_way",
+        "Causality violation",
+    ),
+    (
+        "log.acknowledge",
+        "log::models::who_is_told_durable_is_on_the_device",
+        "not on the device",
+    ),
+    (
+        "log.durable",
+        "log::models::who_is_told_durable_is_on_the_device",
+        "not on the device",
+    ),
+    (
+        "log.wake_behind_lock",
+        "log::models::a_group_is_woken",
+        "deadlock",
+    ),
+    (
+        "log.wake_behind_lock",
+        "log::models::who_waits_when_the_log_stops_is_told",
+        "deadlock",
+    ),
+    (
+        "log.space_behind_lock",
+        "log::models::who_waits_for_space_is_woken",
+        "deadlock",
+    ),
+    (
+        "log.wait_for_space",
+        "log::models::who_waits_for_space_when_the_log_stops_is_woken",
+        "deadlock",
+    ),
+    (
+        "log.space_freed",
+        "log::models::who_waits_for_space_when_the_log_stops_is_woken",
+        "deadlock",
+    ),
+    (
+        "log.stop",
+        "log::models::who_waits_for_space_when_the_log_stops_is_woken",
+        "deadlock",
+    ),
+    (
+        "log.stopped_for_space",
+        "log::models::who_waits_for_space_when_the_log_stops_is_woken",
+        "deadlock",
+    ),
+    (
+        "mailbox.sent",
+        "models::stash::what_is_asked_for_is_answered",
+        "deadlock",
+    ),
+    (
+        "mailbox.idle_said",
+        "models::stash::what_is_asked_for_is_answered",
+        "deadlock",
+    ),
+    (
+        "mailbox.sent",
+        "models::stash::who_waits_at_the_end_is_told",
+        "deadlock",
+    ),
+    (
+        "mailbox.idle_said",
+        "models::stash::who_waits_at_the_end_is_told",
+        "deadlock",
+    ),
+    (
+        "stash.reserve",
+        "models::stash::a_reservation_is_not_recalled",
+        "recalled",
+    ),
+];
 
 /// What no model needs, and why it is so strong.
-const NOT_NEEDED: &[(&str, &str)] = &[];
+const NOT_NEEDED: &[(&str, &str)] = &[
+    (
+        "view.oldest",
+        "the fences on both sides order it; acquire and release would do",
+    ),
+    (
+        "log.stopped",
+        "the lock of the shard orders it; it ends a wait and hands nothing over",
+    ),
+    ("mailbox.idle", "the fences order it"),
+    ("mailbox.wake", "the fences order it"),
+    ("mailbox.nudge", "the fences order it"),
+    ("mailbox.look", "the fences order it"),
+    (
+        "mailbox.answered",
+        "a read-modify-write of the same word follows",
+    ),
+];
 
 /// Runs a model with `weakened` weakened. What it printed, if it failed.
 fn run(weakened: &str, model: &str) -> Option<String> {
