@@ -9,6 +9,7 @@ use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
 
 use crate::alloc::{Request, Shape};
 use crate::commit::versions::Versions;
+use crate::commit::view::View;
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
@@ -151,6 +152,13 @@ impl Core {
         self.log
             .get()
             .map_or_else(|| self.visible.upto(), Log::last_csn)
+    }
+
+    /// Opens a view of all commits until now, in the calling thread's worker.
+    pub(crate) fn view(&self) -> Result<Arc<View>> {
+        let worker = self.forest.workers.mine()?;
+        let view = View::open(worker, &self.visible, || self.last_drawn());
+        Ok(Arc::new(view))
     }
 
     /// Fail-stop: after a failed write or flush nothing more is promised.

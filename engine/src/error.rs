@@ -1,5 +1,7 @@
 //! Errors by cause. Each says what happened, where, and what to do.
 
+use std::ops::Bound;
+
 use gaur_iodriver::signature::in_words;
 use gaur_iodriver::{IoError, IoErrorKind, Signature};
 
@@ -196,9 +198,22 @@ pub enum Error {
     #[error("tree {0} was dropped")]
     TreeDropped(TreeId),
 
+    /// A commit that came between changed what the transaction depends on. Nothing of
+    /// the transaction was done. Run it again.
+    #[error("{0}; run the transaction again")]
+    Conflict(Box<Conflict>),
+
+    /// The savepoint is not one of this transaction's, or was released or passed over.
+    #[error("no such savepoint in this transaction; it was released, or rolled back over")]
+    NoSuchSavepoint,
+
+    /// The tree belongs to another store than what it was used with.
+    #[error("tree {0:?} belongs to another store")]
+    OtherStore(String),
+
     /// A reader lasted so long that the before-images it needs were given up for
     /// memory. Start it again.
-    #[error("the view at commit {csn} is too old; start the scan again")]
+    #[error("the view at commit {csn} is too old; start again")]
     ViewTooOld {
         /// The commit it looked at.
         csn: Csn,
@@ -225,6 +240,54 @@ pub enum Error {
          open the store here when that one has closed it"
     )]
     Forked,
+}
+
+impl Error {
+    /// Whether it says nothing but that others were faster, or that it took too long: the
+    /// same transaction may well succeed when it is run again.
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Conflict(_) | Self::ViewTooOld { .. })
+    }
+}
+
+/// What a transaction failed on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("commit {csn} changed the key {} of tree {tree:?}, {on}", shown(key))]
+pub struct Conflict {
+    /// The name of the tree.
+    pub tree: String,
+    /// The key that was changed.
+    pub key: Vec<u8>,
+    /// The commit that changed it, or a later one.
+    pub csn: Csn,
+    /// How the transaction depends on it.
+    pub on: ConflictOn,
+}
+
+/// How a transaction depends on a key.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConflictOn {
+    /// It read the key.
+    #[error("which the transaction read")]
+    Read,
+    /// It read a range in which the key lies.
+    #[error("in a range that the transaction read")]
+    Range {
+        /// Where the range begins.
+        lower: Bound<Vec<u8>>,
+        /// Where it ends.
+        upper: Bound<Vec<u8>>,
+    },
+    /// It writes the key, and the first committer wins (snapshot isolation).
+    #[error("which the transaction writes too")]
+    Write,
+}
+
+/// A key in a message.
+fn shown(key: &[u8]) -> String {
+    const MOST: usize = 64;
+    let cut = if key.len() > MOST { "…" } else { "" };
+    format!("\"{}{cut}\"", key[..key.len().min(MOST)].escape_ascii())
 }
 
 /// What an I/O error interrupted. An open that is refused is no failure of I/O.
@@ -297,3 +360,6 @@ impl From<Damage> for Error {
         Self::Damaged(d)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -15,7 +15,7 @@ use crate::commit::versions::Image;
 use crate::core::MAX_PIECES;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
-use crate::format::{Csn, Geometry, TreeId};
+use crate::format::{CATALOG, Csn, Geometry, TreeId};
 use crate::log::{LogOp, LogReader, Ops};
 use crate::node::{MAX_KEY, max_inline};
 use crate::writeback::catalog::MAX_NAME;
@@ -163,6 +163,9 @@ impl Rules {
         }
         if std::str::from_utf8(name).is_err() {
             return Err("a tree's name is not UTF-8".into());
+        }
+        if tree == CATALOG || tree == TreeId::MAX {
+            return Err(format!("makes a tree of number {tree}"));
         }
         if self.ids.contains(&tree) || self.names.contains(name) {
             return Err(format!("makes tree {tree}, which there is already"));

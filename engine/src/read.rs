@@ -13,10 +13,28 @@ use crate::tree::{Carry, Found, Toward, TreeState};
 use crate::worker::Worker;
 
 /// An entry as a leaf stores it: kind and bytes.
-type Entry = (u8, Vec<u8>);
+pub(crate) type Entry = (u8, Vec<u8>);
+
+/// What a key holds: its entry, and the value if that is large.
+#[derive(Debug)]
+pub(crate) struct Current {
+    pub(crate) entry: Option<Entry>,
+    large: Option<Vec<u8>>,
+}
+
+impl Current {
+    pub(crate) fn value(&self) -> Option<&[u8]> {
+        let stored = || self.entry.as_ref().map(|e| e.1.as_slice());
+        self.large.as_deref().or_else(stored)
+    }
+
+    pub(crate) fn into_value(self) -> Option<Vec<u8>> {
+        self.large.or(self.entry.map(|e| e.1))
+    }
+}
 
 /// The entry of `key` in a leaf.
-fn entry(page: Page<'_>, key: &[u8]) -> Option<Entry> {
+pub(crate) fn entry(page: Page<'_>, key: &[u8]) -> Option<Entry> {
     let (pos, found) = page.search(key);
     found.then(|| {
         let mut value = Vec::new();
@@ -33,20 +51,26 @@ impl Core {
         tree: &TreeState,
         key: &[u8],
     ) -> Result<Option<Vec<u8>>> {
+        Ok(self.current(worker, tree, key)?.into_value())
+    }
+
+    /// The newest visible entry of `key`, with its value.
+    pub(crate) fn current(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<Current> {
         worker.counters.gets.add(1);
         loop {
-            let Some((kind, value)) = self.lookup(worker, tree, key)? else {
-                return Ok(None);
+            let entry = self.lookup(worker, tree, key)?;
+            let Some((KIND_EXTENT, pieces)) = &entry else {
+                return Ok(Current { entry, large: None });
             };
-            if kind != KIND_EXTENT {
-                return Ok(Some(value));
-            }
-            match self.read_extents(tree, &value) {
-                Ok(whole) => return Ok(Some(whole)),
+            match self.read_extents(tree, pieces) {
+                Ok(whole) => {
+                    let large = Some(whole);
+                    return Ok(Current { entry, large });
+                }
                 // The value may have been replaced and its blocks used again while
                 // we read. It is damage only if the leaf still names them.
                 Err(Error::Damaged(damage)) => {
-                    if self.lookup(worker, tree, key)? == Some((kind, value)) {
+                    if self.lookup(worker, tree, key)? == entry {
                         return Err(Error::Damaged(damage));
                     }
                 }
@@ -61,20 +85,102 @@ impl Core {
         Ok(self.lookup(worker, tree, key)?.is_some())
     }
 
-    /// The entry of `key`: kind and stored bytes.
-    fn lookup(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<Option<Entry>> {
+    /// The value of `key` at the commit that an open view looks at.
+    pub(crate) fn get_at(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        key: &[u8],
+        view: Csn,
+    ) -> Result<Option<Vec<u8>>> {
+        let value = match self.lookup_at(worker, tree, key, view)? {
+            // The view keeps the extents from being used again.
+            Some((KIND_EXTENT, pieces)) => Some(self.read_extents(tree, &pieces)),
+            other => other.map(|(_, value)| Ok(value)),
+        };
+        self.versions.check(view)?;
+        value.transpose()
+    }
+
+    /// Whether `key` is there at the commit that an open view looks at.
+    pub(crate) fn contains_at(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        key: &[u8],
+        view: Csn,
+    ) -> Result<bool> {
+        let entry = self.lookup_at(worker, tree, key, view)?;
+        self.versions.check(view)?;
+        Ok(entry.is_some())
+    }
+
+    /// The entry of `key` at `view`. Good if the view has lost no images by then.
+    fn lookup_at(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        key: &[u8],
+        view: Csn,
+    ) -> Result<Option<Entry>> {
+        worker.counters.gets.add(1);
         if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
             return Ok(image.clone());
         }
+        let (entry, csn) = self.leaf_entry(worker, tree, key)?;
+        // Whatever later commit is in what was read left its image before that.
+        if csn.is_none_or(|csn| csn > view)
+            && let Some(image) = self.versions.get(tree.id, key, view)
+        {
+            return Ok(image);
+        }
+        Ok(entry)
+    }
+
+    /// The newest visible entry of `key`: kind and stored bytes.
+    pub(crate) fn lookup(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        key: &[u8],
+    ) -> Result<Option<Entry>> {
+        if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
+            return Ok(image.clone());
+        }
+        let (entry, csn) = self.leaf_entry(worker, tree, key)?;
+        // What is read is visible before it is returned, and with it all lower
+        // commits: these are being applied and wait for nothing.
+        if let Some(csn) = csn
+            && !self.visible.is_visible(csn)
+        {
+            worker
+                .counters
+                .waiting(Wait::Visible, || self.visible.wait(csn));
+        }
+        Ok(entry)
+    }
+
+    /// The entry of `key` as its leaf holds it, visible or not, and the leaf's newest
+    /// commit; without: the tree has no leaf.
+    fn leaf_entry(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        key: &[u8],
+    ) -> Result<(Option<Entry>, Option<Csn>)> {
         let mut carry = Carry::default();
         loop {
             let at = match self.forest.descend(tree, Toward::Key(key), 0, None) {
                 Found::Node(at) => at,
-                Found::Empty(_) => return Ok(None),
+                Found::Empty(_) => return Ok((None, None)),
                 missing if self.forest.needs_aside(&carry) => {
                     let toward = Toward::Key(key);
                     match self.forest.leaf_aside(worker, tree, toward, missing)? {
-                        Some(leaf) => return Ok(entry(leaf.page(), key)),
+                        Some(leaf) => {
+                            let page = leaf.page();
+                            self.check_csn(tree, page.addr(), page.csn())?;
+                            return Ok((entry(page, key), Some(page.csn())));
+                        }
                         None => continue,
                     }
                 }
@@ -85,25 +191,23 @@ impl Core {
             };
             let frame = self.forest.cache.frame(at.frame);
             let page = self.forest.cache.page(at.frame);
-            let csn: Csn = page.csn();
+            let (csn, addr) = (page.csn(), page.addr());
             let entry = entry(page, key);
             if frame.latch.validate(at.version) {
                 frame.touch(1);
-                // What is read is visible before it is returned, and with it all
-                // lower commits: these are being applied and wait for nothing.
-                if !self.visible.is_visible(csn) {
-                    if csn > self.last_drawn() {
-                        let why = format!("has commit {csn}, which was never made");
-                        let damage = Damage::new("node", page.addr(), why);
-                        return Err(damage.in_tree(tree.id).into());
-                    }
-                    worker
-                        .counters
-                        .waiting(Wait::Visible, || self.visible.wait(csn));
-                }
-                return Ok(entry);
+                self.check_csn(tree, addr, csn)?;
+                return Ok((entry, Some(csn)));
             }
         }
+    }
+
+    /// Damage if a leaf has a commit that was never made: nobody may wait for it.
+    fn check_csn(&self, tree: &TreeState, addr: u64, csn: Csn) -> Result<()> {
+        if !self.visible.is_visible(csn) && csn > self.last_drawn() {
+            let why = format!("has commit {csn}, which was never made");
+            return Err(Damage::new("node", addr, why).in_tree(tree.id).into());
+        }
+        Ok(())
     }
 
     /// Reads a large value from its pieces.

@@ -189,6 +189,14 @@ pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geomet
     if sb.map_slot > 1 || sb.map_untouched > 1 || sb.catalog_level > u32::from(u8::MAX) {
         return cannot("has a slot or level that cannot be");
     }
+    // Counters from which one more is taken: no store comes near these.
+    let far = |n: u64| n >= 1 << 62;
+    if far(sb.cut) || far(sb.log_head) || far(sb.log_durable) || sb.incarnation == u32::MAX {
+        return cannot("has a commit, log position or incarnation that cannot be");
+    }
+    if sb.generation().incarnation() > sb.incarnation || sb.map_generation > sb.generation {
+        return cannot("has a generation that cannot be");
+    }
     let need = geometry.byte(sb.capacity);
     let have = device.geometry().capacity;
     if need > have {

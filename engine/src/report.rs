@@ -61,6 +61,7 @@ const WAIT_NANOS: [&str; WAITS.len()] = [
     "visible_nanos",
     "space_nanos",
     "write_frame_nanos",
+    "hold_nanos",
 ];
 const COPIES: [&str; LEVELS] = [
     "copies_leaf",
@@ -189,6 +190,15 @@ impl Stats {
             Unit::Bytes,
             true,
         );
+
+        let (open, ages): (Vec<u64>, Vec<_>) = workers.iter().map(|w| w.open_views()).unzip();
+        s.add("views", "open", open.iter().sum(), Unit::Count, true);
+        let oldest = ages.iter().max().map_or(0, |age| age.as_nanos() as u64);
+        s.add("views", "oldest_nanos", oldest, Unit::Nanos, true);
+        let upto = core.visible.upto();
+        let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
+        let behind = upto.saturating_sub(oldest);
+        s.add("views", "oldest_behind", behind, Unit::Count, true);
 
         let c = &core.checkpointing;
         s.add(

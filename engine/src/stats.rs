@@ -51,10 +51,12 @@ pub(crate) enum Wait {
     Space,
     /// A free frame, to make or copy a node.
     WriteFrame,
+    /// A transaction that keeps others from the log while it validates.
+    Hold,
 }
 
 /// Kinds of [`Wait`], by name.
-pub(crate) const WAITS: [&str; 8] = [
+pub(crate) const WAITS: [&str; 9] = [
     "reservation",
     "frame",
     "log_space",
@@ -63,6 +65,7 @@ pub(crate) const WAITS: [&str; 8] = [
     "visible",
     "space",
     "write_frame",
+    "hold",
 ];
 
 macro_rules! worker_counters {
@@ -119,6 +122,8 @@ worker_counters! {
     restarts_frame,
     /// Restarts because the log was full.
     restarts_log,
+    /// Restarts because a transaction had the log's hold.
+    restarts_held,
     /// Batches that had to prepare their leaves again.
     restarts_batch,
     /// Leaf and inner splits.

@@ -12,14 +12,14 @@
 //! at which a generation is frozen.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_utils::CachePadded;
 use gaur_iodriver::Queue;
 use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence, order};
 use gaur_iodriver::sync::thread;
-use gaur_iodriver::sync::time::Duration;
+use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::{Condvar, Home, Mutex, ShortMutex};
 
 use crate::error::{Error, Result};
@@ -84,7 +84,8 @@ pub(crate) struct Worker {
     committing: CachePadded<AtomicBool>,
     /// Least CSN of the views this worker opened, or [`NO_VIEW`].
     oldest_view: CachePadded<AtomicU64>,
-    views: ShortMutex<Vec<Csn>>,
+    /// The open views by the CSN they were announced at: how many, and since when.
+    views: ShortMutex<BTreeMap<Csn, (u64, Instant)>>,
     misses_seen: AtomicU64,
     /// For reads that go to the device together; with the thread that made it.
     pub(crate) queue: Mutex<Option<(thread::ThreadId, Box<dyn Queue>)>>,
@@ -343,9 +344,10 @@ impl Worker {
 
     /// Announces a view at `csn` or later.
     pub(crate) fn add_view(&self, csn: Csn) {
+        let since = now();
         let mut views = self.views.lock();
-        views.push(csn);
-        let oldest = views.iter().copied().min().unwrap_or(NO_VIEW);
+        views.entry(csn).or_insert((0, since)).0 += 1;
+        let oldest = views.keys().next().copied().unwrap_or(NO_VIEW);
         self.oldest_view.store(oldest, Ordering::SeqCst);
     }
 
@@ -356,13 +358,21 @@ impl Worker {
             return;
         }
         let mut views = self.views.lock();
-        let at = views
-            .iter()
-            .position(|&v| v == csn)
-            .expect("the view was announced");
-        views.swap_remove(at);
-        let oldest = views.iter().copied().min().unwrap_or(NO_VIEW);
+        let (open, _) = views.get_mut(&csn).expect("the view was announced");
+        *open -= 1;
+        if *open == 0 {
+            views.remove(&csn);
+        }
+        let oldest = views.keys().next().copied().unwrap_or(NO_VIEW);
         self.oldest_view.store(oldest, Ordering::SeqCst);
+    }
+
+    /// How many views this worker opened that are open still, and how old the oldest is.
+    pub(crate) fn open_views(&self) -> (u64, Duration) {
+        let views = self.views.lock();
+        let open = views.values().map(|(open, _)| open).sum();
+        let oldest = views.values().next().map(|(_, since)| since.elapsed());
+        (open, oldest.unwrap_or_default())
     }
 
     /// Whether nodes were missing since the last time this was asked.

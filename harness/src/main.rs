@@ -1,33 +1,5 @@
-//! `gaur`, the command-line tool: makes stores, runs workloads, reports latency,
-//! inspects and checks.
+//! The program; all of it is in the library beside it.
 
-mod blockdev;
-mod cli;
-mod compare;
-mod crash;
-mod device;
-mod dump;
-mod experiment;
-mod failure;
-mod floor;
-mod interrupt;
-mod memory;
-mod output;
-mod progress;
-mod report;
-mod run;
-mod subject;
-mod text;
-mod units;
-
-use std::process::ExitCode;
-
-fn main() -> ExitCode {
-    let outcome = cli::dispatch(cli::parse());
-    ExitCode::from(outcome.unwrap_or_else(|failure| {
-        for line in failure.lines() {
-            output::complain(&line);
-        }
-        failure.code
-    }))
+fn main() -> std::process::ExitCode {
+    gaur_harness::main()
 }

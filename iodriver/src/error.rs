@@ -133,3 +133,91 @@ impl IoError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    /// The test that has a driver produce each kind. A kind without one does not
+    /// compile.
+    fn produced_by(kind: IoErrorKind) -> (&'static str, &'static str) {
+        match kind {
+            IoErrorKind::Failed => ("tests/sim.rs", "faults_come_at_their_call"),
+            IoErrorKind::OutOfRange => (
+                "tests/open.rs",
+                "a_file_cut_short_behind_our_back_gives_an_error",
+            ),
+            IoErrorKind::Misaligned => ("tests/open.rs", "creating_harms_nothing_that_exists"),
+            IoErrorKind::Unsupported => ("tests/open.rs", "what_is_not_there_or_no_device"),
+            IoErrorKind::NoSpace => ("tests/open.rs", "creating_harms_nothing_that_exists"),
+            IoErrorKind::Denied => ("tests/open.rs", "a_read_only_device_takes_no_writes"),
+            IoErrorKind::Busy => ("tests/open.rs", "one_writer_or_many_readers"),
+            IoErrorKind::NotFound => ("tests/open.rs", "what_is_not_there_or_no_device"),
+            IoErrorKind::Queue => (
+                "tests/open.rs",
+                "psync_takes_over_where_io_uring_is_forbidden",
+            ),
+            IoErrorKind::Forked => ("../engine/tests/process/fork.rs", "queues_are_refused"),
+        }
+    }
+
+    #[test]
+    fn every_kind_has_a_test_that_produces_it() {
+        use IoErrorKind::*;
+        let all = [
+            Failed,
+            OutOfRange,
+            Misaligned,
+            Unsupported,
+            NoSpace,
+            Denied,
+            Busy,
+            NotFound,
+            Queue,
+            Forked,
+        ];
+        for kind in all {
+            let (file, test) = produced_by(kind);
+            let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+            let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{file}: {e}"));
+            assert!(
+                text.contains(&format!("fn {test}(")),
+                "{file} has no test {test}"
+            );
+            assert!(
+                text.contains(&format!("{kind:?}")),
+                "{file} does not name {kind:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn error_numbers_have_a_cause() {
+        use IoErrorKind::*;
+        for (errno, kind) in [
+            (libc::EIO, Failed),
+            (libc::ENOSPC, NoSpace),
+            (libc::EDQUOT, NoSpace),
+            (libc::EACCES, Denied),
+            (libc::EPERM, Denied),
+            (libc::EROFS, Denied),
+            (libc::EOPNOTSUPP, Unsupported),
+            (libc::ENOSYS, Unsupported),
+            (libc::EBUSY, Busy),
+            (libc::EINVAL, Misaligned),
+        ] {
+            let e = IoError::from_errno("write", 4096, 512, errno);
+            assert_eq!((e.kind, e.os), (kind, Some(errno)));
+            assert!(
+                e.to_string().starts_with("write at byte 4096, 512 bytes: "),
+                "{e}"
+            );
+        }
+        let e = IoError::from_errno("write", 0, 512, libc::ENOSPC);
+        assert!(e.to_string().contains("make room there"), "{e}");
+        let e = IoError::new(NotFound, "open", 0, 0, "/nowhere: not there");
+        assert_eq!(e.to_string(), "/nowhere: not there");
+    }
+}

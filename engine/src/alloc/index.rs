@@ -181,6 +181,9 @@ impl Index {
             if entry.untouched == 1 && entry.free != known.free {
                 return wrong("an untouched entry has another free count than the geometry says");
             }
+            if entry.free > known.free {
+                return wrong("an entry has more free than there is");
+            }
             free += entry.free;
             read.push(entry);
         }

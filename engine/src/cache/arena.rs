@@ -111,6 +111,23 @@ impl Arena {
         Ok(())
     }
 
+    /// Has the kernel give memory to frames `from .. to` now, and not at the first touch
+    /// of each page. Changes nothing that is read; a kernel that cannot (before 5.14)
+    /// or will not gives it at the first touch.
+    pub(crate) fn populate(&self, from: usize, to: usize) {
+        assert!(from <= to && to <= self.opened(), "{from}..{to}");
+        let frame_bytes = self.frame_bytes();
+        // SAFETY: the range lies in the part of the mapping that may be touched (checked
+        // above); populating it changes no byte of it.
+        let _ = unsafe {
+            madvise(
+                self.map.base.byte_add(from * frame_bytes),
+                (to - from) * frame_bytes,
+                MmapAdvise::MADV_POPULATE_WRITE,
+            )
+        };
+    }
+
     /// Gives the memory of frames `from .. to` back to the kernel: they read as zeros
     /// then. What they held is lost, so nobody may need it.
     pub(crate) fn discard(&self, from: usize, to: usize) {
@@ -151,13 +168,13 @@ impl Arena {
     /// first slots, which a descent reads next. A hint; changes nothing.
     #[inline]
     pub(crate) fn prefetch(&self, frame: u32) {
-        lines(&self.words(frame)[..PREFETCHED_WORDS]);
+        prefetch_lines(&self.words(frame)[..PREFETCHED_WORDS]);
     }
 }
 
-/// Asks the processor for the lines of these words.
+/// Asks the processor for the lines of these words. A hint; changes nothing.
 #[inline]
-pub(super) fn lines(words: &[AtomicU64]) {
+pub(crate) fn prefetch_lines(words: &[AtomicU64]) {
     words.chunks(8).for_each(|line| prefetch(&line[0]));
 }
 

@@ -193,6 +193,11 @@ impl<'a> Exclusive<'a> {
         }
     }
 
+    /// The version at which it was locked.
+    pub(crate) fn version(&self) -> Version {
+        Version(self.latch.0.load(Ordering::Relaxed) & !(LOCKED | PARKED))
+    }
+
     /// Releases at the old version: nothing that a reader validates was changed.
     pub(crate) fn release_unchanged(mut self) {
         self.changed = false;

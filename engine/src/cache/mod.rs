@@ -20,6 +20,7 @@
 //!   that a writer of the running generation has copied: nobody but the writer-out
 //!   needs it, and it becomes FREE when its I/O is done.
 
+mod ahead;
 mod arena;
 mod latch;
 #[cfg(feature = "experiment-cow")]
@@ -34,6 +35,8 @@ use gaur_iodriver::sync::channel;
 use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::sync::{Condvar, Mutex};
 
+use ahead::Ahead;
+pub(crate) use arena::prefetch_lines;
 pub(crate) use latch::{Exclusive, Latch, Version};
 
 use crate::error::{Error, Result};
@@ -141,6 +144,7 @@ pub(crate) struct Cache {
     nudge: (channel::Sender<()>, channel::Receiver<()>),
     waiters: Mutex<()>,
     freed: Condvar,
+    ahead: Ahead,
     /// Nobody evicts any more.
     ended: AtomicBool,
 }
@@ -166,6 +170,7 @@ impl Cache {
             nudge: channel::bounded(1),
             waiters: Mutex::new(()),
             freed: Condvar::new(),
+            ahead: Ahead::default(),
             ended: AtomicBool::new(false),
         };
         cache.resize(frames)?;
@@ -237,7 +242,7 @@ impl Cache {
             heap.saturating_sub(8),
         ] {
             if let Some(line) = words.get(from..from + 8) {
-                arena::lines(line);
+                prefetch_lines(line);
             }
         }
     }
@@ -251,7 +256,11 @@ impl Cache {
             }
             match frame {
                 Some(id) if !self.is_within(id) => self.retire(id),
-                other => return other,
+                Some(id) => {
+                    self.note_taken(id);
+                    return Some(id);
+                }
+                None => return None,
             }
         }
     }

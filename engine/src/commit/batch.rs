@@ -30,16 +30,31 @@ pub const MAX_VALUE: u64 = 1 << 30;
 /// ```
 #[derive(Debug, Default)]
 pub struct WriteBatch {
-    pub(crate) ops: Vec<BatchOp>,
+    /// Keys and values, one after another.
+    bytes: Vec<u8>,
+    trees: Vec<Arc<TreeState>>,
+    places: Vec<Place>,
 }
 
-/// One operation of a batch.
+/// Where an operation lies in a batch.
 #[derive(Debug)]
-pub(crate) struct BatchOp {
-    pub(crate) tree: Arc<TreeState>,
-    pub(crate) key: Vec<u8>,
+struct Place {
+    /// Of `trees`.
+    tree: usize,
+    /// The key begins here, the value behind it.
+    at: usize,
+    key_len: usize,
     /// `None`: delete.
-    pub(crate) value: Option<Vec<u8>>,
+    value_len: Option<usize>,
+}
+
+/// One operation of a commit.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct BatchOp<'a> {
+    pub(crate) tree: &'a TreeState,
+    pub(crate) key: &'a [u8],
+    /// `None`: delete.
+    pub(crate) value: Option<&'a [u8]>,
 }
 
 impl WriteBatch {
@@ -50,7 +65,7 @@ impl WriteBatch {
 
     /// Sets `key` to `value`. Limits are checked when the batch is committed.
     pub fn put(&mut self, tree: &Tree, key: &[u8], value: &[u8]) -> &mut Self {
-        self.push(tree, key, Some(value.to_vec()))
+        self.push(tree, key, Some(value))
     }
 
     /// Removes `key`, if it is there.
@@ -58,35 +73,52 @@ impl WriteBatch {
         self.push(tree, key, None)
     }
 
-    fn push(&mut self, tree: &Tree, key: &[u8], value: Option<Vec<u8>>) -> &mut Self {
-        self.ops.push(BatchOp {
-            tree: tree.state().clone(),
-            key: key.to_vec(),
-            value,
+    fn push(&mut self, tree: &Tree, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+        let state = tree.state();
+        // A batch goes to one tree mostly, or to few.
+        let known = self.trees.iter().rposition(|t| Arc::ptr_eq(t, state));
+        let tree = known.unwrap_or_else(|| {
+            self.trees.push(state.clone());
+            self.trees.len() - 1
         });
+        self.places.push(Place {
+            tree,
+            at: self.bytes.len(),
+            key_len: key.len(),
+            value_len: value.map(<[u8]>::len),
+        });
+        self.bytes.extend_from_slice(key);
+        self.bytes.extend_from_slice(value.unwrap_or(&[]));
         self
     }
 
     /// Operations in it.
     pub fn len(&self) -> usize {
-        self.ops.len()
+        self.places.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.ops.is_empty()
+        self.places.is_empty()
     }
 
-    /// Sorts by tree and key and keeps the last operation on each key.
-    pub(crate) fn into_sorted(mut self) -> Vec<BatchOp> {
-        let place = |op: &BatchOp| op.tree.id;
-        self.ops
-            .sort_by(|a, b| (place(a), &a.key).cmp(&(place(b), &b.key)));
-        self.ops.reverse();
-        self.ops
-            .dedup_by(|a, b| a.tree.id == b.tree.id && a.key == b.key);
-        self.ops.reverse();
-        self.ops
+    /// The operations by tree and key, the last one on each key.
+    pub(crate) fn sorted(&self) -> Vec<BatchOp<'_>> {
+        let op = |p: &Place| {
+            let (key, rest) = self.bytes[p.at..].split_at(p.key_len);
+            BatchOp {
+                tree: &self.trees[p.tree],
+                key,
+                value: p.value_len.map(|len| &rest[..len]),
+            }
+        };
+        let mut ops: Vec<_> = self.places.iter().map(op).collect();
+        ops.sort_by_key(|op| (op.tree.id, op.key));
+        // The first of those left is kept: from behind that is the last.
+        ops.reverse();
+        ops.dedup_by_key(|op| (op.tree.id, op.key));
+        ops.reverse();
+        ops
     }
 }
 

@@ -16,12 +16,14 @@
 //! no reader meets half a commit.
 
 pub(crate) mod batch;
+pub(crate) mod condition;
 pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod visible;
 
 use std::cell::Cell;
 
+use crate::cache::{FrameId, Version};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::node::KIND_EXTENT;
@@ -34,6 +36,7 @@ use crate::stats::Wait;
 use crate::tree::{GROUP, Leaf, Op, TreeState, underfull};
 use crate::worker::Worker;
 use crate::writeback::evict::collect_versions;
+use condition::{Condition, Latched, NotDrawn};
 
 /// One change to one key, as it goes into a leaf.
 #[derive(Clone, Copy, Debug)]
@@ -50,6 +53,8 @@ pub(crate) enum Stamp<'a> {
     /// A new commit: append this record. Says so as soon as it is appended: from then
     /// on what it names is in use, whatever happens to the caller.
     Append(&'a Record<'a>, &'a Cell<bool>),
+    /// The same, if a condition holds.
+    AppendIf(&'a Record<'a>, &'a Cell<bool>, Condition<'a>),
     /// Replay: it is in the log already.
     Replay(Csn),
 }
@@ -57,9 +62,25 @@ pub(crate) enum Stamp<'a> {
 /// Leaf of a batch, prepared: the changes `from..to` go into `frame`.
 #[derive(Clone, Copy, Debug)]
 struct Group {
-    frame: u32,
+    frame: FrameId,
+    /// At which it was ready.
+    version: Version,
     from: usize,
     to: usize,
+}
+
+impl Group {
+    /// Lets go of the leaf.
+    fn of(leaf: Leaf<'_>, from: usize, to: usize) -> Self {
+        let (frame, version) = (leaf.frame, leaf.guard.version());
+        leaf.guard.release_unchanged();
+        Self {
+            frame,
+            version,
+            from,
+            to,
+        }
+    }
 }
 
 /// Ends the process if it is dropped: between drawing a CSN and applying the commit
@@ -115,9 +136,9 @@ impl Core {
             let Some(mut leaves) = self.ready(op, changes)? else {
                 continue;
             };
-            let csn = match self.draw(stamp) {
+            let csn = match self.draw(stamp, &leaves, changes) {
                 Ok(csn) => csn,
-                Err(Refused::Full) => {
+                Err(NotDrawn::Refused(Refused::Full)) => {
                     leaves
                         .drain(..)
                         .for_each(|(l, ..)| l.guard.release_unchanged());
@@ -129,20 +150,38 @@ impl Core {
                         .waiting(Wait::LogSpace, || self.log().wait_space())?;
                     continue;
                 }
-                Err(refused) => {
+                Err(NotDrawn::Refused(Refused::Held)) => {
                     leaves
                         .drain(..)
                         .for_each(|(l, ..)| l.guard.release_unchanged());
-                    assert_ne!(
-                        refused,
-                        Refused::TooLarge,
-                        "a batch's size is checked before it is made"
-                    );
-                    return Err(self.stopped_error());
+                    op.leave();
+                    op.worker.counters.restarts_held.add(1);
+                    op.worker
+                        .counters
+                        .waiting(Wait::Hold, || self.log().wait_hold());
+                    continue;
+                }
+                Err(not) => {
+                    leaves
+                        .drain(..)
+                        .for_each(|(l, ..)| l.guard.release_unchanged());
+                    return Err(match not {
+                        NotDrawn::Failed(e) => e,
+                        NotDrawn::Refused(refused) => {
+                            assert_eq!(
+                                refused,
+                                Refused::Stopped,
+                                "a batch's size is checked before it is made"
+                            );
+                            self.stopped_error()
+                        }
+                    });
                 }
             };
             // A commit that is drawn and never applied would hide all later ones.
             let unwinding = AbortOnUnwind;
+            #[cfg(test)]
+            crate::txn::tests::pause();
             // After the CSN was drawn: a view that opened before does not see it.
             let watched = self.forest.workers.oldest_view().is_some();
             let mut emptied = Vec::new();
@@ -180,12 +219,7 @@ impl Core {
         if to == changes.len() {
             return Ok(Some(vec![(leaf, 0, to)]));
         }
-        let mut groups = vec![Group {
-            frame: leaf.frame,
-            from: 0,
-            to,
-        }];
-        leaf.guard.release_unchanged();
+        let mut groups = vec![Group::of(leaf, 0, to)];
         while let Some(from) = groups.last().map(|g| g.to).filter(|&to| to < changes.len()) {
             let most = self.forest.cache.frames() / 4;
             if groups.len() > most {
@@ -199,12 +233,7 @@ impl Core {
                 warm = self.warm(changes, from);
             }
             let (leaf, to) = self.prepare(op, changes, from)?;
-            groups.push(Group {
-                frame: leaf.frame,
-                from,
-                to,
-            });
-            leaf.guard.release_unchanged();
+            groups.push(Group::of(leaf, from, to));
         }
         op.enter();
         let mut leaves: Vec<(Leaf<'a>, usize, usize)> = Vec::with_capacity(groups.len());
@@ -212,16 +241,18 @@ impl Core {
             if let Some(soon) = groups.get(i + GROUP / 2) {
                 self.forest.cache.prefetch(soon.frame);
             }
-            let mine = &changes[g.from..g.to];
-            let last = &mine[mine.len() - 1];
-            let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key);
-            let ready = leaf
-                .as_ref()
-                .is_some_and(|l| l.page.covers(last.key) && has_room(l.page, mine));
+            let leaf = op.retake(g.frame, g.version).or_else(|| {
+                let mine = &changes[g.from..g.to];
+                let leaf = op.relatch(g.frame, mine[0].tree, mine[0].key)?;
+                if leaf.page.covers(mine[mine.len() - 1].key) && has_room(leaf.page, mine) {
+                    return Some(leaf);
+                }
+                leaf.guard.release_unchanged();
+                None
+            });
             match leaf {
-                Some(leaf) if ready => leaves.push((leaf, g.from, g.to)),
-                other => {
-                    other.into_iter().for_each(|l| l.guard.release_unchanged());
+                Some(leaf) => leaves.push((leaf, g.from, g.to)),
+                None => {
                     leaves
                         .drain(..)
                         .for_each(|(l, ..)| l.guard.release_unchanged());
@@ -291,12 +322,20 @@ impl Core {
         }
     }
 
-    fn draw(&self, stamp: Stamp<'_>) -> Result<Csn, Refused> {
+    fn draw(
+        &self,
+        stamp: Stamp<'_>,
+        leaves: &[Latched<'_>],
+        changes: &[Change<'_>],
+    ) -> Result<Csn, NotDrawn> {
         match stamp {
             Stamp::Append(record, appended) => {
                 let csn = self.log().try_append(record)?;
                 appended.set(true);
                 Ok(csn)
+            }
+            Stamp::AppendIf(record, appended, condition) => {
+                self.draw_if(record, appended, condition, leaves, changes)
             }
             Stamp::Replay(csn) => Ok(csn),
         }
@@ -317,7 +356,8 @@ impl Core {
                 let mut journal = worker.journal.lock();
                 extents(pieces).for_each(|e| journal.free_extent(csn, e.run(block_size)));
             }
-            if watched {
+            // Deleting what is not there changes nothing.
+            if watched && (found || change.value.is_some()) {
                 worker.counters.before_images.add(1);
                 self.versions.keep(change.tree.id, change.key, csn, image);
             }

@@ -18,6 +18,7 @@ use gaur_iodriver::sync::ShortMutex;
 
 use crate::error::{Error, Result};
 use crate::format::{Csn, TreeId};
+use crate::txn::reads::Bounds;
 
 /// A stored value: its entry kind and bytes. `None`: the key was absent.
 pub(crate) type Image = Option<(u8, Vec<u8>)>;
@@ -109,6 +110,52 @@ impl Versions {
         out
     }
 
+    /// What `key` held at `view`, if it changed since. The outer `None`: it did not.
+    pub(crate) fn get(&self, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
+        self.first_change(tree, key, view)
+            .map(|entry| entry.value().clone())
+    }
+
+    /// Whether none is kept.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.images.front().is_none()
+    }
+
+    /// The first commit after `since` that changed `key`.
+    pub(crate) fn changed(&self, tree: TreeId, key: &[u8], since: Csn) -> Option<Csn> {
+        self.first_change(tree, key, since).map(|e| e.key().2)
+    }
+
+    /// A key within the bounds that a commit after `since` changed, and the commit.
+    pub(crate) fn changed_in(
+        &self,
+        tree: TreeId,
+        bounds: &Bounds,
+        since: Csn,
+    ) -> Option<(Vec<u8>, Csn)> {
+        let lower = match &bounds.lower {
+            Bound::Included(k) | Bound::Excluded(k) => k.clone(),
+            Bound::Unbounded => Vec::new(),
+        };
+        entries_from(&self.images, &(tree, lower, 0))
+            .take_while(|e| e.key().0 == tree && bounds.below_upper(&e.key().1))
+            .find(|e| e.key().2 > since && bounds.above_lower(&e.key().1))
+            .map(|e| (e.key().1.clone(), e.key().2))
+    }
+
+    /// The first change of `key` after `view`.
+    fn first_change(
+        &self,
+        tree: TreeId,
+        key: &[u8],
+        view: Csn,
+    ) -> Option<Entry<'_, VersionKey, Image>> {
+        let from = (tree, key.to_vec(), view.saturating_add(1));
+        let entry = self.images.lower_bound(Bound::Included(&from))?;
+        let at = entry.key();
+        (at.0 == tree && at.1 == key).then_some(entry)
+    }
+
     /// An error if `view` has lost images. Ask after what they were needed for.
     pub(crate) fn check(&self, view: Csn) -> Result<()> {
         if view < self.floor.load(Ordering::SeqCst) {
@@ -147,10 +194,12 @@ impl Versions {
 mod tests {
     use super::*;
 
-    /// What `key` held at `view`: the outer `None`: no change since is known.
+    /// What `key` held at `view`, asked for in both ways.
     fn at(v: &Versions, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
         let upper = [key, &[0]].concat();
-        v.range(tree, key, Some(&upper), view).pop().map(|r| r.1)
+        let one = v.range(tree, key, Some(&upper), view).pop().map(|r| r.1);
+        assert_eq!(one, v.get(tree, key, view));
+        one
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::Ordering;
 use gaur_iodriver::Device;
 use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::atomic::order;
+use gaur_iodriver::sync::latch;
 use gaur_iodriver::sync::thread::JoinHandle;
 use gaur_iodriver::sync::time::now;
 
@@ -46,6 +47,26 @@ pub enum Refused {
     Stopped,
     /// The record is larger than [`LogConfig::max_record`].
     TooLarge,
+    /// Another record was appended behind the one this was to follow.
+    Moved,
+    /// Somebody else has the [`Hold`]: release everything, [`Log::wait_hold`], try again.
+    Held,
+}
+
+/// While it lives only its holder appends, so the last CSN stands still for everybody
+/// else. Whoever has it waits for nothing that needs an append.
+#[derive(Debug)]
+pub struct Hold<'a>(&'a Shared);
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        // Under the appenders' lock, so that no append is refused for it afterwards.
+        {
+            let _state = self.0.state.lock();
+            self.0.held.store(false, Ordering::SeqCst);
+        }
+        latch::unpark_all(self.0.hold_key());
+    }
 }
 
 /// The end of a generation in the log, from [`Log::freeze`].
@@ -130,6 +151,51 @@ impl Log {
     /// # Errors
     /// [`Refused`]; nothing was drawn or written then.
     pub fn try_append(&self, r: &Record<'_>) -> Result<Csn, Refused> {
+        self.append(r, None, None)
+    }
+
+    /// [`Log::try_append`], if `last` still is the last CSN drawn. With a hold it is, once
+    /// it was read under the hold.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing was drawn or written then.
+    pub fn try_append_after(
+        &self,
+        r: &Record<'_>,
+        last: Csn,
+        hold: Option<&Hold<'_>>,
+    ) -> Result<Csn, Refused> {
+        self.append(r, Some(last), hold)
+    }
+
+    /// Keeps everybody else from appending; `None`: somebody does so already. Never
+    /// waits, so it may be called under latches, and so may dropping the hold.
+    pub fn hold(&self) -> Option<Hold<'_>> {
+        let shared = &*self.shared;
+        let _state = shared.state.lock();
+        if shared.held.swap(true, Ordering::SeqCst) {
+            return None;
+        }
+        Counters::one(&shared.counters.holds);
+        Some(Hold(shared))
+    }
+
+    /// Waits until nobody has the hold. Others may be faster to take it again. Panics
+    /// under a latch.
+    pub fn wait_hold(&self) {
+        latch::assert_may_block("Log::wait_hold");
+        let held = || self.shared.held.load(Ordering::SeqCst);
+        while held() {
+            latch::park_on(self.shared.hold_key(), held);
+        }
+    }
+
+    fn append(
+        &self,
+        r: &Record<'_>,
+        after: Option<Csn>,
+        hold: Option<&Hold<'_>>,
+    ) -> Result<Csn, Refused> {
         let shared = &*self.shared;
         if r.ops.len() > shared.config.max_record {
             return Err(Refused::TooLarge);
@@ -151,6 +217,12 @@ impl Log {
             let mut s = shared.state.lock();
             if s.stopped.is_some() || s.closing {
                 return Err(Refused::Stopped);
+            }
+            if hold.is_none() && shared.held.load(Ordering::Relaxed) {
+                return Err(Refused::Held);
+            }
+            if after.is_some_and(|last| s.pending.last_csn() != last) {
+                return Err(Refused::Moved);
             }
             let bytes = s.pending.bytes();
             if bytes > 0 && bytes + r.ops.len() > shared.max_pending {

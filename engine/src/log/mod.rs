@@ -39,7 +39,7 @@ mod writer;
 #[cfg(test)]
 mod tests;
 
-pub use append::{Cut, Log, LogUsage, Record, Refused};
+pub use append::{Cut, Hold, Log, LogUsage, Record, Refused};
 pub use config::{LogConfig, LogHead, LogTail};
 pub use ops::{Extents, LogOp, Ops, OpsBuilder, record_check};
 pub use reader::{LogReader, ReadRecord};

@@ -70,6 +70,8 @@ pub(super) struct Shared {
     pub(super) space: Mutex<()>,
     pub(super) space_changed: Condvar,
     pub(super) space_waiters: AtomicUsize,
+    /// Somebody has the hold. Changes under `state`'s lock.
+    pub(super) held: AtomicBool,
     pub(super) waker: Waker,
     pub(super) on_pressure: Pressure,
     pub(super) counters: Counters,
@@ -132,10 +134,16 @@ impl Shared {
             space: Mutex::new(()),
             space_changed: Condvar::new(),
             space_waiters: AtomicUsize::new(0),
+            held: AtomicBool::new(false),
             waker,
             on_pressure,
             counters: Counters::default(),
         }
+    }
+
+    /// Where those park who wait for the end of a hold.
+    pub(super) fn hold_key(&self) -> usize {
+        std::ptr::from_ref(&self.held) as usize
     }
 
     /// Wakes the log thread.

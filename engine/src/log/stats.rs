@@ -75,6 +75,8 @@ counters! {
     full_memory,
     /// Times the log thread was woken by a caller.
     wakes,
+    /// Times somebody kept others from appending.
+    holds,
 }
 
 impl Counters {

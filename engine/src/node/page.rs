@@ -8,6 +8,9 @@
 use gaur_iodriver::sync::atomic::{AtomicU64, Ordering};
 use std::cmp::Ordering as Order;
 
+use super::{MAX_KEY, max_inline};
+use crate::cache::prefetch_lines;
+use crate::core::MAX_PIECES;
 use crate::format::node::{HEADER, KIND_CHILD, KIND_EXTENT, KIND_VALUE, NO_UPPER};
 use crate::format::{BlockPtr, Csn, ExtentPtr, Generation, TreeId};
 
@@ -15,6 +18,10 @@ use crate::format::{BlockPtr, Csn, ExtentPtr, Generation, TreeId};
 pub(crate) const HEADER_WORDS: usize = HEADER / 8;
 /// Words of the value of an inner entry: pointer and hint.
 pub(crate) const CHILD_WORDS: usize = 4;
+
+/// Words of an entry that are asked for at most; what follows the processor finds
+/// by itself.
+const PREFETCHED: usize = 64;
 
 /// A node's words.
 #[derive(Clone, Copy, Debug)]
@@ -182,25 +189,57 @@ impl<'a> Page<'a> {
         out.truncate(start + len);
     }
 
-    /// Appends `words` words from word `offset` on to `out`, as far as there are.
-    pub(crate) fn copy_words(self, offset: usize, words: usize, out: &mut Vec<u8>) {
-        let from = offset.min(self.words.len());
-        let to = offset.saturating_add(words).min(self.words.len()).max(from);
-        out.reserve((to - from) * 8);
-        for line in self.words[from..to].chunks(8) {
-            let mut bytes = [0; 64];
-            for (to, word) in bytes.chunks_exact_mut(8).zip(line) {
-                to.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes());
-            }
-            out.extend_from_slice(&bytes[..line.len() * 8]);
+    /// Copies the bytes from word `offset` on to `out`, as far as there are.
+    pub(crate) fn copy_to(self, offset: usize, out: &mut [u8]) {
+        let words = self.words.get(offset..).unwrap_or(&[]);
+        for (bytes, word) in out.chunks_mut(8).zip(words) {
+            bytes.copy_from_slice(&word.load(Ordering::Relaxed).to_le_bytes()[..bytes.len()]);
         }
     }
 
-    /// What all keys here begin with, and their slots leave out.
-    pub(crate) fn prefix(self) -> Vec<u8> {
-        let mut out = Vec::new();
-        self.copy_bytes(self.lower_offset(), self.prefix_len(), &mut out);
-        out
+    /// Appends `words` words from word `offset` on to `out`, as far as there are: their
+    /// bytes as they lie here.
+    pub(crate) fn copy_words(self, offset: usize, words: usize, out: &mut Vec<u64>) {
+        let from = offset.min(self.words.len());
+        let to = offset.saturating_add(words).min(self.words.len()).max(from);
+        let words = self.words[from..to].iter();
+        out.extend(words.map(|w| w.load(Ordering::Relaxed).to_le()));
+    }
+
+    /// Asks the processor for the entries of these slots and for the fences, so that
+    /// their misses overlap. A hint: how long an entry is, is taken from their mean.
+    pub(crate) fn prefetch(self, slots: std::ops::Range<usize>) {
+        prefetch_lines(&self.words[self.words.len() - 8..]);
+        let all = self.heap_end().saturating_sub(self.heap());
+        let mean = (all / self.slots().max(1)).min(PREFETCHED);
+        for i in slots {
+            let at = (self.slot(i) & 0xFFFF) as usize;
+            // From the beginning of its line on.
+            let end = (at + mean).min(self.words.len());
+            if let Some(words) = self.words.get(at & !7..end) {
+                prefetch_lines(words);
+            }
+        }
+    }
+
+    /// About where [`Page::search`] will end: reads no entry.
+    pub(crate) fn guess(self, key: &[u8]) -> usize {
+        let head = head_of(key.get(self.prefix_len()..).unwrap_or(&[]));
+        let (mut low, mut high) = (0, self.slots());
+        while low < high {
+            let mid = (low + high) / 2;
+            if self.slot(mid) & !0xFFFF < head {
+                low = mid + 1;
+            } else {
+                high = mid;
+            }
+        }
+        low
+    }
+
+    /// Appends what all keys here begin with, and their slots leave out, to `out`.
+    pub(crate) fn copy_prefix(self, out: &mut Vec<u8>) {
+        self.copy_bytes(self.lower_offset(), self.prefix_len(), out);
     }
 
     /// The lower fence: the least key that belongs here.
@@ -345,6 +384,9 @@ impl<'a> Page<'a> {
         if HEADER_WORDS + n > heap || heap > end || end > self.words.len() {
             return Err("slots and heap overlap");
         }
+        if self.lower_len() > MAX_KEY || self.upper_len().is_some_and(|len| len > MAX_KEY) {
+            return Err("a fence is longer than a key can be");
+        }
         let padded = self.is_padded(self.lower_offset(), self.lower_len())
             && self.is_padded(self.upper_offset(), self.upper_len().unwrap_or(0));
         if !padded {
@@ -392,6 +434,22 @@ impl<'a> Page<'a> {
             let whole = e.value_len.is_multiple_of(ExtentPtr::SIZE);
             if e.kind == KIND_EXTENT && (pieces == 0 || !whole) {
                 return Err("a large value without whole pieces");
+            }
+            if inner && self.child(i).ptr.checksum == 0 {
+                return Err("a child pointer without a checksum");
+            }
+            let key_len = self.prefix_len() + e.key_len;
+            if key_len > MAX_KEY {
+                return Err("a key is longer than it can be");
+            }
+            // What is longer could not be split off.
+            let most = match e.kind {
+                KIND_VALUE => max_inline(self.words.len() as u32 * 8, key_len),
+                KIND_EXTENT => MAX_PIECES * ExtentPtr::SIZE,
+                _ => CHILD_WORDS * 8,
+            };
+            if e.value_len > most {
+                return Err("a value is longer than a node takes");
             }
             if !self.is_padded(e.offset + 1, e.key_len) {
                 return Err("a key is not padded with zeros");

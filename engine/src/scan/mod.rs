@@ -1,5 +1,7 @@
 //! Ordered scans, both ways, at one commit.
 
+mod cursor;
+mod piece;
 mod records;
 
 use std::ops::{Bound, Range};
@@ -11,10 +13,12 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
 use crate::format::node::KIND_EXTENT;
-use crate::node::Page;
-use crate::tree::{Carry, Found, Toward, TreeState};
+use crate::tree::{Carry, Found, Parent, Toward, TreeState};
 use crate::worker::Worker;
+use piece::{Piece, Position};
 use records::Records;
+
+pub use cursor::Cursor;
 
 type Record = (Vec<u8>, Vec<u8>);
 
@@ -46,7 +50,7 @@ pub struct Scan {
     core: Weak<Core>,
     worker: Arc<Worker>,
     tree: Arc<TreeState>,
-    view: View,
+    view: Arc<View>,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
     reverse: bool,
@@ -57,6 +61,8 @@ pub struct Scan {
     large: Vec<u8>,
     /// Where the walk goes on; `None`: it is over.
     next: Option<Position>,
+    /// What named the leaf read last, if it was a node in memory.
+    last: Option<Parent>,
     /// Leaves that were not in memory when the scan came to them.
     misses: u32,
     keys_only: bool,
@@ -66,80 +72,6 @@ pub struct Scan {
     whole: bool,
     /// What was passed over, if damage is to be passed over.
     left_out: Option<Vec<LeftOut>>,
-}
-
-/// A place between leaves.
-#[derive(Clone, Debug)]
-enum Position {
-    /// At the leaf that covers this key.
-    At(Vec<u8>),
-    /// At the leaf before this key; without: at the last leaf.
-    Before(Option<Vec<u8>>),
-}
-
-/// A leaf's records, at least those that lie ahead, and its fences.
-struct Piece {
-    records: Records,
-    lower: Vec<u8>,
-    upper: Option<Vec<u8>>,
-    csn: Csn,
-}
-
-impl Piece {
-    /// Copies what lies ahead of `position` on the leaf, into emptied `records`: at
-    /// most `limit` records, if nothing has to be added to them.
-    fn of(page: Page<'_>, position: &Position, scan: &Scan, mut records: Records) -> Self {
-        records.clear();
-        let (slots, reverse) = (page.slots(), scan.reverse);
-        let ahead = match (position, reverse) {
-            (Position::At(key), false) => page.search(key).0..slots,
-            (Position::At(key), true) => {
-                let (i, found) = page.search(key);
-                0..i + usize::from(found)
-            }
-            // Only within its fences can a key be looked for.
-            (Position::Before(Some(key)), _) if page.covers(key) => 0..page.search(key).0,
-            (Position::Before(_), _) => 0..slots,
-        };
-        let csn = page.csn();
-        let whole = scan.whole || csn > scan.view.csn();
-        let most = match whole {
-            true => usize::MAX,
-            // The first one may be what the range excludes.
-            false => scan.limit.saturating_add(1),
-        };
-        let ahead = match reverse {
-            true => ahead.end.saturating_sub(most).max(ahead.start)..ahead.end,
-            false => ahead.start..ahead.end.min(ahead.start.saturating_add(most)),
-        };
-        records.copy(page, ahead);
-        // The walk goes on at one fence; both are needed to add what lies between.
-        Self {
-            records,
-            lower: if whole || reverse {
-                page.lower()
-            } else {
-                Vec::new()
-            },
-            upper: if whole || !reverse {
-                page.upper()
-            } else {
-                None
-            },
-            csn,
-        }
-    }
-
-    /// One of which nothing is known but the fences.
-    fn empty(lower: Vec<u8>, upper: Option<Vec<u8>>, mut records: Records) -> Self {
-        records.clear();
-        Self {
-            records,
-            lower,
-            upper,
-            csn: Csn::MAX,
-        }
-    }
 }
 
 /// Whether nothing lies between the bounds.
@@ -153,6 +85,12 @@ fn is_empty_range(lower: &Bound<Vec<u8>>, upper: &Bound<Vec<u8>>) -> bool {
     }
 }
 
+impl Drop for Scan {
+    fn drop(&mut self) {
+        std::mem::take(&mut self.ready).keep_spare();
+    }
+}
+
 impl Scan {
     pub(crate) fn new(
         core: Arc<Core>,
@@ -160,8 +98,19 @@ impl Scan {
         lower: Bound<Vec<u8>>,
         upper: Bound<Vec<u8>>,
     ) -> Result<Self> {
+        let view = core.view()?;
+        Self::at(core, tree, view, lower, upper)
+    }
+
+    /// A scan at an open view.
+    pub(crate) fn at(
+        core: Arc<Core>,
+        tree: Arc<TreeState>,
+        view: Arc<View>,
+        lower: Bound<Vec<u8>>,
+        upper: Bound<Vec<u8>>,
+    ) -> Result<Self> {
         let worker = core.forest.workers.mine()?;
-        let view = View::open(worker.clone(), &core.visible, || core.last_drawn());
         let mut scan = Self {
             core: Arc::downgrade(&core),
             worker,
@@ -170,10 +119,11 @@ impl Scan {
             lower,
             upper,
             reverse: false,
-            ready: Records::default(),
+            ready: Records::spare(),
             left: 0..0,
             large: Vec::new(),
             next: None,
+            last: None,
             misses: 0,
             keys_only: false,
             limit: usize::MAX,
@@ -185,6 +135,7 @@ impl Scan {
     }
 
     fn start(&mut self) {
+        self.last = None;
         self.next = if is_empty_range(&self.lower, &self.upper) {
             None
         } else if self.reverse {
@@ -318,8 +269,13 @@ impl Scan {
         // the leaf itself at worst, and going on so would never end.
         let mut ahead = true;
         self.worker.counters.scan_leaves.add(1);
+        let mut beside = self.last.take();
         loop {
-            let at = match forest.descend(&self.tree, toward, 0, None) {
+            let found = beside
+                .take()
+                .and_then(|last| forest.beside(&self.tree, last, self.reverse))
+                .map_or_else(|| forest.descend(&self.tree, toward, 0, None), Found::Node);
+            let at = match found {
                 Found::Node(at) => at,
                 Found::Empty(_) => {
                     // Emptied since, or not filled yet: images tell.
@@ -375,6 +331,8 @@ impl Scan {
             forest.warm_sibling(at.parent, self.reverse);
             let piece = Piece::of(page, position, self, records);
             if forest.cache.frame(at.frame).latch.validate(at.version) {
+                // Only without a log the walk goes on at the leaf's fence.
+                self.last = Some(at.parent).filter(|_| !self.whole);
                 return Ok(piece);
             }
             records = piece.records;
@@ -488,6 +446,22 @@ impl Scan {
             Lent::Record(i) => (self.ready.key(i), self.ready.value(i).1),
             Lent::Large(i) => (self.ready.key(i), self.large.as_slice()),
         }))
+    }
+
+    /// How many records are left, without returning them: cheaper than to take them.
+    ///
+    /// # Errors
+    /// As the iterator's.
+    pub fn count_records(mut self) -> Result<u64> {
+        let mut records = 0;
+        while records < self.limit {
+            self.fill()?;
+            if self.left.is_empty() {
+                break;
+            }
+            records += std::mem::take(&mut self.left).len();
+        }
+        Ok(records.min(self.limit) as u64)
     }
 
     fn advance(&mut self) -> Result<Option<Lent>> {

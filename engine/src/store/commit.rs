@@ -4,8 +4,9 @@ use std::cell::Cell;
 
 use super::Store;
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
+use crate::commit::condition::Condition;
 use crate::commit::{Change, Stamp};
-use crate::core::Core;
+use crate::core::{Core, MAX_PIECES};
 use crate::error::{Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
 use crate::format::{Csn, ExtentPtr};
@@ -32,7 +33,7 @@ impl Store {
         if batch.is_empty() {
             return Ok(core.visible.upto());
         }
-        commit_ops(core, &batch.into_sorted(), durability)
+        commit_ops(core, &batch.sorted(), durability)
     }
 
     /// Waits until commit `csn` survives the loss of power.
@@ -87,6 +88,18 @@ pub(super) fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     }
 }
 
+/// How a commit draws its CSN.
+pub(super) fn stamp<'a>(
+    record: &'a Record<'a>,
+    appended: &'a Cell<bool>,
+    condition: Option<Condition<'a>>,
+) -> Stamp<'a> {
+    match condition {
+        None => Stamp::Append(record, appended),
+        Some(condition) => Stamp::AppendIf(record, appended, condition),
+    }
+}
+
 /// The claim of a commit; for each of its changes, whether it is a put.
 pub(super) fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
     if puts.into_iter().any(|put| put) {
@@ -112,15 +125,25 @@ impl Drop for Pieces<'_> {
     }
 }
 
-pub(super) fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -> Result<Csn> {
+pub(super) fn commit_ops(core: &Core, ops: &[BatchOp<'_>], durability: Durability) -> Result<Csn> {
+    commit_ops_if(core, ops, durability, None)
+}
+
+/// Commits sorted operations, if a condition holds.
+pub(crate) fn commit_ops_if(
+    core: &Core,
+    ops: &[BatchOp<'_>],
+    durability: Durability,
+    condition: Option<Condition<'_>>,
+) -> Result<Csn> {
     let block_size = core.forest.geometry.block_size;
     let mut bytes = 0;
     for op in ops {
-        check_key(&op.key)?;
-        let len = op.value.as_ref().map_or(0, Vec::len);
+        check_key(op.key)?;
+        let len = op.value.map_or(0, <[u8]>::len);
         check_value(len)?;
         let stored = if len > max_inline(block_size, op.key.len()) {
-            16 * ExtentPtr::SIZE
+            MAX_PIECES * ExtentPtr::SIZE
         } else {
             len
         };
@@ -144,7 +167,7 @@ pub(super) fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -
     };
     let mut large = Vec::new();
     for op in ops {
-        let value = op.value.as_deref().unwrap_or(&[]);
+        let value = op.value.unwrap_or(&[]);
         let inline = value.len() <= max_inline(block_size, op.key.len());
         large.push((!inline).then_some(pieces.written.len()));
         if !inline {
@@ -156,31 +179,31 @@ pub(super) fn commit_ops(core: &Core, ops: &[BatchOp], durability: Durability) -
     let mut encoded = OpsBuilder::new();
     let mut changes = Vec::with_capacity(ops.len());
     for (op, large) in ops.iter().zip(&large) {
-        let value = match (large, &op.value) {
+        let value = match (large, op.value) {
             (Some(i), _) => {
                 let stored = &pieces.written[*i];
                 let list: Vec<ExtentPtr> = crate::commit::extents(stored).collect();
-                encoded.put_extents(op.tree.id, &op.key, &list)?;
+                encoded.put_extents(op.tree.id, op.key, &list)?;
                 Some((KIND_EXTENT, stored.as_slice()))
             }
             (None, Some(value)) => {
-                encoded.put(op.tree.id, &op.key, value)?;
-                Some((KIND_VALUE, value.as_slice()))
+                encoded.put(op.tree.id, op.key, value)?;
+                Some((KIND_VALUE, value))
             }
             (None, None) => {
-                encoded.delete(op.tree.id, &op.key)?;
+                encoded.delete(op.tree.id, op.key)?;
                 None
             }
         };
         changes.push(Change {
-            tree: &op.tree,
-            key: &op.key,
+            tree: op.tree,
+            key: op.key,
             value,
         });
     }
     let sync = durability == Durability::Sync;
     let record = record_of(&encoded, sync);
-    let stamp = Stamp::Append(&record, &pieces.appended);
+    let stamp = stamp(&record, &pieces.appended, condition);
     let (made, claim) = core.make(&worker, &changes, stamp, claim);
     drop(changes);
     drop(pieces);

@@ -2,10 +2,13 @@
 
 mod cache;
 mod close;
-mod commit;
+pub(crate) mod commit;
+pub(crate) mod look;
 mod open;
+mod point;
+mod snapshot;
 mod space;
-mod tree;
+pub(crate) mod tree;
 mod trees;
 
 use std::sync::Arc;
@@ -14,14 +17,14 @@ use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::thread::JoinHandle;
 
 use crate::core::Core;
-#[cfg(doc)]
-use crate::error::Error;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recovery::RecoveryReport;
 use crate::report::Stats;
 use crate::writeback::checkpoint::Checkpointer;
 
 pub use cache::CacheBudget;
+pub use point::Swap;
+pub use snapshot::Snapshot;
 pub use tree::Tree;
 
 /// An open store. Cheap to clone; all clones and trees share it. May be used from
@@ -63,6 +66,14 @@ struct Inner {
 impl Store {
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// Refuses a tree of another store.
+    pub(crate) fn check_owns(&self, tree: &Tree) -> Result<()> {
+        match Arc::ptr_eq(&self.inner, &tree.inner) {
+            true => Ok(()),
+            false => Err(Error::OtherStore(tree.name().to_owned())),
+        }
     }
 
     /// The store's identity, drawn when it was formatted.

@@ -7,9 +7,10 @@ use std::sync::Arc;
 use super::Inner;
 #[cfg(doc)]
 use super::Store;
-use super::commit::{claim_of, commit_ops, finish, record_of};
+use super::commit::{claim_of, commit_ops_if, finish, record_of, stamp};
+use crate::commit::Change;
 use crate::commit::batch::{BatchOp, check_key};
-use crate::commit::{Change, Stamp};
+use crate::commit::condition::Condition;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -18,8 +19,9 @@ use crate::format::node::KIND_VALUE;
 use crate::log::OpsBuilder;
 use crate::node::max_inline;
 use crate::options::Durability;
-use crate::scan::Scan;
+use crate::scan::{Cursor, Scan};
 use crate::tree::TreeState;
+use crate::txn::reads::Bounds;
 use crate::worker::Worker;
 
 /// A named, ordered map from keys to values. Cheap to clone.
@@ -78,7 +80,7 @@ impl Tree {
         self.inner.core.contains(&worker, &self.state, key)
     }
 
-    fn reading(&self, key: &[u8]) -> Result<Arc<Worker>> {
+    pub(super) fn reading(&self, key: &[u8]) -> Result<Arc<Worker>> {
         check_key(key)?;
         self.inner.core.check_open()?;
         self.inner.core.forest.workers.mine()
@@ -97,7 +99,7 @@ impl Tree {
     /// # Errors
     /// As [`Store::commit`].
     pub fn put_with(&self, key: &[u8], value: &[u8], durability: Durability) -> Result<Csn> {
-        self.one(key, Some(value), durability)
+        self.one(key, Some(value), durability, None)
     }
 
     /// Removes `key`, durably, whether it is there or not, and returns the commit.
@@ -113,22 +115,25 @@ impl Tree {
     /// # Errors
     /// As [`Store::commit`].
     pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<Csn> {
-        self.one(key, None, durability)
+        self.one(key, None, durability, None)
     }
 
-    fn one(&self, key: &[u8], value: Option<&[u8]>, durability: Durability) -> Result<Csn> {
+    /// Changes a key, if a condition holds.
+    pub(super) fn one(
+        &self,
+        key: &[u8],
+        value: Option<&[u8]>,
+        durability: Durability,
+        condition: Option<Condition<'_>>,
+    ) -> Result<Csn> {
         let core = &self.inner.core;
         core.check_writable()?;
         check_key(key)?;
         if let Some(v) = value
             && v.len() > max_inline(core.forest.geometry.block_size, key.len())
         {
-            let op = BatchOp {
-                tree: self.state.clone(),
-                key: key.to_vec(),
-                value: Some(v.to_vec()),
-            };
-            return commit_ops(core, &[op], durability);
+            let tree = &self.state;
+            return commit_ops_if(core, &[BatchOp { tree, key, value }], durability, condition);
         }
         core.throttle.pass(core, value.is_none());
         let worker = core.forest.workers.mine()?;
@@ -147,7 +152,7 @@ impl Tree {
         let claim = claim_of([value.is_some()]);
         // It has no large value to give back.
         let appended = Cell::new(false);
-        let stamp = Stamp::Append(&record, &appended);
+        let stamp = stamp(&record, &appended, condition);
         let (made, claim) = core.make(&worker, &[change], stamp, claim);
         drop(claim);
         let csn = made?;
@@ -165,23 +170,23 @@ impl Tree {
         Scan::new(self.inner.core.clone(), self.state.clone(), lower, upper)
     }
 
+    /// A cursor over the records with keys in `range`, as they are now.
+    ///
+    /// # Errors
+    /// As [`Tree::range`].
+    pub fn cursor(&self, range: impl RangeBounds<Vec<u8>>) -> Result<Cursor<'static>> {
+        let core = &self.inner.core;
+        core.check_open()?;
+        let (state, view) = (self.state.clone(), core.view()?);
+        Ok(Cursor::committed(core, state, view, Bounds::of(range)))
+    }
+
     /// The records whose keys begin with `prefix`, in order.
     ///
     /// # Errors
     /// As [`Tree::range`].
     pub fn prefix(&self, prefix: &[u8]) -> Result<Scan> {
-        let mut end = prefix.to_vec();
-        while end.last() == Some(&0xFF) {
-            end.pop();
-        }
-        let upper = match end.last_mut() {
-            Some(last) => {
-                *last += 1;
-                Bound::Excluded(end)
-            }
-            None => Bound::Unbounded,
-        };
-        self.range((Bound::Included(prefix.to_vec()), upper))
+        self.range(prefix_bounds(prefix))
     }
 
     /// All records, in order.
@@ -191,4 +196,20 @@ impl Tree {
     pub fn iter(&self) -> Result<Scan> {
         self.range(..)
     }
+}
+
+/// The bounds of all keys that begin with `prefix`.
+pub(crate) fn prefix_bounds(prefix: &[u8]) -> (Bound<Vec<u8>>, Bound<Vec<u8>>) {
+    let mut end = prefix.to_vec();
+    while end.last() == Some(&0xFF) {
+        end.pop();
+    }
+    let upper = match end.last_mut() {
+        Some(last) => {
+            *last += 1;
+            Bound::Excluded(end)
+        }
+        None => Bound::Unbounded,
+    };
+    (Bound::Included(prefix.to_vec()), upper)
 }

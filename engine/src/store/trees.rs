@@ -99,6 +99,10 @@ impl Store {
                     core.progress().ask();
                     core.log().wait_space()?;
                 }
+                Err(crate::log::Refused::Held) => {
+                    drop(inside);
+                    core.log().wait_hold();
+                }
                 Err(_) => return Err(core.stopped_error()),
             }
         };

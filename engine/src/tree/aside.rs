@@ -6,8 +6,8 @@
 
 use super::Forest;
 use super::TreeState;
-use super::descend::{Found, Toward};
-use super::load::Carry;
+use super::descend::{Found, Toward, fences_of};
+use super::load::{Carry, has_fences};
 use crate::error::{Error, Result};
 use crate::node::NodeBuf;
 use crate::worker::Worker;
@@ -52,8 +52,14 @@ impl Forest {
         if ptr.checksum == 0 {
             return Ok(None);
         }
+        let mut fences = self.fences(parent);
         loop {
-            let node = match self.read_node(worker, tree, ptr, level)? {
+            let node = self.read_node(worker, tree, ptr, level)?;
+            let node = node.and_then(|node| {
+                has_fences(node.page(), &fences.0, fences.1.as_deref(), tree)?;
+                Ok(node)
+            });
+            let node = match node {
                 Ok(node) => node,
                 Err(damage) if unchanged() => return Err(Error::Damaged(damage)),
                 Err(_) => return Ok(None),
@@ -62,7 +68,8 @@ impl Forest {
             let Some(below) = page.level().checked_sub(1) else {
                 return Ok(unchanged().then_some(node));
             };
-            ptr = page.child(toward.slot(page)).ptr;
+            let slot = toward.slot(page);
+            (ptr, fences) = (page.child(slot).ptr, fences_of(page, slot));
             level = Some(below);
         }
     }

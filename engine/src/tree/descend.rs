@@ -4,7 +4,7 @@
 use super::{Forest, Parent, TreeState};
 use crate::cache::{FrameId, Version};
 use crate::format::{BlockPtr, Generation};
-use crate::node::Page;
+use crate::node::{Child, Page};
 
 /// Where a descent ended.
 #[derive(Clone, Copy, Debug)]
@@ -31,6 +31,16 @@ pub(crate) struct At {
     pub(crate) version: Version,
     pub(crate) ptr: BlockPtr,
     pub(crate) level: u8,
+}
+
+/// What a look at a child found.
+enum Look {
+    /// The child, at this version.
+    There(FrameId, Version),
+    /// It is not in memory.
+    Missing,
+    /// Its parent has changed.
+    Changed,
 }
 
 /// How the target of a descent is named.
@@ -67,7 +77,7 @@ impl Forest {
         writing: Option<Generation>,
     ) -> Found {
         'restart: loop {
-            let mut version = tree.anchor.latch.version();
+            let version = tree.anchor.latch.version();
             let mut child = tree.anchor.child();
             if !tree.anchor.latch.validate(version) {
                 continue;
@@ -87,22 +97,12 @@ impl Forest {
                     ptr: child.ptr,
                     level: expected,
                 };
-                if child.hint == 0 || child.hint as usize > self.cache.known() {
-                    return missing;
-                }
-                let id = child.hint - 1;
-                self.cache.prefetch(id);
+                let (id, version) = match self.look(tree, parent, child) {
+                    Look::There(id, version) => (id, version),
+                    Look::Missing => return missing,
+                    Look::Changed => continue 'restart,
+                };
                 let frame = self.cache.frame(id);
-                version = frame.latch.version();
-                let holds = frame.holds(child.ptr);
-                // The parent still names this child now, after the child's version
-                // was taken: from here on the child's version alone decides.
-                if !self.parent_latch(tree, parent).validate(parent.version) {
-                    continue 'restart;
-                }
-                if !holds {
-                    return missing;
-                }
                 let page = self.cache.page(id);
                 let at_level = page.level();
                 let at = At {
@@ -139,6 +139,51 @@ impl Forest {
         }
     }
 
+    /// Looks at a child that was read from its parent.
+    #[inline]
+    fn look(&self, tree: &TreeState, parent: Parent, child: Child) -> Look {
+        if child.hint == 0 || child.hint as usize > self.cache.known() {
+            return Look::Missing;
+        }
+        let id = child.hint - 1;
+        self.cache.prefetch(id);
+        let frame = self.cache.frame(id);
+        let version = frame.latch.version();
+        let holds = frame.holds(child.ptr);
+        // The parent still names this child now, after the child's version was taken:
+        // from here on the child's version alone decides.
+        if !self.parent_latch(tree, parent).validate(parent.version) {
+            return Look::Changed;
+        }
+        match holds {
+            true => Look::There(id, version),
+            false => Look::Missing,
+        }
+    }
+
+    /// The node beside the one that `parent` named, at the same level and under the
+    /// same parent: the one `before` it or the one behind it. `None`: there is none,
+    /// it is not in memory, or the parent has changed since.
+    pub(crate) fn beside(&self, tree: &TreeState, parent: Parent, before: bool) -> Option<At> {
+        let page = self.cache.page(parent.frame?);
+        let slot = match before {
+            true => parent.slot.checked_sub(1)?,
+            false => Some(parent.slot + 1).filter(|s| *s < page.slots())?,
+        };
+        let parent = Parent { slot, ..parent };
+        let child = page.child(slot);
+        match self.look(tree, parent, child) {
+            Look::There(frame, version) => Some(At {
+                parent,
+                frame,
+                version,
+                ptr: child.ptr,
+                level: self.cache.page(frame).level(),
+            }),
+            Look::Missing | Look::Changed => None,
+        }
+    }
+
     /// The keys below a node that is not in memory, from the first to before the
     /// second; `None` if what pointed to it has changed since.
     pub(crate) fn range_of(
@@ -149,24 +194,35 @@ impl Forest {
         let Found::Missing { parent, .. } = missing else {
             unreachable!("only of a missing node")
         };
-        let range = match parent.frame {
-            None => (Vec::new(), None),
-            Some(frame) => {
-                let page = self.cache.page(frame);
-                let lower = match parent.slot {
-                    0 => page.lower(),
-                    slot => page.key(slot),
-                };
-                let next = parent.slot + 1;
-                let upper = if next < page.slots() {
-                    Some(page.key(next))
-                } else {
-                    page.upper()
-                };
-                (lower, upper)
-            }
-        };
+        let range = self.fences(parent);
         let stands = self.parent_latch(tree, parent).validate(parent.version);
         stands.then_some(range)
     }
+
+    /// The fences of the child that `parent` is about; right if the parent's version
+    /// still stands afterwards.
+    pub(super) fn fences(&self, parent: Parent) -> Fences {
+        match parent.frame {
+            None => (Vec::new(), None),
+            Some(frame) => fences_of(self.cache.page(frame), parent.slot),
+        }
+    }
+}
+
+/// A node's lower fence, and its upper one if there is one.
+pub(super) type Fences = (Vec<u8>, Option<Vec<u8>>);
+
+/// The fences of the child in a slot.
+pub(super) fn fences_of(page: Page<'_>, slot: usize) -> Fences {
+    let lower = match slot {
+        0 => page.lower(),
+        slot => page.key(slot),
+    };
+    let next = slot + 1;
+    let upper = if next < page.slots() {
+        Some(page.key(next))
+    } else {
+        page.upper()
+    };
+    (lower, upper)
 }

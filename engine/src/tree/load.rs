@@ -9,7 +9,7 @@ use super::{Forest, Parent, TreeState};
 use crate::cache::State;
 use crate::error::{Damage, Error, Result};
 use crate::format::BlockPtr;
-use crate::node::{NodeBuf, load_image};
+use crate::node::{NodeBuf, Page, load_image};
 use crate::stats::Wait;
 use crate::worker::Worker;
 
@@ -83,7 +83,7 @@ impl Forest {
         }
         let node = match carry.node.take() {
             Some((carried, node)) if carried == ptr => node,
-            _ => match self.read_node(worker, tree, ptr, level)? {
+            _ => match self.read_child(worker, tree, parent, ptr, level)? {
                 Ok(node) => node,
                 // The block may have been freed and used again while we read. It is
                 // damage only if the parent still names it.
@@ -118,6 +118,24 @@ impl Forest {
         Ok(())
     }
 
+    /// Reads the node that `parent` names. That it has the fences its parent says is
+    /// part of its being sound: a search or a scan that relied on others would not end.
+    fn read_child(
+        &self,
+        worker: &Worker,
+        tree: &TreeState,
+        parent: Parent,
+        ptr: BlockPtr,
+        level: Option<u8>,
+    ) -> Result<Result<NodeBuf, Damage>> {
+        let node = self.read_node(worker, tree, ptr, level)?;
+        Ok(node.and_then(|node| {
+            let (lower, upper) = self.fences(parent);
+            has_fences(node.page(), &lower, upper.as_deref(), tree)?;
+            Ok(node)
+        }))
+    }
+
     pub(super) fn read_node(
         &self,
         worker: &Worker,
@@ -140,7 +158,7 @@ impl Forest {
     }
 
     /// Puts a clean node into a frame and its hint into the parent. False if the
-    /// parent changed meanwhile.
+    /// parent changed meanwhile. Its fences are those that the parent says.
     pub(super) fn install(
         &self,
         worker: &Worker,
@@ -185,4 +203,18 @@ impl Forest {
         drop(frame_guard);
         true
     }
+}
+
+/// Checks a node's fences against what its parent says of it.
+pub(super) fn has_fences(
+    page: Page<'_>,
+    lower: &[u8],
+    upper: Option<&[u8]>,
+    tree: &TreeState,
+) -> Result<(), Damage> {
+    if page.lower() == lower && page.upper().as_deref() == upper {
+        return Ok(());
+    }
+    let what = "its fences are not what its parent says";
+    Err(Damage::new("node", page.addr(), what).in_tree(tree.id))
 }

@@ -18,7 +18,8 @@ mod descend;
 mod load;
 mod merge;
 mod prefetch;
-mod split;
+mod size;
+pub(crate) mod split;
 mod warm;
 mod write;
 
@@ -43,6 +44,7 @@ pub(crate) use descend::Found;
 pub(crate) use descend::Toward;
 pub(crate) use load::Carry;
 pub(crate) use merge::underfull;
+pub use size::RangeSize;
 pub(crate) use warm::GROUP;
 pub(crate) use write::{Leaf, Op};
 

@@ -5,6 +5,7 @@ use gaur_iodriver::sync::thread;
 use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
 
 use super::descend::{Found, Toward};
+use super::load::has_fences;
 use super::{Forest, Parent, TreeState};
 use crate::error::Result;
 use crate::format::BlockPtr;
@@ -130,6 +131,11 @@ impl Forest {
                         _ => continue,
                     },
                 };
+                // What is not sound is for the search that needs it to tell.
+                let (lower, upper) = self.fences(parent);
+                if has_fences(node.page(), &lower, upper.as_deref(), w.tree).is_err() {
+                    continue;
+                }
                 installed += usize::from(self.install(worker, w.tree, parent, w.ptr, &node));
             }
         }

@@ -182,7 +182,7 @@ fn split_point(page: Page<'_>, incoming: &[Incoming<'_>]) -> Option<Vec<u8>> {
 
 /// Shares the entries of `old` out to `left` and `right` at `separator`. The
 /// identities are the caller's to set.
-pub(super) fn divide(old: Page<'_>, left: Page<'_>, right: Page<'_>, separator: &[u8], store: u64) {
+pub(crate) fn divide(old: Page<'_>, left: Page<'_>, right: Page<'_>, separator: &[u8], store: u64) {
     let level = old.level();
     let left_bounds = Bounds {
         lower: old.lower(),

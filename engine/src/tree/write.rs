@@ -8,7 +8,7 @@ use super::descend::{At, Found, Toward};
 use super::load::Carry;
 use super::{Forest, TreeState};
 use crate::alloc::{SpaceError, Urgency};
-use crate::cache::{Exclusive, FrameId, State};
+use crate::cache::{Exclusive, FrameId, State, Version};
 use crate::error::{Error, Result};
 use crate::format::{BlockNo, BlockPtr, Generation, Run};
 use crate::node::{Bounds, Child, Page};
@@ -109,28 +109,35 @@ impl<'a> Op<'a> {
         let page = forest.cache.page(at.frame);
         if let Some(guard) = frame.latch.try_upgrade(at.version) {
             frame.touch(1);
-            return Some(Leaf {
-                frame: at.frame,
-                page,
-                guard,
-            });
+            let frame = at.frame;
+            return Some(Leaf { frame, page, guard });
         }
         // Another writer is there. Waiting for it, holding nothing, is shorter than
         // searching again; but then the node must be looked at anew.
         let guard = frame.latch.lock();
         if forest.is_leaf_for(at.frame, tree, key, running) {
-            return Some(Leaf {
-                frame: at.frame,
-                page,
-                guard,
-            });
+            let frame = at.frame;
+            return Some(Leaf { frame, page, guard });
         }
         guard.release_unchanged();
         None
     }
 
-    /// Latches a leaf that was prepared before, if it is still the one for `key`
-    /// and its latch is to be had in a moment.
+    /// Latches a leaf that was prepared before, if nothing about it has changed since:
+    /// it stands at the `version` it had, and is still of the running generation.
+    pub(crate) fn retake(&self, frame: FrameId, version: Version) -> Option<Leaf<'a>> {
+        let forest: &'a Forest = self.forest;
+        let guard = forest.cache.frame(frame).latch.try_upgrade(version)?;
+        let page = forest.cache.page(frame);
+        if forest.cache.frame(frame).writable(forest.running()) {
+            return Some(Leaf { frame, page, guard });
+        }
+        guard.release_unchanged();
+        None
+    }
+
+    /// Latches a leaf that was prepared before and has changed since, if it is still
+    /// the one for `key` and its latch is to be had in a moment.
     ///
     /// Does not wait for it: since it was prepared the frame may have become any
     /// other node, even one that the caller holds, so no order protects who waits.
@@ -139,18 +146,15 @@ impl<'a> Op<'a> {
         let forest: &'a Forest = self.forest;
         let guard = forest.cache.frame(frame).latch.lock_soon()?;
         if forest.is_leaf_for(frame, tree, key, forest.running()) {
-            return Some(Leaf {
-                frame,
-                page: forest.cache.page(frame),
-                guard,
-            });
+            let page = forest.cache.page(frame);
+            return Some(Leaf { frame, page, guard });
         }
         guard.release_unchanged();
         None
     }
 
     /// Gives an empty tree its first leaf.
-    fn plant(&mut self, tree: &TreeState, version: crate::cache::Version) -> Result<()> {
+    fn plant(&mut self, tree: &TreeState, version: Version) -> Result<()> {
         let running = self.enter();
         let Some([frame]) = self.frames()? else {
             return Ok(());

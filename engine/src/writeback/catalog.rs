@@ -43,10 +43,14 @@ impl CatalogEntry {
         }
         let word = |i: usize| u64::from_le_bytes(value[i..i + 8].try_into().expect("8 bytes"));
         let id = TreeId::try_from(word(0)).map_err(|_| bad("bytes where none belong"))?;
+        let root = BlockPtr::from_words([word(8), word(16), word(24)]);
+        if !root.is_null() && root.checksum == 0 {
+            return Err(bad("a root's pointer without a checksum"));
+        }
         Ok(Self {
             name: name.to_owned(),
             id,
-            root: BlockPtr::from_words([word(8), word(16), word(24)]),
+            root,
         })
     }
 }

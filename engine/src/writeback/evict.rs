@@ -89,6 +89,7 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
     while !core.closing.load(Ordering::Acquire) {
         cache.wait_for_demand(shrink.pause());
         collect_versions(core);
+        while cache.free_frames() >= cache.low_watermark() && cache.give_ahead() {}
         if let Some(why) = core.forest.pool.allocator().fallen()
             && core.progress().stopped().is_none()
         {

@@ -1,6 +1,10 @@
 //! What several tests need.
 #![allow(dead_code, reason = "not every test uses all of it")]
 
+pub(crate) mod forger;
+pub(crate) mod reach;
+pub(crate) mod visit;
+
 use gaur::{CheckOptions, CheckReport, OpenOptions, Store, check_device};
 use gaur_iodriver::sim::{SimDisk, SimOptions};
 use gaur_iodriver::sync::rng::Rng;

@@ -226,7 +226,7 @@ pub(crate) const ROWS: &[Row] = &[
     table("batches", "durable batches, 100 of 1000", Millis,
         count(100, Cell { batch: 1000, ..DURABLE })),
     table("len", "len()", Millis, Step::Len),
-    table("reads", "random reads, a fifth", Millis, part(5, READS)),
+    table("random", "random reads, a fifth", Millis, part(5, READS)),
     table("ranges", "range reads of 10, a tenth", Millis, part(10, SCANS)),
     table("reads-4", "random reads, all, 4 threads", Millis, part(1, Cell { threads: 4, ..READS })),
     table("reads-32", "random reads, all, 32 threads", Millis, part(1, Cell { threads: 32, ..READS })),
@@ -271,6 +271,12 @@ mod tests {
         for (i, row) in ROWS.iter().enumerate() {
             assert!(ROWS[..i].iter().all(|r| r.name != row.name), "{}", row.name);
             assert!(GROUPS.contains(&row.group), "{}", row.group);
+            // Both are asked for by name, and mean the same if they are one.
+            assert!(
+                row.name == row.group || !GROUPS.contains(&row.name),
+                "{}",
+                row.name
+            );
             assert!(row.label.len() <= 29, "{}", row.label);
         }
     }

@@ -25,7 +25,7 @@ pub(crate) fn load(path: &Path, sets: &[String]) -> Result<(Config, Vec<String>)
 }
 
 /// The checked configuration that `text` and the overrides make.
-fn read(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> {
+pub(crate) fn read(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> {
     let config = parse(text, sets, name)?;
     let keys = places::keys(text).unwrap_or_default();
     check(config, sets, name, |key| {
@@ -35,7 +35,7 @@ fn read(text: &str, sets: &[String], name: &str) -> Result<Config, Vec<String>> 
 }
 
 /// The same of a property file, with what was left out of it.
-fn read_properties(
+pub(crate) fn read_properties(
     text: &str,
     sets: &[String],
     name: &str,

@@ -2,6 +2,7 @@
 
 mod crash;
 mod damage;
+mod hold;
 mod threads;
 
 use std::time::Duration;

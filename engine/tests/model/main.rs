@@ -1,6 +1,8 @@
 //! The store beside a map: the same operations, the same answers, through
 //! checkpoints, reopening and small caches.
 
+mod whole;
+
 use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::Arc;
@@ -213,10 +215,21 @@ fn story(seed: u64, device: &dyn Fn() -> Arc<dyn Device>) {
             );
         }
         let space = if round == 2 { 300 } else { 3000 };
+        let beside = whole::Beside {
+            store: &store,
+            trees: &trees,
+            space,
+        };
+        let mut held = whole::Held::new();
         for _ in 0..1200 {
+            if r.random_bool(0.2) {
+                beside.step(&mut r, &mut models, &mut held);
+                continue;
+            }
             let t = r.random_range(0..2);
             step(&mut r, &store, &trees[t], &mut models[t], space);
         }
+        drop(held);
         for (tree, model) in trees.iter().zip(&models) {
             same(
                 tree,
