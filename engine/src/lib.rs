@@ -3,7 +3,9 @@
 //! A [`Store`] lies on a raw NVMe namespace, a partition, a loop device or a plain
 //! file, with `O_DIRECT` and no file system's help. It holds named [`Tree`]s, which
 //! many threads read and write at once. Commits are atomic ([`WriteBatch`]), durable
-//! as asked ([`Durability`]), and recovered as a prefix of their order.
+//! as asked ([`Durability`]), and recovered as a prefix of their order. A
+//! [`Transaction`] reads and writes as if it were alone; a [`Snapshot`] is all trees
+//! at one commit.
 //!
 //! Start at [`Store`]; `ARCHITECTURE.md` says how it works inside.
 

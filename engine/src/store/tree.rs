@@ -133,7 +133,8 @@ impl Tree {
             && v.len() > max_inline(core.forest.geometry.block_size, key.len())
         {
             let tree = &self.state;
-            return commit_ops_if(core, &[BatchOp { tree, key, value }], durability, condition);
+            let op = BatchOp { tree, key, value };
+            return commit_ops_if(core, &[op], durability, condition);
         }
         core.throttle.pass(core, value.is_none());
         let worker = core.forest.workers.mine()?;

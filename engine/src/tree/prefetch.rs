@@ -62,7 +62,10 @@ impl Forest {
                     });
                 }
             }
-            if wanted.len() < 2 || self.read_all(worker, &wanted)? == 0 {
+            // A lone leaf is read as cheaply by the search; above a lone inner node, as
+            // the root of a tree that is not in memory, there are many.
+            let lone = wanted.len() == 1 && wanted[0].level == Some(0);
+            if wanted.is_empty() || lone || self.read_all(worker, &wanted)? == 0 {
                 break;
             }
         }

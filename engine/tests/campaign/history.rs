@@ -34,6 +34,8 @@ pub(crate) struct Done {
     /// Acknowledged as durable, by whatever way.
     pub(crate) durable: Csn,
     pub(crate) full: u64,
+    /// Transactions that met others.
+    pub(crate) conflicts: u64,
     /// All free space was discarded.
     pub(crate) trims: u64,
 }
@@ -58,6 +60,7 @@ impl Done {
         self.created.extend(other.created);
         self.durable(other.durable);
         self.full += other.full;
+        self.conflicts += other.conflicts;
         self.trims += other.trims;
     }
 }

@@ -55,6 +55,8 @@ pub(crate) struct Tally {
     pub(crate) written_early: u64,
     pub(crate) evicted: u64,
     pub(crate) full: u64,
+    /// Transactions that met others.
+    pub(crate) conflicts: u64,
     /// Discards sent, blocks freed without one, and trims of all free space.
     pub(crate) discards: [u64; 3],
     pub(crate) read_only: u64,
@@ -84,6 +86,7 @@ impl Tally {
         self.written_early += o.written_early;
         self.evicted += o.evicted;
         self.full += o.full;
+        self.conflicts += o.conflicts;
         for (mine, others) in self.discards.iter_mut().zip(o.discards) {
             *mine += others;
         }
@@ -116,7 +119,7 @@ impl std::fmt::Display for Tally {
             "{} stories, {} power cuts and {} during recovery ({} different images): \
              {} commits, {} lost with the power, {} replayed, {} superblock pairs completed, \
              {} checkpoints, {} nodes written early, {} evicted, {} calm reopenings, \
-             {} read-only, {} times full, {} superblocks destroyed, \
+             {} read-only, {} times full, {} conflicts, {} superblocks destroyed, \
              {} times enlarged, {} growths survived the power cut, \
              {} discards, {} blocks without one, {} trims, \
              {} checks in {:.1?}",
@@ -134,6 +137,7 @@ impl std::fmt::Display for Tally {
             self.calm,
             self.read_only,
             self.full,
+            self.conflicts,
             self.superblocks_lost,
             self.enlarged,
             self.grown,
@@ -391,6 +395,7 @@ impl Story {
         });
         self.tally.commits += all.commits.len() as u64;
         self.tally.full += all.full;
+        self.tally.conflicts += all.conflicts;
         self.tally.discards[2] += all.trims;
         all
     }

@@ -4,7 +4,10 @@
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use gaur::{Csn, DiscardRate, Durability, Error, Store, Tree, TrimOptions, WriteBatch};
+use gaur::{
+    Csn, DiscardRate, Durability, Error, Isolation, Store, Transaction, TransactionOptions, Tree,
+    TrimOptions, WriteBatch,
+};
 use gaur_iodriver::sim::SimDisk;
 use gaur_iodriver::sync::rng::Rng;
 use rand::RngExt;
@@ -192,6 +195,7 @@ impl<'a> Writer<'a> {
                 };
                 self.committed(result, vec![change], durability)
             }
+            600..740 => self.transaction(durability),
             _ => {
                 let mut batch = WriteBatch::new();
                 let mut changes = Vec::new();
@@ -209,6 +213,64 @@ impl<'a> Writer<'a> {
                 self.committed(result, changes, durability)
             }
         }
+    }
+
+    /// A transaction that reads, writes, and takes some of it back; it may meet others.
+    fn transaction(&mut self, durability: Durability) -> bool {
+        let mut changes = Vec::new();
+        let result = self.in_transaction(&mut changes, durability);
+        match result {
+            Err(e) if e.is_retryable() => {
+                // Nothing was drawn.
+                self.done.conflicts += 1;
+                true
+            }
+            result if changes.is_empty() => result.map_err(|e| self.expected(&e)).is_ok(),
+            result => self.committed(result, changes, durability),
+        }
+    }
+
+    fn in_transaction(
+        &mut self,
+        changes: &mut Vec<Change>,
+        durability: Durability,
+    ) -> Result<Csn, Error> {
+        let isolation = match self.rng.random() {
+            true => Isolation::Serializable,
+            false => Isolation::Snapshot,
+        };
+        let mut t = self.store.begin(&TransactionOptions { isolation })?;
+        let apply = |t: &mut Transaction, tree: &Tree, change: &Change| match change {
+            Change::Put(_, k, v) => t.put(tree, k, v),
+            Change::Delete(_, k) => t.delete(tree, k),
+            Change::Create(_) => unreachable!("not drawn"),
+        };
+        let mut made = Vec::new();
+        for _ in 0..self.rng.random_range(1..=self.mix.batch) {
+            let (at, change) = self.change();
+            let key = self.key();
+            let tree = &self.trees[at].1;
+            match self.rng.random_range(0..3) {
+                0 => drop(t.get(tree, &key)?),
+                1 => {
+                    let some = self.rng.random_range(1..20);
+                    for record in t.range(tree, key..)?.take(some) {
+                        record?;
+                    }
+                }
+                _ => {}
+            }
+            apply(&mut t, tree, &change)?;
+            made.push(change);
+        }
+        let saved = t.savepoint();
+        for _ in 0..self.rng.random_range(0..3) {
+            let (at, change) = self.change();
+            apply(&mut t, &self.trees[at].1, &change)?;
+        }
+        t.rollback_to(saved)?;
+        *changes = made;
+        t.commit(durability)
     }
 
     fn committed(
