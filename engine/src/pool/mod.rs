@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use gaur_iodriver::sync::atomic::step;
+
 use crate::alloc::{Allocator, Request, Shape, SpaceError, Urgency};
 #[cfg(feature = "experiment-cow")]
 use crate::experiment::CowMode;
@@ -133,7 +135,7 @@ impl Pool {
     ) -> Result<(), SpaceError> {
         let missing = {
             let mut stash = worker.stash.lock();
-            stash.reserved = true;
+            stash.reserved = step("stash.reserve");
             blocks.saturating_sub(stash.blocks())
         };
         if missing == 0 {

@@ -53,6 +53,13 @@ pub fn yield_now() {
     std::thread::yield_now();
 }
 
+/// For a loop that waits for what another thread does within a few instructions, and
+/// that gives up or parks when that takes longer. Allowed under a latch.
+#[inline]
+pub fn spin() {
+    std::hint::spin_loop();
+}
+
 /// Whether the calling thread is unwinding after a panic.
 pub fn is_panicking() -> bool {
     std::thread::panicking()
