@@ -23,8 +23,8 @@ enum Source<'t> {
 /// The walk from the cursor's place on, in one direction.
 #[derive(Debug)]
 enum Walk<'t> {
-    Committed(Scan),
-    Transaction(TransactionScan<'t>),
+    Committed(Box<Scan>),
+    Transaction(Box<TransactionScan<'t>>),
 }
 
 /// Where the cursor stands.
@@ -206,11 +206,11 @@ impl<'t> Cursor<'t> {
                 core.check_open()?;
                 let Bounds { lower, upper } = bounds;
                 let scan = Scan::at(core, self.tree.clone(), view.clone(), lower, upper)?;
-                Walk::Committed(if back { scan.rev() } else { scan })
+                Walk::Committed(Box::new(if back { scan.rev() } else { scan }))
             }
             Source::Transaction(t) => {
                 let scan = TransactionScan::new(t, &self.tree, bounds)?;
-                Walk::Transaction(if back { scan.rev() } else { scan })
+                Walk::Transaction(Box::new(if back { scan.rev() } else { scan }))
             }
         })
     }
