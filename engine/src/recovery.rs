@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, now};
+use gaur_iodriver::sync::within;
 use gaur_iodriver::{Delayed, Device, IoBuf};
 
 use crate::alloc::{AllocConfig, Allocator, MapRoot};
@@ -82,6 +83,7 @@ pub(crate) struct Opening {
 
 /// Steps 1 and 2.
 pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Result<Opening> {
+    let _site = within("recovery");
     o.check()?;
     let pair = read_pair(device.as_ref(), name, !o.read_only)?;
     let mut sb = pair.newest;
@@ -339,6 +341,7 @@ pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()
 
 /// Step 3. The evictor runs already.
 pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
+    let _site = within("replay");
     let begun = now();
     let core = &opening.core;
     let block_size = core.forest.geometry.block_size;

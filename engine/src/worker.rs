@@ -250,7 +250,7 @@ impl Workers {
             while w.inside.load(Ordering::SeqCst) {
                 spins += 1;
                 if spins < 100 {
-                    std::hint::spin_loop();
+                    thread::spin();
                 } else {
                     thread::yield_now();
                 }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use gaur_iodriver::sync::channel::Sender;
+use gaur_iodriver::sync::within;
 use gaur_iodriver::{IoBuf, IoError, Op, Request};
 
 use crate::error::{Error, Result};
@@ -69,6 +70,7 @@ impl Worker {
         let Some(mut f) = self.freezing.take() else {
             return false;
         };
+        let _site = within("map writes");
         if let Some(to) = f.grow {
             if !self.can_grow(&to) {
                 self.freezing = Some(f);

@@ -102,7 +102,7 @@ impl Latch {
         (0..SPINS).find_map(|_| {
             let guard = self.try_lock();
             if guard.is_none() {
-                std::hint::spin_loop();
+                thread::spin();
             }
             guard
         })
@@ -135,7 +135,7 @@ impl Latch {
             if self.0.load(Ordering::Relaxed) & LOCKED == 0 {
                 return;
             }
-            std::hint::spin_loop();
+            thread::spin();
         }
         let word = self.0.load(Ordering::Relaxed);
         if word & LOCKED == 0 {

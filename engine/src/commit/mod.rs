@@ -23,6 +23,8 @@ pub(crate) mod visible;
 
 use std::cell::Cell;
 
+use gaur_iodriver::sync::within;
+
 use crate::cache::{FrameId, Version};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -178,6 +180,7 @@ impl Core {
                     });
                 }
             };
+            let _site = within("apply");
             // A commit that is drawn and never applied would hide all later ones.
             let unwinding = AbortOnUnwind;
             #[cfg(test)]

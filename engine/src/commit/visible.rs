@@ -78,7 +78,7 @@ impl Visible {
             if self.upto() >= csn {
                 return;
             }
-            std::hint::spin_loop();
+            thread::spin();
         }
         while self.upto() < csn {
             // The wish is noted under the lock of the queue of parked threads, and

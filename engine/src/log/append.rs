@@ -8,6 +8,7 @@ use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::latch;
 use gaur_iodriver::sync::thread::JoinHandle;
 use gaur_iodriver::sync::time::now;
+use gaur_iodriver::sync::within;
 
 use super::config::{LogConfig, LogHead, LogTail};
 use super::pending::{Entry, LARGE};
@@ -195,6 +196,7 @@ impl Log {
         after: Option<Csn>,
         hold: Option<&Hold<'_>>,
     ) -> Result<Csn, Refused> {
+        let _site = within("append");
         let shared = &*self.shared;
         if r.ops.len() > shared.config.max_record {
             return Err(Refused::TooLarge);

@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use gaur_iodriver::sync::channel;
 use gaur_iodriver::sync::thread::{self, JoinHandle};
+use gaur_iodriver::sync::within;
 use gaur_iodriver::{Completion, Device, IoBuf, IoError, IoErrorKind, Op, Queue, Request, Waker};
 
 use super::block;
@@ -286,6 +287,7 @@ impl Writer {
 
     /// Submits the formed blocks, up to the first that needs a flush before it.
     fn submit(&mut self) -> Result<(), IoError> {
+        let _site = within("group commit");
         let behind = self.first + self.unacked.len() as u64;
         while let Some(next) = self.formed.front() {
             let number = behind - self.formed.len() as u64;

@@ -9,6 +9,8 @@
 
 use std::sync::Arc;
 
+use gaur_iodriver::sync::within;
+
 use crate::alloc::{Allocator, Request, Shape, SpaceError, Urgency};
 #[cfg(feature = "experiment-cow")]
 use crate::experiment::CowMode;
@@ -107,6 +109,7 @@ impl Pool {
 
     /// One block from the stash or else the channel; never waits.
     pub(crate) fn try_take(&self, worker: &Worker) -> Option<BlockNo> {
+        let _site = within("reservation hand-off");
         Self::take_stashed(worker).or_else(|| {
             let run = self.alloc.try_take()?;
             worker.counters.taken_from_channel.add(u64::from(run.len));
@@ -131,6 +134,7 @@ impl Pool {
         hint: BlockNo,
         urgency: Urgency,
     ) -> Result<(), SpaceError> {
+        let _site = within("reservation hand-off");
         let missing = {
             let mut stash = worker.stash.lock();
             stash.reserved = true;

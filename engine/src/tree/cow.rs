@@ -16,6 +16,8 @@
 use super::TreeState;
 use super::descend::At;
 use super::write::{Cause, Op};
+use gaur_iodriver::sync::within;
+
 use crate::cache::State;
 use crate::error::Result;
 use crate::format::{BlockPtr, Run};
@@ -26,6 +28,7 @@ impl Op<'_> {
     /// Copies the node at `at`, whose parent is writable, or begins again. In
     /// either case the caller searches anew.
     pub(super) fn copy(&mut self, tree: &TreeState, at: At) -> Result<()> {
+        let _site = within("copy-on-write");
         let running = self.enter();
         let cache = &self.forest.cache;
         let frame = cache.frame(at.frame);

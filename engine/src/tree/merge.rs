@@ -6,6 +6,8 @@ use super::descend::{Found, Toward};
 use super::split::divide;
 use super::write::Op;
 use super::{Carry, Forest, Parent, TreeState};
+use gaur_iodriver::sync::within;
+
 use crate::cache::{Exclusive, State};
 use crate::format::{Generation, Run};
 use crate::node::{Bounds, Child, HEADER_WORDS, NodeBuf, Page, plan_split};
@@ -68,6 +70,7 @@ impl<'a> Op<'a> {
     /// Tries to merge the node at `level` on the way to `key` with a neighbour. For an
     /// empty node says what stood in the way.
     fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) -> Outcome {
+        let _site = within("merge");
         let running = self.enter();
         let Found::Node(at) = self
             .forest

@@ -3,6 +3,8 @@
 use super::TreeState;
 use super::descend::{At, Found, Toward};
 use super::write::{Cause, Op};
+use gaur_iodriver::sync::within;
+
 use crate::error::Result;
 use crate::format::BlockPtr;
 use crate::node::{Bounds, Child, HEADER_WORDS, Incoming, NodeBuf, Page, plan_split};
@@ -18,6 +20,7 @@ impl Op<'_> {
         level: u8,
         incoming: &[Incoming<'_>],
     ) -> Result<()> {
+        let _site = within("split");
         let running = self.enter();
         match self
             .forest

@@ -23,6 +23,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, now};
+use gaur_iodriver::sync::within;
 use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
 
 use super::catalog::{self, CatalogEntry};
@@ -249,6 +250,7 @@ impl Checkpointer {
         self.reserve_catalog(core)?;
         core.progress().begin();
         core.throttle.begin(core);
+        let site = within("freeze");
         let freezing = loop {
             let freezing = now();
             forest.workers.close();
@@ -275,6 +277,7 @@ impl Checkpointer {
         let next_tree = core.next_tree.load(Ordering::Acquire);
         forest.advance();
         forest.workers.open();
+        drop(site);
         // From here to the release nobody may take the durable trees for the newest.
         let mut durable = forest.mend.lock();
         let took = freezing.elapsed().as_nanos() as u64;
@@ -285,6 +288,7 @@ impl Checkpointer {
             .freeze_nanos_most
             .fetch_max(took, Ordering::Relaxed);
 
+        let site = within("node writes");
         let mut entries = Vec::with_capacity(frozen.len());
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
@@ -306,6 +310,7 @@ impl Checkpointer {
             thread::sleep(Duration::from_micros(50));
         }
 
+        drop(site);
         freed.extend(journal.freed_extents.iter().map(|(_, run)| *run));
         let map = forest
             .pool
@@ -314,7 +319,10 @@ impl Checkpointer {
             .wait()?;
         let head = core.log().cut_head(&cut)?;
         let flush = || core.log().flush_beside(forest.device.as_ref());
-        flush()?;
+        {
+            let _site = within("before the superblocks");
+            flush()?;
+        }
 
         let mut sb = self.superblock;
         sb.generation = generation.0;
@@ -336,6 +344,7 @@ impl Checkpointer {
         self.superblock = sb;
         durable.superblock = sb;
 
+        let _site = within("release");
         // A view may still look at an extent that a later commit freed.
         let oldest = forest.workers.oldest_view();
         let keep: Vec<(Csn, Run)> = journal

@@ -9,6 +9,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::time::Duration;
+use gaur_iodriver::sync::within;
 use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
 
 use super::InFlight;
@@ -259,6 +260,7 @@ pub(super) fn prepare(core: &Core, worker: &Worker, id: FrameId) -> Option<Write
 }
 
 pub(super) fn write_all(core: &Core, queue: &mut dyn Queue, writes: &mut Vec<Write>) -> Result<()> {
+    let _site = within("early writes");
     writes.sort_by_key(|w| w.addr);
     let mut requests = Vec::new();
     let mut ids = Vec::new();
