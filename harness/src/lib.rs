@@ -18,9 +18,16 @@ mod output;
 mod progress;
 mod report;
 mod run;
+#[cfg(feature = "simulation")]
+mod sim;
 mod subject;
 mod text;
 mod units;
+
+/// Thousands of stores are opened and closed a second, with their threads and buffers.
+#[cfg(feature = "simulation")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use std::process::ExitCode;
 

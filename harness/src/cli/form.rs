@@ -61,6 +61,8 @@ fn flag(verb: &mut Verb) -> Option<&mut bool> {
         Verb::Device(a) => &mut a.json,
         Verb::Crash(a) => &mut a.json,
         Verb::Experiment(a) => return a.json(),
+        #[cfg(feature = "simulation")]
+        Verb::Sim(_) => return None,
         Verb::Plot(_)
         | Verb::Completions(_)
         | Verb::Man(_)
@@ -83,6 +85,8 @@ fn possible(verb: &Verb, form: Form) -> Result<(), Failure> {
         Verb::Compare(_) => Ok(()),
         Verb::Plot(_) => none("plot", ", and see summary.json of the runs"),
         Verb::Completions(_) => none("completions", ""),
+        #[cfg(feature = "simulation")]
+        Verb::Sim(_) => none("sim", ""),
         Verb::Man(_) => none("man", ""),
         Verb::CrashChild(_) | Verb::FillChild(_) | Verb::CompareChild => none("here", ""),
         Verb::Experiment(a) => match a.unstructured() {

@@ -20,6 +20,8 @@ mod point;
 mod run;
 mod scan;
 mod shell;
+#[cfg(feature = "simulation")]
+mod sim;
 mod stat;
 pub(crate) mod superblock;
 mod trim;
@@ -79,6 +81,8 @@ enum Verb {
     Load(load::LoadArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
+    #[cfg(feature = "simulation")]
+    Sim(sim::SimArgs),
     Compare(compare::CompareArgs),
     Experiment(experiment::ExperimentArgs),
     Completions(shell::CompletionsArgs),
@@ -123,6 +127,8 @@ pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
         Verb::Load(a) => load::load(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
+        #[cfg(feature = "simulation")]
+        Verb::Sim(a) => sim::sim(&a),
         Verb::Compare(a) => compare::compare(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
         Verb::Completions(a) => shell::completions(&a),
