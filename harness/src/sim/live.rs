@@ -7,6 +7,7 @@ use gaur_iodriver::sim::{Cut, SimDisk};
 use gaur_iodriver::sync::schedule::{self, End, Report};
 use gaur_iodriver::sync::{thread, time::Duration};
 
+use super::looked::Looked;
 use super::oracle::{Commit, Done, Expected, State};
 use super::script::{Change, Script, Step, key, tree_name};
 use super::swarm::{Trouble, World};
@@ -78,7 +79,12 @@ pub(crate) fn live(world: &World, from: &Beginning) -> Result<Lived, Broken> {
     let commits = all.iter().map(|d| d.commits.len() as u64).sum();
     let full = all.iter().map(|d| d.full).sum();
     let stopped = all.iter().find_map(|d| d.stopped.clone());
+    let looked: Vec<Looked> = all.iter().flat_map(|d| d.looked.clone()).collect();
     let expected = Expected::new(from.state.clone(), from.csn, all).map_err(Broken)?;
+    if world.trouble != Trouble::Lying {
+        let judge = |l: &Looked| l.judge(&expected);
+        looked.iter().try_for_each(judge).map_err(Broken)?;
+    }
     Ok(Lived {
         expected,
         cuts: disk.take_cuts(),
@@ -129,6 +135,9 @@ fn body(disk: &SimDisk, world: &World, fresh: bool) -> Result<(u64, Vec<Done>), 
             Err(panic) => std::panic::resume_unwind(panic),
         }
     }
+    if calm {
+        account(&store)?;
+    }
     let last = all.iter().flat_map(|d| &d.commits).map(|c| c.csn).max();
     let store = Arc::into_inner(store).ok_or("a writer kept the store")?;
     if world.script.close {
@@ -139,6 +148,20 @@ fn body(disk: &SimDisk, world: &World, fresh: bool) -> Result<(u64, Vec<Done>), 
         }
     }
     Ok((formatted, all))
+}
+
+/// Where all blocks that writers took have gone, now that nobody writes.
+fn account(store: &Store) -> Result<(), String> {
+    let stats = store.stats();
+    let get = |name| stats.get("reservations", name).unwrap_or(0);
+    let taken = get("taken_from_channel") + get("taken_by_request");
+    let gone = get("blocks_used") + get("blocks_returned") + get("blocks_stashed");
+    match taken == gone {
+        true => Ok(()),
+        false => Err(format!(
+            "RESERVATIONS: {taken} blocks taken, {gone} used, returned or kept"
+        )),
+    }
 }
 
 /// A change with its tree and key; no value: a delete.
@@ -293,19 +316,22 @@ impl Actor {
                 }
             }
             Step::Scan(tree, most) => {
-                let Some(tree) = self.tree(*tree) else {
+                let Some(opened) = self.tree(*tree) else {
                     return Ok(true);
                 };
-                let scan = match tree.iter() {
+                let scan = match opened.iter() {
                     Ok(scan) => scan,
                     Err(e) => return self.failed(&e),
                 };
-                for record in scan.take(*most as usize) {
-                    if let Err(e) = record {
-                        return self.looked(Err::<(), _>(e));
+                // One after the other, some the other way.
+                let reverse = most % 3 == 0;
+                match Looked::take(scan, *tree, reverse, *most as usize) {
+                    Ok(looked) => {
+                        self.done.looked.push(looked);
+                        Ok(true)
                     }
+                    Err(e) => self.looked(Err::<(), _>(e)),
                 }
-                Ok(true)
             }
             Step::Get(tree, n) => match self.tree(*tree) {
                 None => Ok(true),

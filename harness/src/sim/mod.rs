@@ -12,6 +12,7 @@ pub(crate) mod campaign;
 pub(crate) mod every;
 mod examine;
 mod live;
+mod looked;
 mod oracle;
 mod script;
 mod shrink;

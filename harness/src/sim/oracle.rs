@@ -14,6 +14,7 @@ use std::sync::Arc;
 use gaur::{Csn, Store};
 use xxhash_rust::xxh3::Xxh3Default;
 
+use super::looked::Looked;
 use super::script::{Change, Value, key, tree_name};
 
 /// The records of all trees.
@@ -93,6 +94,7 @@ pub(crate) struct Done {
     /// missing. The last may have failed: then there may be none for it.
     pub(crate) created: Vec<u8>,
     pub(crate) full: u64,
+    pub(crate) looked: Vec<Looked>,
     /// The first error that a fault explains.
     pub(crate) stopped: Option<String>,
 }

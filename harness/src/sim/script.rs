@@ -112,6 +112,8 @@ pub(crate) struct Mix {
     pub(crate) deletes: u32,
     /// Of a thousand steps of the first thread, how many are checkpoints.
     pub(crate) checkpoints: u32,
+    /// Of a thousand further steps, how many are scans.
+    pub(crate) scans: u32,
     pub(crate) grow: bool,
     pub(crate) trim: bool,
 }
@@ -132,6 +134,7 @@ impl Mix {
             batch: 0,
             deletes: 0,
             checkpoints: 0,
+            scans: 0,
             grow: false,
             trim: false,
         }
@@ -175,6 +178,9 @@ impl Mix {
             975..985 => Step::Pause(rng.random_range(1..3000)),
             985..993 => Step::WaitDurable,
             993..1000 => Step::Flush,
+            _ if rng.random_range(0..1000) < self.scans => {
+                Step::Scan(tree, rng.random_range(1..400))
+            }
             _ => {
                 let n = match rng.random_bool(0.4) {
                     true => rng.random_range(2..=self.batch.max(2)),

@@ -190,6 +190,7 @@ fn mix(rng: &mut Rng, small: bool) -> Mix {
         batch: pick(rng, &[3, 8, 30]),
         deletes: pick(rng, &[5, 20, 60]),
         checkpoints: pick(rng, &[5, 30, 100]),
+        scans: pick(rng, &[0, 0, 100]),
         grow: rng.random_bool(0.2),
         trim: rng.random_bool(0.2),
     };
