@@ -17,7 +17,7 @@ use std::sync::Arc;
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, now};
 use gaur_iodriver::sync::within;
-use gaur_iodriver::{Delayed, Device, IoBuf};
+use gaur_iodriver::{Delayed, Device, IoBuf, fault};
 
 use crate::alloc::{AllocConfig, Allocator, MapRoot};
 use crate::cache::Cache;
@@ -89,8 +89,8 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     let mut sb = pair.newest;
     let geometry = geometry_of(&sb, device.as_ref())?;
     let clean = sb.flags & FLAG_CLEAN != 0;
-    sb.incarnation += 1;
-    if !o.read_only {
+    sb.incarnation += u32::from(!fault!(IncarnationNotTaken));
+    if !o.read_only || fault!(ReadOnlyWrites) {
         sb.flags &= !FLAG_CLEAN;
         let first = pair.behind.first().map_or(0, |b| b.0);
         let flush = || Ok(device.flush()?);
@@ -358,7 +358,7 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
             }
         }
     }
-    if !named.is_empty() {
+    if !named.is_empty() && !fault!(ExtentsNotMarked) {
         core.forest.pool.allocator().mark_used(named)?;
     }
 

@@ -17,10 +17,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_utils::CachePadded;
-use gaur_iodriver::Queue;
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::{Condvar, Home, Mutex, ShortMutex};
+use gaur_iodriver::{Queue, fault};
 
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -247,7 +247,7 @@ impl Workers {
         }
         for w in self.all() {
             let mut spins = 0;
-            while w.inside.load(Ordering::SeqCst) {
+            while w.inside.load(Ordering::SeqCst) && !fault!(GateNotDrained) {
                 spins += 1;
                 if spins < 100 {
                     thread::spin();

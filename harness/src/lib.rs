@@ -9,6 +9,8 @@ mod device;
 mod dump;
 mod experiment;
 mod failure;
+#[cfg(faults)]
+mod faults;
 mod floor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;

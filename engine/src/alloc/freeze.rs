@@ -48,6 +48,8 @@ impl Worker {
     ) {
         assert!(self.freezing.is_none(), "two generations freeze at once");
         add(&self.shared.counters.freezes, 1);
+        #[cfg(faults)]
+        self.discard_early(&sorted.freed);
         self.space.begin(generation, sorted.freed);
         let mut todo = sorted.groups;
         for &group in &self.space.rebuilt {

@@ -23,6 +23,7 @@ pub(crate) mod visible;
 
 use std::cell::Cell;
 
+use gaur_iodriver::fault;
 use gaur_iodriver::sync::within;
 
 use crate::cache::{FrameId, Version};
@@ -186,13 +187,21 @@ impl Core {
             #[cfg(test)]
             crate::txn::tests::pause();
             // After the CSN was drawn: a view that opened before does not see it.
-            let watched = self.forest.workers.oldest_view().is_some();
+            let watched =
+                self.forest.workers.oldest_view().is_some() && !fault!(BeforeImageNotKept);
+            #[cfg(faults)]
+            if fault!(LatchReleasedEarly) {
+                leaves.iter().for_each(|(l, ..)| l.guard.release_early());
+                gaur_iodriver::sync::thread::yield_now();
+            }
             let mut emptied = Vec::new();
             for (leaf, from, to) in &leaves {
                 for change in &changes[*from..*to] {
                     self.apply(op.worker, leaf.page, change, csn, watched);
                 }
-                leaf.page.set_csn(csn);
+                if !fault!(LeafCsnNotNoted) {
+                    leaf.page.set_csn(csn);
+                }
                 if changes[*to - 1].value.is_none() && underfull(leaf.page) {
                     emptied.push(*to - 1);
                 }

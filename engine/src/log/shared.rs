@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex, thread};
-use gaur_iodriver::{Device, Waker, sync::time::now};
+use gaur_iodriver::{Device, Waker, fault, sync::time::now};
 
 use super::config::{LogConfig, LogHead, LogTail};
 use super::pending::Pending;
@@ -166,7 +166,7 @@ impl Shared {
     }
 
     pub(super) fn is_durable(&self, csn: Csn) -> bool {
-        self.durable_csn.load(Ordering::Acquire) >= csn
+        self.durable_csn.load(Ordering::Acquire) >= csn || fault!(AcknowledgedBeforeDurable)
     }
 
     /// Waits until `csn` is durable.

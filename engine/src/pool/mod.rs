@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use gaur_iodriver::fault;
 use gaur_iodriver::sync::within;
 
 use crate::alloc::{Allocator, Request, Shape, SpaceError, Urgency};
@@ -111,7 +112,17 @@ impl Pool {
     pub(crate) fn try_take(&self, worker: &Worker) -> Option<BlockNo> {
         let _site = within("reservation hand-off");
         Self::take_stashed(worker).or_else(|| {
-            let run = self.alloc.try_take()?;
+            let mut run = self.alloc.try_take();
+            if run.is_none() && fault!(WaitUnderLatch) {
+                let request = Request {
+                    blocks: 1,
+                    shape: Shape::Nodes,
+                    hint: 0,
+                    urgency: Urgency::Normal,
+                };
+                run = self.alloc.reserve(request).ok().and_then(|mut r| r.pop());
+            }
+            let run = run?;
             worker.counters.taken_from_channel.add(u64::from(run.len));
             let mut stash = worker.stash.lock();
             stash.runs.push(run);

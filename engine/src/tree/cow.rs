@@ -13,6 +13,8 @@
 //! After J. Bacik et al., btrfs: "reduce lock contention by cowing in two stages"
 //! (2008), with the six rules of `docs/concurrency.md`.
 
+use gaur_iodriver::fault;
+
 use super::TreeState;
 use super::descend::At;
 use super::write::{Cause, Op};
@@ -69,7 +71,9 @@ impl Op<'_> {
             return match stashed {
                 // Rule 6: the race is lost, the reservation is kept for the next.
                 Some(b) => {
-                    Pool::keep(self.worker, b);
+                    if !fault!(ReservationLost) {
+                        Pool::keep(self.worker, b);
+                    }
                     self.worker.counters.lost_races.add(1);
                     Ok(())
                 }

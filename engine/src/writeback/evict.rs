@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::sync::within;
-use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
+use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request, fault};
 
 use super::InFlight;
 use super::shrink::Shrink;
@@ -132,6 +132,11 @@ pub(crate) fn collect_versions(core: &Core) {
     // In this order: a view that opens after the second look sees at least `upto`.
     let upto = core.visible.upto();
     let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
+    let oldest = if fault!(BeforeImageDroppedEarly) {
+        upto
+    } else {
+        oldest
+    };
     core.versions.collect(oldest);
 }
 

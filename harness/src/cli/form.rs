@@ -69,6 +69,8 @@ fn flag(verb: &mut Verb) -> Option<&mut bool> {
         | Verb::CrashChild(_)
         | Verb::FillChild(_)
         | Verb::CompareChild => return None,
+        #[cfg(faults)]
+        Verb::Faults(_) => return None,
         // It has text of two kinds, and asks for the form itself.
         Verb::Compare(_) => return None,
     })
@@ -88,6 +90,8 @@ fn possible(verb: &Verb, form: Form) -> Result<(), Failure> {
         #[cfg(feature = "simulation")]
         Verb::Sim(_) => none("sim", ""),
         Verb::Man(_) => none("man", ""),
+        #[cfg(faults)]
+        Verb::Faults(_) => none("faults", ""),
         Verb::CrashChild(_) | Verb::FillChild(_) | Verb::CompareChild => none("here", ""),
         Verb::Experiment(a) => match a.unstructured() {
             Some("cow") => none("experiment cow", ", and use --json FILE"),

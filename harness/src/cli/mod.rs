@@ -9,6 +9,8 @@ pub(crate) mod device;
 mod diff;
 mod dump;
 mod experiment;
+#[cfg(faults)]
+mod faults;
 pub(crate) mod form;
 mod format;
 mod groups;
@@ -85,6 +87,8 @@ enum Verb {
     Sim(sim::SimArgs),
     Compare(compare::CompareArgs),
     Experiment(experiment::ExperimentArgs),
+    #[cfg(faults)]
+    Faults(faults::FaultsArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
@@ -131,6 +135,8 @@ pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
         Verb::Sim(a) => sim::sim(&a),
         Verb::Compare(a) => compare::compare(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
+        #[cfg(faults)]
+        Verb::Faults(a) => faults::faults(&a),
         Verb::Completions(a) => shell::completions(&a),
         Verb::Man(a) => shell::man(&a),
         Verb::CrashChild(a) => crash::child(&a),
