@@ -10,6 +10,7 @@
 use std::sync::Arc;
 
 use gaur_iodriver::fault;
+use gaur_iodriver::sync::atomic::step;
 use gaur_iodriver::sync::within;
 
 use crate::alloc::{Allocator, Request, Shape, SpaceError, Urgency};
@@ -148,7 +149,7 @@ impl Pool {
         let _site = within("reservation hand-off");
         let missing = {
             let mut stash = worker.stash.lock();
-            stash.reserved = true;
+            stash.reserved = step("stash.reserve");
             blocks.saturating_sub(stash.blocks())
         };
         if missing == 0 {
