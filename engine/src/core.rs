@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use gaur_iodriver::IoBuf;
-use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
+use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread, within};
 
 use crate::alloc::{Request, Shape};
 use crate::commit::versions::Versions;
@@ -246,6 +246,7 @@ impl Core {
         claim: &mut Claim<'a>,
         value: &[u8],
     ) -> Result<Vec<u8>> {
+        let _site = within("large value");
         // A store that has stopped writes nothing more.
         if let Some(stopped) = self.log().stopped() {
             return Err(stopped);

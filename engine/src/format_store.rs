@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use gaur_iodriver::sync::time::unix_seconds;
+use gaur_iodriver::sync::within;
 use gaur_iodriver::{
     Device, DurabilityReport, DurableMethod, IoBuf, IoError, Op, Request, measure_durability,
 };
@@ -20,8 +22,15 @@ use crate::refuse::wipe_signatures;
 use crate::writeback::superblock::write_pair;
 
 /// The smallest store, in bytes.
-pub const MIN_STORE: u64 = 16 << 20;
-const MIN_LOG: u64 = 4 << 20;
+pub const MIN_STORE: u64 = match cfg!(feature = "simulation") {
+    true => 4 << 20,
+    false => 16 << 20,
+};
+/// In a simulation a log comes round often.
+const MIN_LOG: u64 = match cfg!(feature = "simulation") {
+    true => 128 << 10,
+    false => 4 << 20,
+};
 const MAX_LOG: u64 = 1 << 30;
 /// The smallest block size; a superblock of any begins in it, and behind it may
 /// lie the map of an old store.
@@ -128,6 +137,7 @@ pub(crate) fn format_device(
     options: &FormatOptions,
     name: &str,
 ) -> Result<FormatReport> {
+    let _site = within("format");
     options.check()?;
     let io = device.geometry();
     let unit = io.logical_block.max(io.offset_align);
@@ -197,7 +207,6 @@ pub(crate) fn format_device(
     }
     device.flush()?;
 
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let mut sb = Superblock {
         version: FORMAT_VERSION,
         block_size,
@@ -207,7 +216,7 @@ pub(crate) fn format_device(
         next_tree: 1,
         durable_method: u32::from(durable_method.code()),
         flags: FLAG_CLEAN | if options.sparse { FLAG_SPARSE } else { 0 },
-        created: now.map_or(0, |d| d.as_secs()),
+        created: unix_seconds(),
         ..Superblock::default()
     };
     MapRoot::fresh(&geometry).put(&mut sb);

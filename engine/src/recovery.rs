@@ -16,7 +16,8 @@ use std::sync::Arc;
 
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, now};
-use gaur_iodriver::{Delayed, Device, IoBuf};
+use gaur_iodriver::sync::within;
+use gaur_iodriver::{Delayed, Device, IoBuf, fault};
 
 use crate::alloc::{AllocConfig, Allocator, MapRoot};
 use crate::cache::Cache;
@@ -82,13 +83,14 @@ pub(crate) struct Opening {
 
 /// Steps 1 and 2.
 pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Result<Opening> {
+    let _site = within("recovery");
     o.check()?;
     let pair = read_pair(device.as_ref(), name, !o.read_only)?;
     let mut sb = pair.newest;
     let geometry = geometry_of(&sb, device.as_ref())?;
     let clean = sb.flags & FLAG_CLEAN != 0;
-    sb.incarnation += 1;
-    if !o.read_only {
+    sb.incarnation += u32::from(!fault!(IncarnationNotTaken));
+    if !o.read_only || fault!(ReadOnlyWrites) {
         sb.flags &= !FLAG_CLEAN;
         let first = pair.behind.first().map_or(0, |b| b.0);
         let flush = || Ok(device.flush()?);
@@ -339,6 +341,7 @@ pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()
 
 /// Step 3. The evictor runs already.
 pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
+    let _site = within("replay");
     let begun = now();
     let core = &opening.core;
     let block_size = core.forest.geometry.block_size;
@@ -355,7 +358,7 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
             }
         }
     }
-    if !named.is_empty() {
+    if !named.is_empty() && !fault!(ExtentsNotMarked) {
         core.forest.pool.allocator().mark_used(named)?;
     }
 

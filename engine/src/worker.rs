@@ -16,11 +16,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_utils::CachePadded;
-use gaur_iodriver::Queue;
 use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence, order};
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::{Condvar, Home, Mutex, ShortMutex};
+use gaur_iodriver::{Queue, fault};
 
 use crate::error::{Error, Result};
 use crate::format::{Csn, Run};
@@ -256,7 +256,7 @@ impl Workers {
         }
         for w in self.all() {
             let mut spins = 0;
-            while w.inside.load(order("gate.drain", Ordering::SeqCst)) {
+            while w.inside.load(order("gate.drain", Ordering::SeqCst)) && !fault!(GateNotDrained) {
                 spins += 1;
                 if spins < 100 {
                     thread::spin();

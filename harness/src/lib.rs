@@ -9,6 +9,8 @@ mod device;
 mod dump;
 mod experiment;
 mod failure;
+#[cfg(faults)]
+mod faults;
 mod floor;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
@@ -18,9 +20,16 @@ mod output;
 mod progress;
 mod report;
 mod run;
+#[cfg(feature = "simulation")]
+mod sim;
 mod subject;
 mod text;
 mod units;
+
+/// Thousands of stores are opened and closed a second, with their threads and buffers.
+#[cfg(feature = "simulation")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 use std::process::ExitCode;
 

@@ -2,6 +2,8 @@
 
 #[path = "verbs/bench.rs"]
 mod bench;
+#[path = "verbs/broken.rs"]
+mod broken;
 mod common;
 #[path = "verbs/compare.rs"]
 mod compare;

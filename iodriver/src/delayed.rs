@@ -4,7 +4,6 @@ use std::collections::BinaryHeap;
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use crate::contract::{Completion, Device, Geometry, Op, Queue, Request, Wake, Waker};
 use crate::counters::OpCounts;
@@ -12,6 +11,7 @@ use crate::durable::DurableMethod;
 use crate::error::IoError;
 use crate::latency::{Latency, LatencyProfile};
 use crate::sync::rng::{Rng, seeded};
+use crate::sync::time::{Duration, Instant};
 use crate::sync::{Mutex, thread, time};
 
 /// A handle whose operations take longer than the device's own: each one ends no

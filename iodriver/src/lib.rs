@@ -16,6 +16,7 @@ pub mod delayed;
 pub mod describe;
 pub mod durable;
 pub mod error;
+pub mod faults;
 pub mod latency;
 pub mod look;
 pub mod open;

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use gaur_iodriver::fault;
+
 use crate::error::{Damage, Error, Result};
 use crate::format::space::{self, IndexEntry};
 use crate::format::{BlockNo, Generation, Geometry, Run};
@@ -114,7 +116,11 @@ impl Space {
         let entry = IndexEntry {
             generation: generation.0,
             checksum,
-            free: u64::from(zeros),
+            free: if fault!(FreeCountStale) {
+                self.index.entry(at).free
+            } else {
+                u64::from(zeros)
+            },
             slot,
             untouched: 0,
         };

@@ -17,7 +17,7 @@
 use std::collections::BTreeMap;
 
 use gaur_iodriver::sync::time::{self, Instant};
-use gaur_iodriver::{IoError, IoErrorKind, Op, Request as IoRequest};
+use gaur_iodriver::{IoError, IoErrorKind, Op, Request as IoRequest, fault};
 
 use crate::format::{BlockNo, Run};
 
@@ -33,6 +33,9 @@ use super::unit::{Piece, Unit};
 const IN_FLIGHT: usize = 2;
 /// Runs that may wait. What comes on top is not discarded; it bounds the memory.
 pub(super) const MAX_WAITING: usize = 16_384;
+/// The number of a discard that a fault sends; others count from 1.
+#[cfg(faults)]
+const EARLY: u64 = 0;
 /// After so many refusals in a row no more are tried.
 const REFUSALS: u32 = 3;
 
@@ -203,6 +206,27 @@ impl Worker {
                 len: piece.len,
             },
         });
+        if !trim && fault!(AllocatableDuringDiscard) {
+            self.freed(piece.run);
+        }
+    }
+
+    /// Discards what a generation frees before the generation is durable: a fault.
+    #[cfg(faults)]
+    pub(super) fn discard_early(&mut self, freed: &RunList) {
+        if !self.discards.online || !fault!(DiscardedBeforeDurable) {
+            return;
+        }
+        let size = u64::from(self.config.geometry.block_size);
+        for run in freed.runs() {
+            self.submit.push(IoRequest {
+                token: token::DISCARD | EARLY,
+                op: Op::Discard {
+                    offset: run.start * size,
+                    len: u64::from(run.len) * size,
+                },
+            });
+        }
     }
 
     /// What waits, or a part of it, is free without a discard.
@@ -229,6 +253,10 @@ impl Worker {
 
     /// A discard ended.
     pub(super) fn discard_done(&mut self, number: u64, result: Result<(), IoError>) {
+        #[cfg(faults)]
+        if number == EARLY {
+            return;
+        }
         let flight = self.discards.in_flight.remove(&number);
         let Flight { piece, trim } = flight.expect("it was in flight");
         if trim {
@@ -239,7 +267,9 @@ impl Worker {
             Ok(()) => self.discards.refusals = 0,
             Err(e) => self.discard_failed(e),
         }
-        self.freed(piece.run);
+        if trim || !fault!(AllocatableDuringDiscard) {
+            self.freed(piece.run);
+        }
     }
 
     fn discard_failed(&mut self, e: IoError) {

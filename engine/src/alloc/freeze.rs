@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use gaur_iodriver::sync::channel::Sender;
+use gaur_iodriver::sync::within;
 use gaur_iodriver::{IoBuf, IoError, Op, Request};
 
 use crate::error::{Error, Result};
@@ -47,6 +48,8 @@ impl Worker {
     ) {
         assert!(self.freezing.is_none(), "two generations freeze at once");
         add(&self.shared.counters.freezes, 1);
+        #[cfg(faults)]
+        self.discard_early(&sorted.freed);
         self.space.begin(generation, sorted.freed);
         let mut todo = sorted.groups;
         for &group in &self.space.rebuilt {
@@ -69,6 +72,7 @@ impl Worker {
         let Some(mut f) = self.freezing.take() else {
             return false;
         };
+        let _site = within("map writes");
         if let Some(to) = f.grow {
             if !self.can_grow(&to) {
                 self.freezing = Some(f);

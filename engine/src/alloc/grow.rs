@@ -9,6 +9,8 @@
 
 use std::sync::atomic::Ordering;
 
+use gaur_iodriver::fault;
+
 use crate::format::geometry::INDEX_LEVELS;
 use crate::format::{BlockNo, Generation, Geometry, Run};
 
@@ -78,8 +80,13 @@ impl Space {
         self.index.grow(to, free.into_iter());
         let pending = self.pending.entry(generation).or_default();
         self.data += won.iter().map(|r| u64::from(r.len)).sum::<u64>();
+        let mut early = Vec::new();
+        if fault!(GrowthBeforeDurable) {
+            early = won.split_off(usize::from(longer.is_some()));
+        }
         won.extend(pending.runs());
         *pending = RunList::new(won);
+        early.into_iter().for_each(|run| self.make_free(run));
         self.grown_from = Some(from.capacity);
         longer
     }

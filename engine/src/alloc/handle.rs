@@ -6,7 +6,7 @@ use std::sync::{Arc, OnceLock};
 use gaur_iodriver::sync::atomic::{AtomicBool, Ordering, fence, order};
 use gaur_iodriver::sync::channel::{self, Receiver, Sender};
 use gaur_iodriver::sync::thread::{self, JoinHandle};
-use gaur_iodriver::sync::{Mutex, ShortMutex};
+use gaur_iodriver::sync::{Mutex, ShortMutex, fails};
 use gaur_iodriver::{Device, IoError, IoErrorKind, Waker};
 
 use crate::error::{Damage, Error, Result};
@@ -236,6 +236,9 @@ impl Allocator {
     /// one waits in the channel. Never waits; allowed under a latch.
     pub fn try_take(&self) -> Option<Run> {
         let counters = &self.mailbox.shared.counters;
+        if fails("hand-off") {
+            return None;
+        }
         let Ok(run) = self.runs.try_recv() else {
             add(&counters.channel_dry, 1);
             self.warm_up();
@@ -275,6 +278,12 @@ impl Allocator {
         assert!(request.blocks > 0, "a request for nothing");
         self.mailbox.shared.opened.store(true, Ordering::SeqCst);
         add(&self.mailbox.shared.counters.requests, 1);
+        if fails("reservation") {
+            return Err(SpaceError::Full {
+                needed: u64::from(request.blocks),
+                free: 0,
+            });
+        }
         let (reply, answer) = channel::bounded(1);
         self.mailbox.send(Msg::Reserve(request, reply));
         #[cfg(feature = "experiment-cow")]

@@ -7,6 +7,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use gaur_iodriver::fault;
+
 use crate::error::Damage;
 use crate::format::geometry::INDEX_LEVELS;
 use crate::format::space::{self, INDEX_MAGIC, IndexEntry, SpaceHeader};
@@ -52,7 +54,7 @@ pub(super) fn next_slot(entry: &IndexEntry) -> u32 {
     if entry.untouched == 1 {
         0
     } else {
-        1 - entry.slot
+        entry.slot ^ u32::from(!fault!(MapSlotNotChanged))
     }
 }
 

@@ -71,9 +71,13 @@ impl Arena {
     pub(crate) fn reserve(most: usize, frame_bytes: usize) -> Result<Self, Errno> {
         let bytes = most.checked_mul(frame_bytes).ok_or(Errno::ENOMEM)?;
         let map = Mapping::new(bytes, ProtFlags::PROT_NONE)?;
-        // SAFETY: the range is the mapping just made. A kernel that refuses huge
-        // pages leaves small ones, which work as well.
-        let _ = unsafe { madvise(map.base, map.bytes, MmapAdvise::MADV_HUGEPAGE) };
+        // A simulation opens a thousand tiny caches a second: zeroing 2 MiB for each costs
+        // more than all else.
+        if !cfg!(feature = "simulation") {
+            // SAFETY: the range is the mapping just made. A kernel that refuses huge
+            // pages leaves small ones, which work as well.
+            let _ = unsafe { madvise(map.base, map.bytes, MmapAdvise::MADV_HUGEPAGE) };
+        }
         Ok(Self {
             map,
             frame_words: frame_bytes / 8,

@@ -14,6 +14,7 @@
 //! Waiting spins shortly and then parks. Who may wait for a latch while holding
 //! another is said in `docs/concurrency.md`.
 
+use gaur_iodriver::fault;
 use gaur_iodriver::sync::atomic::{AtomicU64, Ordering, fence, order};
 use gaur_iodriver::sync::latch as depth;
 use gaur_iodriver::sync::thread;
@@ -69,7 +70,7 @@ impl Latch {
     #[inline]
     pub(crate) fn validate(&self, version: Version) -> bool {
         fence("latch.validate", Ordering::Acquire);
-        self.0.load(Ordering::Relaxed) == version.0
+        self.0.load(Ordering::Relaxed) == version.0 || fault!(ValidateAlwaysTrue)
     }
 
     /// Whether threads are parked on this latch.
@@ -163,7 +164,7 @@ impl Latch {
             .0
             .swap(version, order("latch.release", Ordering::Release));
         debug_assert!(old & LOCKED != 0, "released a latch that was not held");
-        if old & PARKED != 0 {
+        if old & PARKED != 0 && !fault!(LostWakeUp) {
             depth::unpark_all(self.key());
         }
     }
@@ -174,6 +175,8 @@ impl Latch {
 pub(crate) struct Exclusive<'a> {
     latch: &'a Latch,
     changed: bool,
+    #[cfg(faults)]
+    early: std::cell::Cell<bool>,
     #[cfg(feature = "experiment-cow")]
     since: gaur_iodriver::sync::time::Instant,
 }
@@ -188,9 +191,19 @@ impl<'a> Exclusive<'a> {
         Self {
             latch,
             changed: true,
+            #[cfg(faults)]
+            early: std::cell::Cell::new(false),
             #[cfg(feature = "experiment-cow")]
             since: gaur_iodriver::sync::time::now(),
         }
+    }
+
+    /// Releases now and not when dropped: a fault.
+    #[cfg(faults)]
+    pub(crate) fn release_early(&self) {
+        let version = self.latch.0.load(Ordering::Relaxed) & !(LOCKED | PARKED);
+        self.latch.release(version + STEP);
+        self.early.set(true);
     }
 
     /// The version at which it was locked.
@@ -206,6 +219,10 @@ impl<'a> Exclusive<'a> {
 
 impl Drop for Exclusive<'_> {
     fn drop(&mut self) {
+        #[cfg(faults)]
+        if self.early.get() {
+            return depth::released();
+        }
         let held = self.latch.0.load(Ordering::Relaxed);
         let version = held & !(LOCKED | PARKED);
         self.latch.release(if self.changed {
@@ -282,5 +299,69 @@ mod tests {
         let g = l.try_upgrade(v).unwrap();
         assert!(l.try_version().is_none() && l.try_lock().is_none());
         drop(g);
+    }
+
+    /// Hangs, and says so, if whoever waits does not park, or is not woken.
+    #[test]
+    fn who_waits_parks_and_is_woken() {
+        use gaur_iodriver::sync::channel;
+        use std::time::{Duration, Instant};
+        type Wait = fn(&Latch);
+        let waits: [Wait; 2] = [|l| drop(l.lock()), |l| _ = l.version()];
+        let releases: [fn(Exclusive<'_>); 2] = [|held| drop(held), |held| held.release_unchanged()];
+        for (wait, release) in waits.into_iter().flat_map(|w| releases.map(|r| (w, r))) {
+            // Not joined, so that one that hangs does not keep the test.
+            let latch = std::sync::Arc::new(Latch::default());
+            let (done, is_done) = channel::bounded(2);
+            let held = latch.lock();
+            assert!(!latch.has_parked());
+            for _ in 0..2 {
+                let (latch, done) = (latch.clone(), done.clone());
+                std::thread::spawn(move || {
+                    wait(&latch);
+                    let _ = done.try_send(());
+                });
+            }
+            let patience = Instant::now() + Duration::from_secs(20);
+            while !latch.has_parked() {
+                assert!(Instant::now() < patience, "nobody parks");
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            // Time for the other one, which finds the mark set.
+            std::thread::sleep(Duration::from_millis(5));
+            assert!(is_done.try_recv().is_err(), "did not wait");
+            release(held);
+            for _ in 0..2 {
+                while is_done.try_recv().is_err() {
+                    assert!(Instant::now() < patience, "nobody is woken");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+            }
+            assert!(!latch.has_parked());
+        }
+    }
+
+    #[test]
+    fn who_only_tries_gets_it_or_not() {
+        let l = Latch::default();
+        let held = l.lock();
+        assert!(l.lock_soon().is_none() && l.try_lock().is_none());
+        assert!(!l.has_parked(), "who only tries does not park");
+        drop(held);
+        assert!(l.try_lock().is_some());
+        let soon = l.lock_soon();
+        assert!(soon.is_some() && l.try_version().is_none());
+    }
+
+    #[test]
+    fn each_release_is_another_version() {
+        let l = Latch::default();
+        let mut seen = std::collections::BTreeSet::new();
+        for _ in 0..100 {
+            let version = l.version();
+            assert!(seen.insert(version.0), "{version:?} came again");
+            assert!(!l.has_parked());
+            drop(l.lock());
+        }
     }
 }

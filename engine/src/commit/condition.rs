@@ -177,7 +177,7 @@ impl Core {
         while !self.visible.is_visible(last) {
             looks += 1;
             if looks < SPINS {
-                std::hint::spin_loop();
+                thread::spin();
             } else {
                 thread::yield_now();
             }

@@ -23,6 +23,9 @@ pub(crate) mod visible;
 
 use std::cell::Cell;
 
+use gaur_iodriver::fault;
+use gaur_iodriver::sync::within;
+
 use crate::cache::{FrameId, Version};
 use crate::core::Core;
 use crate::error::{Error, Result};
@@ -178,18 +181,27 @@ impl Core {
                     });
                 }
             };
+            let _site = within("apply");
             // A commit that is drawn and never applied would hide all later ones.
             let unwinding = AbortOnUnwind;
             #[cfg(test)]
             crate::txn::tests::pause();
             // After the CSN was drawn: a view that opened before does not see it.
-            let watched = self.forest.workers.oldest_view().is_some();
+            let watched =
+                self.forest.workers.oldest_view().is_some() && !fault!(BeforeImageNotKept);
+            #[cfg(faults)]
+            if fault!(LatchReleasedEarly) {
+                leaves.iter().for_each(|(l, ..)| l.guard.release_early());
+                gaur_iodriver::sync::thread::yield_now();
+            }
             let mut emptied = Vec::new();
             for (leaf, from, to) in &leaves {
                 for change in &changes[*from..*to] {
                     self.apply(op.worker, leaf.page, change, csn, watched);
                 }
-                leaf.page.set_csn(csn);
+                if !fault!(LeafCsnNotNoted) {
+                    leaf.page.set_csn(csn);
+                }
                 if changes[*to - 1].value.is_none() && underfull(leaf.page) {
                     emptied.push(*to - 1);
                 }

@@ -2,6 +2,8 @@
 //! index of fixed depth whose root is named by the superblock. Every block of map
 //! and index has two slots, written in turn.
 
+use gaur_iodriver::fault;
+
 use super::layout::layout;
 use super::{Generation, checksum};
 
@@ -61,7 +63,8 @@ pub fn unseal(
     entry: &IndexEntry,
     block: &[u8],
 ) -> Result<SpaceHeader, &'static str> {
-    if checksum::block(block, expected.place, entry.generation) != entry.checksum {
+    let sum = checksum::block(block, expected.place, entry.generation);
+    if sum != entry.checksum && !fault!(MapChecksumNotCompared) {
         return Err("checksum differs");
     }
     let header = SpaceHeader::decode(block);

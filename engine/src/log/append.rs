@@ -9,6 +9,7 @@ use gaur_iodriver::sync::atomic::order;
 use gaur_iodriver::sync::latch;
 use gaur_iodriver::sync::thread::JoinHandle;
 use gaur_iodriver::sync::time::now;
+use gaur_iodriver::sync::within;
 
 use super::config::{LogConfig, LogHead, LogTail};
 use super::pending::{Entry, LARGE};
@@ -196,6 +197,7 @@ impl Log {
         after: Option<Csn>,
         hold: Option<&Hold<'_>>,
     ) -> Result<Csn, Refused> {
+        let _site = within("append");
         let shared = &*self.shared;
         if r.ops.len() > shared.config.max_record {
             return Err(Refused::TooLarge);

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, order, step};
 use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex, thread};
-use gaur_iodriver::{Device, Waker, sync::time::now};
+use gaur_iodriver::{Device, Waker, fault, sync::time::now};
 
 use super::config::{LogConfig, LogHead, LogTail};
 use super::pending::Pending;
@@ -169,6 +169,7 @@ impl Shared {
         self.durable_csn
             .load(order("log.durable", Ordering::Acquire))
             >= csn
+            || fault!(AcknowledgedBeforeDurable)
     }
 
     /// Waits until `csn` is durable.

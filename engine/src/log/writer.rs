@@ -22,7 +22,10 @@ use std::time::Duration;
 use gaur_iodriver::sync::atomic::order;
 use gaur_iodriver::sync::channel;
 use gaur_iodriver::sync::thread::{self, JoinHandle};
-use gaur_iodriver::{Completion, Device, IoBuf, IoError, IoErrorKind, Op, Queue, Request, Waker};
+use gaur_iodriver::sync::within;
+use gaur_iodriver::{
+    Completion, Device, IoBuf, IoError, IoErrorKind, Op, Queue, Request, Waker, fault,
+};
 
 use super::block;
 use super::config::LogHead;
@@ -287,10 +290,12 @@ impl Writer {
 
     /// Submits the formed blocks, up to the first that needs a flush before it.
     fn submit(&mut self) -> Result<(), IoError> {
+        let _site = within("group commit");
         let behind = self.first + self.unacked.len() as u64;
         while let Some(next) = self.formed.front() {
             let number = behind - self.formed.len() as u64;
-            if next.names_extents && number >= self.flushed {
+            let flush_first = next.names_extents && !fault!(NoFlushBeforeExtents);
+            if flush_first && number >= self.flushed {
                 // Beside somebody else's flush ours might be void; the end of that
                 // one wakes us.
                 let alone = self.shared.foreign.load(Ordering::SeqCst) == 0;
@@ -310,7 +315,7 @@ impl Writer {
                     op: Op::Write {
                         offset,
                         buf,
-                        durable: true,
+                        durable: !fault!(LogWriteNotDurable),
                     },
                 });
             }
@@ -326,7 +331,9 @@ impl Writer {
     /// Notes what has completed. On an error nothing more is acknowledged.
     fn reap(&mut self) -> Result<(), IoError> {
         for done in self.completions.drain(..) {
-            if let Err(e) = done.result {
+            if let Err(e) = done.result
+                && !fault!(FailedLogWriteIgnored)
+            {
                 // Before it counts as reaped.
                 self.shared.stop(&e.to_string());
                 return Err(e);
@@ -339,7 +346,10 @@ impl Writer {
                 if self.shared.foreign.load(Ordering::SeqCst) == 0 {
                     self.flushed = covers;
                 }
-            } else if let Some(block) = self.unacked.get_mut((done.token - self.first) as usize) {
+            } else if let Some(block) = self
+                .unacked
+                .get_mut(done.token.wrapping_sub(self.first) as usize)
+            {
                 block.done = true;
             }
             if let Some(buf) = done.buf.filter(|_| self.buffers.len() < KEPT_BUFFERS) {
@@ -349,10 +359,17 @@ impl Writer {
         Ok(())
     }
 
+    /// Whether the first block that is not acknowledged is on the device.
+    fn may_acknowledge(&self) -> bool {
+        let done = |b: &Unacked| b.done;
+        self.unacked.front().is_some_and(done)
+            || fault!(AcknowledgedOutOfOrder) && self.unacked.iter().any(done)
+    }
+
     /// Acknowledges in order; returns the commits that are durable now: after the
     /// first, up to the second.
     fn acknowledge(&mut self) -> Option<(Csn, Csn)> {
-        if !self.unacked.front().is_some_and(|b| b.done) {
+        if !self.may_acknowledge() {
             return None;
         }
         let mut s = self.shared.state.lock();
@@ -361,7 +378,7 @@ impl Writer {
         }
         let from = self.shared.durable_csn.load(Ordering::Relaxed);
         let mut to = from;
-        while self.unacked.front().is_some_and(|b| b.done) {
+        while self.may_acknowledge() {
             let Some(block) = self.unacked.pop_front() else {
                 break;
             };

@@ -8,6 +8,8 @@
 use gaur_iodriver::sync::atomic::{AtomicU64, Ordering};
 use std::cmp::Ordering as Order;
 
+use gaur_iodriver::fault;
+
 use super::{MAX_KEY, max_inline};
 use crate::cache::prefetch_lines;
 use crate::core::MAX_PIECES;
@@ -318,7 +320,8 @@ impl<'a> Page<'a> {
             let slot = self.slot(mid);
             let order = (slot & !0xFFFF).cmp(&head).then_with(|| {
                 let e = self.entry_at((slot & 0xFFFF) as usize);
-                self.compare(e.offset + 1, e.key_len, suffix, 0)
+                let from = usize::from(fault!(KeyBeyondHead));
+                self.compare(e.offset + 1, e.key_len, suffix, from)
             });
             match order {
                 Order::Less => low = mid + 1,

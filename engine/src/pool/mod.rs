@@ -9,7 +9,9 @@
 
 use std::sync::Arc;
 
+use gaur_iodriver::fault;
 use gaur_iodriver::sync::atomic::step;
+use gaur_iodriver::sync::within;
 
 use crate::alloc::{Allocator, Request, Shape, SpaceError, Urgency};
 #[cfg(feature = "experiment-cow")]
@@ -109,8 +111,19 @@ impl Pool {
 
     /// One block from the stash or else the channel; never waits.
     pub(crate) fn try_take(&self, worker: &Worker) -> Option<BlockNo> {
+        let _site = within("reservation hand-off");
         Self::take_stashed(worker).or_else(|| {
-            let run = self.alloc.try_take()?;
+            let mut run = self.alloc.try_take();
+            if run.is_none() && fault!(WaitUnderLatch) {
+                let request = Request {
+                    blocks: 1,
+                    shape: Shape::Nodes,
+                    hint: 0,
+                    urgency: Urgency::Normal,
+                };
+                run = self.alloc.reserve(request).ok().and_then(|mut r| r.pop());
+            }
+            let run = run?;
             worker.counters.taken_from_channel.add(u64::from(run.len));
             let mut stash = worker.stash.lock();
             stash.runs.push(run);
@@ -133,6 +146,7 @@ impl Pool {
         hint: BlockNo,
         urgency: Urgency,
     ) -> Result<(), SpaceError> {
+        let _site = within("reservation hand-off");
         let missing = {
             let mut stash = worker.stash.lock();
             stash.reserved = step("stash.reserve");

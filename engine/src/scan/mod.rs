@@ -7,6 +7,8 @@ mod records;
 use std::ops::{Bound, Range};
 use std::sync::{Arc, Weak};
 
+use gaur_iodriver::fault;
+
 use crate::commit::versions::Image;
 use crate::commit::view::View;
 use crate::core::Core;
@@ -230,7 +232,7 @@ impl Scan {
             let from = piece.records.partition(|k| {
                 let behind =
                     matches!(&position, Position::At(from) if !self.reverse && k < from.as_slice());
-                behind || !self.above_lower(k)
+                behind && !fault!(ScanRepeatsMerged) || !self.above_lower(k)
             });
             let to = piece.records.partition(|k| {
                 let behind = matches!(&position, Position::Before(Some(end)) if self.reverse && k >= end.as_slice());

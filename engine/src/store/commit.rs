@@ -2,6 +2,8 @@
 
 use std::cell::Cell;
 
+use gaur_iodriver::fault;
+
 use super::Store;
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
 use crate::commit::condition::Condition;
@@ -33,7 +35,13 @@ impl Store {
         if batch.is_empty() {
             return Ok(core.visible.upto());
         }
-        commit_ops(core, &batch.sorted(), durability)
+        let ops = batch.sorted();
+        if fault!(BatchInTwoRecords) && ops.len() > 1 {
+            let (first, second) = ops.split_at(ops.len() / 2);
+            commit_ops(core, first, durability)?;
+            return commit_ops(core, second, durability);
+        }
+        commit_ops(core, &ops, durability)
     }
 
     /// Waits until commit `csn` survives the loss of power.
@@ -102,7 +110,7 @@ pub(super) fn stamp<'a>(
 
 /// The claim of a commit; for each of its changes, whether it is a put.
 pub(super) fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
-    if puts.into_iter().any(|put| put) {
+    if puts.into_iter().any(|put| put) || fault!(DeletesRefusedWhenFull) {
         Claim::adding()
     } else {
         Claim::freeing()

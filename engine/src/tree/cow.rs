@@ -13,9 +13,13 @@
 //! After J. Bacik et al., btrfs: "reduce lock contention by cowing in two stages"
 //! (2008), with the six rules of `docs/concurrency.md`.
 
+use gaur_iodriver::fault;
+
 use super::TreeState;
 use super::descend::At;
 use super::write::{Cause, Op};
+use gaur_iodriver::sync::within;
+
 use crate::cache::State;
 use crate::error::Result;
 use crate::format::{BlockPtr, Run};
@@ -26,6 +30,7 @@ impl Op<'_> {
     /// Copies the node at `at`, whose parent is writable, or begins again. In
     /// either case the caller searches anew.
     pub(super) fn copy(&mut self, tree: &TreeState, at: At) -> Result<()> {
+        let _site = within("copy-on-write");
         let running = self.enter();
         let cache = &self.forest.cache;
         let frame = cache.frame(at.frame);
@@ -66,7 +71,9 @@ impl Op<'_> {
             return match stashed {
                 // Rule 6: the race is lost, the reservation is kept for the next.
                 Some(b) => {
-                    Pool::keep(self.worker, b);
+                    if !fault!(ReservationLost) {
+                        Pool::keep(self.worker, b);
+                    }
                     self.worker.counters.lost_races.add(1);
                     Ok(())
                 }

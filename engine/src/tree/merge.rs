@@ -2,10 +2,14 @@
 //! neighbour, or entries of one. Best effort: siblings that are not in memory, or
 //! latched, are left alone; a later delete tries again.
 
+use gaur_iodriver::fault;
+
 use super::descend::{Found, Toward};
 use super::split::divide;
 use super::write::Op;
 use super::{Carry, Forest, Parent, TreeState};
+use gaur_iodriver::sync::within;
+
 use crate::cache::{Exclusive, State};
 use crate::format::{Generation, Run};
 use crate::node::{Bounds, Child, HEADER_WORDS, NodeBuf, Page, plan_split};
@@ -68,6 +72,7 @@ impl<'a> Op<'a> {
     /// Tries to merge the node at `level` on the way to `key` with a neighbour. For an
     /// empty node says what stood in the way.
     fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) -> Outcome {
+        let _site = within("merge");
         let running = self.enter();
         let Found::Node(at) = self
             .forest
@@ -230,6 +235,9 @@ impl<'a> Op<'a> {
         let (left_id, right_id) = (ids(left), ids(right));
         divide(both.page(), left, right, &separator, self.forest.store);
         left.set_identity(left_id.0, left_id.1);
+        if fault!(RebalanceLosesRecord) && right.level() == 0 && right.slots() > 1 {
+            right.remove(0);
+        }
         right.set_identity(right_id.0, right_id.1);
         parent.remove(left_slot + 1);
         parent.insert_child(left_slot + 1, &separator, right_child);
@@ -268,7 +276,9 @@ impl<'a> Op<'a> {
     fn drop_node(&self, node: Child, guard: Exclusive<'_>) {
         let cache = &self.forest.cache;
         let frame = node.hint - 1;
-        self.worker.freed(Run::single(node.ptr.addr));
+        if !fault!(MergedNodeNotFreed) {
+            self.worker.freed(Run::single(node.ptr.addr));
+        }
         let running: Generation = self.forest.running();
         match cache.frame(frame).state() {
             State::Dirty if cache.frame(frame).birth() == running => cache.vacate(frame, guard),
@@ -292,7 +302,10 @@ fn combine(left: Page<'_>, right: Page<'_>, store: u64) -> NodeBuf {
         left.level(),
         left.tree(),
         store,
-        left.csn().max(right.csn()),
+        match fault!(MergeKeepsLesserCsn) {
+            true => left.csn().min(right.csn()),
+            false => left.csn().max(right.csn()),
+        },
         &bounds,
     );
     for from in [left, right] {

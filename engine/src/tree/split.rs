@@ -1,8 +1,12 @@
 //! Splits: a node without room becomes two, under latches of parent and node.
 
+use gaur_iodriver::fault;
+
 use super::TreeState;
 use super::descend::{At, Found, Toward};
 use super::write::{Cause, Op};
+use gaur_iodriver::sync::within;
+
 use crate::error::Result;
 use crate::format::BlockPtr;
 use crate::node::{Bounds, Child, HEADER_WORDS, Incoming, NodeBuf, Page, plan_split};
@@ -18,6 +22,7 @@ impl Op<'_> {
         level: u8,
         incoming: &[Incoming<'_>],
     ) -> Result<()> {
+        let _site = within("split");
         let running = self.enter();
         match self
             .forest
@@ -94,6 +99,10 @@ impl Op<'_> {
         page.set_identity(at.ptr.addr, at.ptr.birth);
         let child = self.adopt(right, block, running, 1);
         drop(right_guard);
+        #[cfg(faults)]
+        if fault!(SplitReleasesParentEarly) {
+            parent_guard.release_early();
+        }
         parent_page.insert_child(at.parent.slot + 1, separator, child);
         drop(node_guard);
         drop(parent_guard);
@@ -166,6 +175,9 @@ impl Op<'_> {
         root_page.insert_child(0, &[], left);
         root_page.insert_child(1, separator, right_child);
         let root_child = self.adopt(root, root_block, running, 1);
+        if fault!(NewRootNotNoted) {
+            self.worker.journal.lock().used.pop();
+        }
         tree.anchor.set(root_child);
         drop((root_guard, right_guard, node_guard, anchor_guard));
         self.worker.counters.splits.add(1);
@@ -193,7 +205,12 @@ pub(crate) fn divide(old: Page<'_>, left: Page<'_>, right: Page<'_>, separator: 
         upper: old.upper(),
     };
     left.init(level, old.tree(), store, old.csn(), &left_bounds);
-    right.init(level, old.tree(), store, old.csn(), &right_bounds);
+    let right_csn = if fault!(SplitForgetsCsn) {
+        0
+    } else {
+        old.csn()
+    };
+    right.init(level, old.tree(), store, right_csn, &right_bounds);
     for i in 0..old.slots() {
         append(
             old,
@@ -218,11 +235,9 @@ fn append(
     left: Page<'_>,
     right: Page<'_>,
 ) {
-    let to = if key.as_slice() < separator {
-        left
-    } else {
-        right
-    };
+    let is_left = key.as_slice() < separator
+        || fault!(SplitAtTheWrongSide) && from.level() == 0 && key == separator;
+    let to = if is_left { left } else { right };
     if from.level() > 0 {
         to.insert_child(to.slots(), &key, from.child(i));
     } else {

@@ -23,7 +23,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, now};
-use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
+use gaur_iodriver::sync::within;
+use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request, fault};
 
 use super::catalog::{self, CatalogEntry};
 use super::grow::Plan;
@@ -70,6 +71,8 @@ pub(crate) struct Checkpointer {
     /// Writes in flight and the frames in each.
     writing: HashMap<u64, Vec<FrameId>>,
     next_token: u64,
+    #[cfg(faults)]
+    late: Vec<Request>,
 }
 
 /// A dirty node of the frozen generation.
@@ -159,6 +162,8 @@ impl Checkpointer {
             queue,
             writing: HashMap::new(),
             next_token: 0,
+            #[cfg(faults)]
+            late: Vec::new(),
         }
     }
 
@@ -249,6 +254,7 @@ impl Checkpointer {
         self.reserve_catalog(core)?;
         core.progress().begin();
         core.throttle.begin(core);
+        let site = within("freeze");
         let freezing = loop {
             let freezing = now();
             forest.workers.close();
@@ -271,10 +277,11 @@ impl Checkpointer {
                 tree,
             })
             .collect();
-        let journal = forest.workers.take_journals();
+        let mut journal = forest.workers.take_journals();
         let next_tree = core.next_tree.load(Ordering::Acquire);
         forest.advance();
         forest.workers.open();
+        drop(site);
         // From here to the release nobody may take the durable trees for the newest.
         let mut durable = forest.mend.lock();
         let took = freezing.elapsed().as_nanos() as u64;
@@ -285,6 +292,7 @@ impl Checkpointer {
             .freeze_nanos_most
             .fetch_max(took, Ordering::Relaxed);
 
+        let site = within("node writes");
         let mut entries = Vec::with_capacity(frozen.len());
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
@@ -294,8 +302,8 @@ impl Checkpointer {
                 root,
             });
         }
-        let mut used = journal.used;
-        let mut freed = journal.freed;
+        let mut used = std::mem::take(&mut journal.used);
+        let mut freed = std::mem::take(&mut journal.freed);
         let (catalog_root, level) =
             self.write_catalog(core, &entries, generation, &mut used, &mut freed)?;
         self.drain(core)?;
@@ -306,6 +314,7 @@ impl Checkpointer {
             thread::sleep(Duration::from_micros(50));
         }
 
+        drop(site);
         freed.extend(journal.freed_extents.iter().map(|(_, run)| *run));
         let map = forest
             .pool
@@ -314,11 +323,14 @@ impl Checkpointer {
             .wait()?;
         let head = core.log().cut_head(&cut)?;
         let flush = || core.log().flush_beside(forest.device.as_ref());
-        flush()?;
+        if !fault!(NoFlushBeforeSuperblock) {
+            let _site = within("before the superblocks");
+            flush()?;
+        }
 
         let mut sb = self.superblock;
         sb.generation = generation.0;
-        sb.cut = cut.csn;
+        sb.cut = cut.csn + u64::from(fault!(CutOffByOne));
         sb.next_tree = next_tree;
         sb.set_catalog(catalog_root, level);
         map.put(&mut sb);
@@ -329,24 +341,22 @@ impl Checkpointer {
         sb.log_chain = head.chain;
         sb.log_durable = core.log().durable_position();
         sb.flags = (sb.flags & !FLAG_CLEAN) | flags;
+        let released = fault!(ReleasedBeforeSuperblock)
+            .then(|| release(core, generation, std::mem::take(&mut journal.freed_extents)));
+        if fault!(LogTruncatedBeforeSuperblock) {
+            core.log().truncate(head);
+        }
         let places = forest.geometry.now();
         write_pair(forest.device.as_ref(), &places, &sb, 0, &flush)?;
         // Before the release: after it pointers may lead to what is new.
         forest.geometry.grown(sb.capacity);
         self.superblock = sb;
         durable.superblock = sb;
+        #[cfg(faults)]
+        self.write_late(core)?;
 
-        // A view may still look at an extent that a later commit freed.
-        let oldest = forest.workers.oldest_view();
-        let keep: Vec<(Csn, Run)> = journal
-            .freed_extents
-            .into_iter()
-            .filter(|(csn, _)| oldest.is_some_and(|o| o < *csn))
-            .collect();
-        forest
-            .pool
-            .allocator()
-            .release(generation, keep.iter().map(|(_, r)| *r).collect());
+        let _site = within("release");
+        let keep = released.unwrap_or_else(|| release(core, generation, journal.freed_extents));
         drop(durable);
         forest.pin(keep);
         core.log().truncate(head);
@@ -440,6 +450,11 @@ impl Checkpointer {
             buf,
             durable: false,
         };
+        #[cfg(faults)]
+        if fault!(SuperblockBeforeNodes) {
+            self.late.push(Request { token, op });
+            return Ok(());
+        }
         self.queue.submit(&mut vec![Request { token, op }])?;
         while self.queue.in_flight() >= DEPTH {
             self.complete(core)?;
@@ -452,10 +467,22 @@ impl Checkpointer {
         let mut done: Vec<Completion> = Vec::new();
         self.queue.wait(1, None, &mut done)?;
         for c in done {
-            c.result?;
+            if !fault!(FailedNodeWriteIgnored) {
+                c.result?;
+            }
             for frame in self.writing.remove(&c.token).into_iter().flatten() {
                 core.forest.cache.end_write(frame);
             }
+        }
+        Ok(())
+    }
+
+    /// Writes what a fault held back.
+    #[cfg(faults)]
+    fn write_late(&mut self, core: &Core) -> Result<()> {
+        for request in std::mem::take(&mut self.late) {
+            self.queue.submit(&mut vec![request])?;
+            self.drain(core)?;
         }
         Ok(())
     }
@@ -491,7 +518,10 @@ impl Checkpointer {
             },
         );
         self.spare = blocks.map(Run::single).collect();
-        freed.append(&mut self.catalog);
+        let mut old = std::mem::take(&mut self.catalog);
+        if !fault!(TreeOfTreesNotFreed) {
+            freed.append(&mut old);
+        }
         for (addr, image) in built.images {
             self.catalog.push(Run::single(addr));
             used.push(Run::single(addr));
@@ -499,6 +529,21 @@ impl Checkpointer {
         }
         Ok((built.root, built.level))
     }
+}
+
+/// Releases what a generation freed, now that its superblock is durable, except
+/// extents that a view may still look at: a later commit freed them. Returns those.
+fn release(core: &Core, generation: Generation, extents: Vec<(Csn, Run)>) -> Vec<(Csn, Run)> {
+    let forest = &core.forest;
+    let oldest = forest.workers.oldest_view();
+    let keep: Vec<(Csn, Run)> = extents
+        .into_iter()
+        .filter(|(csn, _)| oldest.is_some_and(|o| o < *csn))
+        .filter(|_| !fault!(ExtentFreedWhileViewed))
+        .collect();
+    let runs = keep.iter().map(|(_, run)| *run).collect();
+    forest.pool.allocator().release(generation, runs);
+    keep
 }
 
 /// The dirty nodes below and with `child`, by level, leaves first. Only pointers

@@ -9,7 +9,8 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::time::Duration;
-use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request};
+use gaur_iodriver::sync::within;
+use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request, fault};
 
 use super::InFlight;
 use super::shrink::Shrink;
@@ -131,6 +132,11 @@ pub(crate) fn collect_versions(core: &Core) {
     // In this order: a view that opens after the second look sees at least `upto`.
     let upto = core.visible.upto();
     let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
+    let oldest = if fault!(BeforeImageDroppedEarly) {
+        upto
+    } else {
+        oldest
+    };
     core.versions.collect(oldest);
 }
 
@@ -259,6 +265,7 @@ pub(super) fn prepare(core: &Core, worker: &Worker, id: FrameId) -> Option<Write
 }
 
 pub(super) fn write_all(core: &Core, queue: &mut dyn Queue, writes: &mut Vec<Write>) -> Result<()> {
+    let _site = within("early writes");
     writes.sort_by_key(|w| w.addr);
     let mut requests = Vec::new();
     let mut ids = Vec::new();

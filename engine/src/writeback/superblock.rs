@@ -1,6 +1,7 @@
 //! Reading and writing the pair of superblocks.
 
-use gaur_iodriver::{Device, IoBuf, IoError};
+use gaur_iodriver::sync::within;
+use gaur_iodriver::{Device, IoBuf, IoError, fault};
 
 use crate::check::SuperblockFacts;
 use crate::error::{Damage, Error, Result};
@@ -18,11 +19,23 @@ pub(crate) fn write_pair(
     first: u32,
     flush: &dyn Fn() -> Result<()>,
 ) -> Result<()> {
-    for copy in [first, 1 - first] {
+    let sites = [
+        ("superblock, first copy", "between the superblocks"),
+        ("superblock, second copy", "behind the superblocks"),
+    ];
+    for (copy, (writes, flushes)) in [first, 1 - first].into_iter().zip(sites) {
+        if fault!(SecondSuperblockNotWritten) && copy != first {
+            break;
+        }
+        let _site = within(writes);
         let place = geometry.superblock(copy);
         let mut buf = IoBuf::zeroed(geometry.block_size as usize);
         sb.seal(copy, place, &mut buf);
         device.write_at(geometry.byte(place), &buf)?;
+        if fault!(SecondSuperblockNotFlushed) && copy != first {
+            break;
+        }
+        let _site = within(flushes);
         flush()?;
     }
     Ok(())

@@ -61,12 +61,16 @@ fn flag(verb: &mut Verb) -> Option<&mut bool> {
         Verb::Device(a) => &mut a.json,
         Verb::Crash(a) => &mut a.json,
         Verb::Experiment(a) => return a.json(),
+        #[cfg(feature = "simulation")]
+        Verb::Sim(_) => return None,
         Verb::Plot(_)
         | Verb::Completions(_)
         | Verb::Man(_)
         | Verb::CrashChild(_)
         | Verb::FillChild(_)
         | Verb::CompareChild => return None,
+        #[cfg(faults)]
+        Verb::Faults(_) => return None,
         // It has text of two kinds, and asks for the form itself.
         Verb::Compare(_) => return None,
     })
@@ -83,7 +87,11 @@ fn possible(verb: &Verb, form: Form) -> Result<(), Failure> {
         Verb::Compare(_) => Ok(()),
         Verb::Plot(_) => none("plot", ", and see summary.json of the runs"),
         Verb::Completions(_) => none("completions", ""),
+        #[cfg(feature = "simulation")]
+        Verb::Sim(_) => none("sim", ""),
         Verb::Man(_) => none("man", ""),
+        #[cfg(faults)]
+        Verb::Faults(_) => none("faults", ""),
         Verb::CrashChild(_) | Verb::FillChild(_) | Verb::CompareChild => none("here", ""),
         Verb::Experiment(a) => match a.unstructured() {
             Some("cow") => none("experiment cow", ", and use --json FILE"),

@@ -14,7 +14,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
     ("Look", &["device", "stat", "check", "inspect"]),
     (
         "Measure and torment",
-        &["run", "compare", "experiment", "crash"],
+        &["run", "compare", "experiment", "crash", "sim"],
     ),
     ("Look at measurements", &["plot", "diff"]),
     ("Set up the tool", &["completions", "man"]),

@@ -9,6 +9,8 @@ pub(crate) mod device;
 mod diff;
 mod dump;
 mod experiment;
+#[cfg(faults)]
+mod faults;
 pub(crate) mod form;
 mod format;
 mod groups;
@@ -20,6 +22,8 @@ mod point;
 mod run;
 mod scan;
 mod shell;
+#[cfg(feature = "simulation")]
+mod sim;
 mod stat;
 pub(crate) mod superblock;
 mod trim;
@@ -79,8 +83,12 @@ enum Verb {
     Load(load::LoadArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
+    #[cfg(feature = "simulation")]
+    Sim(sim::SimArgs),
     Compare(compare::CompareArgs),
     Experiment(experiment::ExperimentArgs),
+    #[cfg(faults)]
+    Faults(faults::FaultsArgs),
     Completions(shell::CompletionsArgs),
     Man(shell::ManArgs),
     #[command(hide = true, name = crate::crash::CHILD_VERB)]
@@ -123,8 +131,12 @@ pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
         Verb::Load(a) => load::load(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
+        #[cfg(feature = "simulation")]
+        Verb::Sim(a) => sim::sim(&a),
         Verb::Compare(a) => compare::compare(&a),
         Verb::Experiment(a) => experiment::experiment(&a),
+        #[cfg(faults)]
+        Verb::Faults(a) => faults::faults(&a),
         Verb::Completions(a) => shell::completions(&a),
         Verb::Man(a) => shell::man(&a),
         Verb::CrashChild(a) => crash::child(&a),

@@ -7,18 +7,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
 
 use rand::RngExt;
 
 use super::fault::{Fault, FaultKind, OpKind};
 use super::media::{InFlight, Media, garbage};
-use super::{CrashMode, DiscardFill, SimOptions, SimStats};
+use super::{CrashMode, Cut, DiscardFill, SimOptions, SimStats};
 use crate::bell::Bell;
 use crate::contract::{Geometry, Op};
 use crate::error::{IoError, IoErrorKind};
 use crate::sync::rng::{Rng, seeded};
-use crate::sync::{Mutex, thread, time};
+use crate::sync::time::{Duration, Instant};
+use crate::sync::{Mutex, site, thread, time};
 use crate::transfer::{Step, Transfer};
 
 /// An operation's number and what that entails.
@@ -31,6 +31,8 @@ pub(crate) struct Ticket {
     barrier: u64,
     /// The state of [`State::releases`] then; a stalled one waits for a change.
     releases: u64,
+    /// In which part of the program it was submitted.
+    site: &'static str,
 }
 
 /// When a started operation is carried out.
@@ -56,6 +58,9 @@ pub(crate) struct State {
     last_event: Option<u64>,
     releases: u64,
     bells: Vec<Weak<Bell>>,
+    pub(crate) mark: u64,
+    /// What a power cut would have found, if that is to be kept.
+    pub(crate) cuts: Option<Vec<Cut>>,
 }
 
 /// A simulated disk.
@@ -92,6 +97,8 @@ impl Core {
                 last_event: None,
                 releases: 0,
                 bells: Vec::new(),
+                mark: 0,
+                cuts: None,
                 options,
             }),
         }
@@ -130,6 +137,7 @@ impl Core {
                 fault,
                 barrier: s.media.seq(),
                 releases: s.releases,
+                site: site(),
             }
         })
     }
@@ -385,6 +393,20 @@ impl State {
         }
         if matches!(op, Op::Write { .. } | Op::Flush) {
             self.stats.events += 1;
+            if let Some(cuts) = &mut self.cuts {
+                cuts.push(Cut {
+                    event: self.stats.events,
+                    flush: matches!(op, Op::Flush),
+                    site: ticket.site,
+                    mark: self.mark,
+                    media: self.media.clone(),
+                    in_flight: self.in_flight.clone(),
+                    options: SimOptions {
+                        capacity: self.capacity,
+                        ..self.options.clone()
+                    },
+                });
+            }
             if self.last_event == Some(self.stats.events) {
                 // The write stays in flight, for the power cut to tear; a flush
                 // has moved nothing, or any part, which is the same.

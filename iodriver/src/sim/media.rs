@@ -2,7 +2,7 @@
 //! a power cut keeps any part.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rand::RngExt;
 
@@ -36,16 +36,45 @@ struct Version {
     at: usize,
 }
 
-/// Storage that costs nothing where nothing was written. Copies share pages.
+/// A page, and its hash once somebody asked for it.
+#[derive(Clone, Debug)]
+struct Page {
+    bytes: [u8; PAGE],
+    hash: OnceLock<u64>,
+}
+
+/// Pages that are copied together.
+const CHUNK: usize = 64;
+
+type Chunk = [Option<Arc<Page>>; CHUNK];
+
+/// Storage that costs nothing where nothing was written. Copies share pages, and what
+/// names them.
 #[derive(Clone, Debug, Default)]
-struct Pages(BTreeMap<u64, Arc<[u8; PAGE]>>);
+struct Pages(BTreeMap<u64, Arc<Chunk>>);
 
 impl Pages {
+    fn get(&self, page: u64) -> Option<&Page> {
+        let chunk = self.0.get(&(page / CHUNK as u64))?;
+        chunk[page as usize % CHUNK].as_deref()
+    }
+
+    /// The pages from `from` to before `to` that are there, in order.
+    fn range(&self, from: u64, to: u64) -> impl Iterator<Item = (u64, &Page)> {
+        let chunks = from / CHUNK as u64..to.div_ceil(CHUNK as u64).max(from / CHUNK as u64);
+        let pages = self.0.range(chunks).flat_map(|(&n, chunk)| {
+            let first = n * CHUNK as u64;
+            let pages = chunk.iter().zip(first..);
+            pages.filter_map(|(page, number)| Some((number, &**page.as_ref()?)))
+        });
+        pages.filter(move |(number, _)| (from..to).contains(number))
+    }
+
     fn read(&self, offset: u64, buf: &mut [u8]) {
         for_pages(offset, buf.len(), |page, from, range| {
             let to = &mut buf[range.clone()];
-            match self.0.get(&page) {
-                Some(bytes) => to.copy_from_slice(&bytes[from..from + range.len()]),
+            match self.get(page) {
+                Some(page) => to.copy_from_slice(&page.bytes[from..from + range.len()]),
                 None => to.fill(0),
             }
         });
@@ -53,10 +82,46 @@ impl Pages {
 
     fn write(&mut self, offset: u64, data: &[u8]) {
         for_pages(offset, data.len(), |page, from, range| {
-            let bytes = self.0.entry(page).or_insert_with(|| Arc::new([0; PAGE]));
-            Arc::make_mut(bytes)[from..from + range.len()].copy_from_slice(&data[range]);
+            let data = &data[range];
+            if self.get(page).is_none() && data.iter().all(|&b| b == 0) {
+                return;
+            }
+            let chunk = self.0.entry(page / CHUNK as u64);
+            let chunk = chunk.or_insert_with(|| Arc::new([const { None }; CHUNK]));
+            let slot = &mut Arc::make_mut(chunk)[page as usize % CHUNK];
+            let page = slot.get_or_insert_with(|| {
+                Arc::new(Page {
+                    bytes: [0; PAGE],
+                    hash: OnceLock::new(),
+                })
+            });
+            let page = Arc::make_mut(page);
+            page.bytes[from..from + data.len()].copy_from_slice(data);
+            page.hash.take();
         });
     }
+}
+
+impl Page {
+    /// A hash of the bytes; `None` if they are all zero.
+    fn hash(&self) -> Option<u64> {
+        let hash = *self.hash.get_or_init(|| {
+            let mut hash = 0_u64;
+            if self.bytes.iter().any(|&b| b != 0) {
+                for word in self.bytes.as_chunks::<8>().0 {
+                    hash = mixed(hash, u64::from_le_bytes(*word));
+                }
+                hash |= 1;
+            }
+            hash
+        });
+        (hash != 0).then_some(hash)
+    }
+}
+
+fn mixed(hash: u64, word: u64) -> u64 {
+    let hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
+    hash ^ (hash >> 29)
 }
 
 /// Calls `f(page, offset in the page, range of the buffer)`.
@@ -167,8 +232,7 @@ impl Media {
         let pages = page_of(range.start)..page_of(range.end.saturating_sub(1)) + 1;
         let mut used: Vec<u64> = self
             .stable
-            .0
-            .range(pages)
+            .range(pages.start, pages.end)
             .flat_map(|(page, _)| {
                 let first = page * PAGE as u64 / self.sector as u64;
                 first..first + per_page
@@ -193,7 +257,7 @@ impl Media {
 
     /// Bytes of memory that stable storage takes.
     pub(crate) fn resident(&self) -> u64 {
-        (self.stable.0.len() * PAGE) as u64
+        (self.stable.range(0, u64::MAX).count() * PAGE) as u64
     }
 
     /// Moves what was completed up to `seq` to stable storage.
@@ -233,21 +297,12 @@ impl Media {
 
     /// A number that two media with the same contents share.
     pub(crate) fn hash(&self) -> u64 {
-        let mut hash = 0xcbf2_9ce4_8422_2325_u64;
-        let mut mix = |word: u64| {
-            hash = (hash ^ word).wrapping_mul(0x0000_0100_0000_01b3);
-            hash ^= hash >> 29;
-        };
-        for (page, bytes) in &self.settled().stable.0 {
-            if bytes.iter().all(|&b| b == 0) {
-                continue;
-            }
-            mix(*page);
-            for word in bytes.as_chunks::<8>().0 {
-                mix(u64::from_le_bytes(*word));
-            }
-        }
-        hash
+        let settled = self.settled();
+        let pages = settled.stable.range(0, u64::MAX);
+        let hashes = pages.filter_map(|(number, page)| Some((number, page.hash()?)));
+        hashes.fold(0xcbf2_9ce4_8422_2325, |hash, (number, page)| {
+            mixed(mixed(hash, number), page)
+        })
     }
 
     /// What a power cut leaves: for each sector any one of the versions it had

@@ -12,6 +12,7 @@
 //! write since then made it.
 
 mod core;
+mod cut;
 mod device;
 mod fault;
 mod media;
@@ -26,6 +27,7 @@ use crate::latency::LatencyProfile;
 use crate::sync::rng::{Rng, seeded};
 
 use self::core::Core;
+pub use cut::Cut;
 pub use fault::{Fault, FaultKind, OpKind};
 
 /// What discarded blocks read as.
@@ -254,6 +256,29 @@ impl SimDisk {
     /// then to be had with [`SimDisk::crash`].
     pub fn crash_after(&self, n: u64) {
         self.core.crash_after(n);
+    }
+
+    /// Keeps from now on what a power cut would find, at each write and flush. The
+    /// disk goes on. Copies share memory: a cut costs what changed since the last.
+    pub fn record_cuts(&self) {
+        self.core.with(|s| {
+            s.cuts.get_or_insert_default();
+        });
+    }
+
+    /// The cuts recorded so far, and no more of them.
+    pub fn take_cuts(&self) -> Vec<Cut> {
+        self.core.with(|s| s.cuts.take().unwrap_or_default())
+    }
+
+    /// Each cut recorded from now on carries this number, or a greater one set before.
+    pub fn mark(&self, mark: u64) {
+        self.core.with(|s| s.mark = s.mark.max(mark));
+    }
+
+    /// The greatest number that [`SimDisk::mark`] was given.
+    pub fn marked(&self) -> u64 {
+        self.core.with(|s| s.mark)
     }
 
     /// Cuts the power now.

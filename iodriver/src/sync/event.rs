@@ -27,6 +27,8 @@ impl Event {
     /// Sets the flag and wakes the waiter. Allowed under a latch.
     pub fn set(&self) {
         *self.flag.lock() = true;
+        #[cfg(feature = "simulation")]
+        super::schedule::seam::set(super::schedule::seam::key(self));
         self.changed.notify_one();
     }
 
@@ -35,6 +37,11 @@ impl Event {
     #[track_caller]
     pub fn wait(&self, timeout: Option<Duration>) -> bool {
         latch::assert_may_block("Event::wait");
+        #[cfg(feature = "simulation")]
+        if super::schedule::is_simulated() {
+            let look = || std::mem::take(&mut *self.flag.lock());
+            return super::schedule::seam::wait(self, look, timeout);
+        }
         let mut flag = self.flag.lock();
         match timeout {
             None => self.changed.wait_while(&mut flag, |set| !*set),

@@ -20,6 +20,7 @@ pub fn depth() -> u32 {
 /// Counts one more latch held by this thread. Pair with [`released`].
 pub fn acquired() {
     DEPTH.with(|d| d.set(d.get() + 1));
+    super::point();
 }
 
 /// Counts one latch fewer.
@@ -34,6 +35,7 @@ pub fn released() {
         );
         d.set(d.get() - 1);
     });
+    super::point();
 }
 
 /// Called by every primitive that may wait, before it waits.
@@ -72,7 +74,13 @@ pub fn waits_under_latch() -> u64 {
 ///
 /// This is the waiting half of a latch, so it may be called with other latches
 /// held; the latch protocol says when (see the engine's concurrency document).
+#[track_caller]
 pub fn park_on(key: usize, validate: impl FnOnce() -> bool) {
+    #[cfg(feature = "simulation")]
+    if super::schedule::is_simulated() {
+        super::schedule::seam::park(key, validate);
+        return;
+    }
     // SAFETY: `key` is the address of a live object owned by the caller, used by
     // no other parking protocol; the closures below neither panic nor park.
     unsafe {
@@ -89,6 +97,10 @@ pub fn park_on(key: usize, validate: impl FnOnce() -> bool) {
 
 /// Wakes every thread parked on `key`; returns how many there were.
 pub fn unpark_all(key: usize) -> usize {
+    #[cfg(feature = "simulation")]
+    if super::schedule::is_simulated() {
+        return super::schedule::wake_all(key);
+    }
     // SAFETY: as for `park_on`.
     unsafe { parking_lot_core::unpark_all(key, parking_lot_core::DEFAULT_UNPARK_TOKEN) }
 }

@@ -4,13 +4,44 @@ use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
 use super::latch;
+#[cfg(feature = "simulation")]
+use super::schedule::{is_simulated, seam};
 
 /// A mutex that may be held for long. Must not be taken under a latch.
 #[derive(Debug, Default)]
 pub struct Mutex<T: ?Sized>(parking_lot::Mutex<T>);
 
 /// Guard of a [`Mutex`].
-pub type MutexGuard<'a, T> = parking_lot::MutexGuard<'a, T>;
+#[derive(Debug)]
+pub struct MutexGuard<'a, T: ?Sized> {
+    inner: parking_lot::MutexGuard<'a, T>,
+    /// Behind `inner`: what it wakes finds the lock free.
+    #[cfg(feature = "simulation")]
+    _unlocked: seam::Unlocked,
+}
+
+impl<'a, T: ?Sized> MutexGuard<'a, T> {
+    fn new(inner: parking_lot::MutexGuard<'a, T>) -> Self {
+        Self {
+            #[cfg(feature = "simulation")]
+            _unlocked: seam::Unlocked::of(parking_lot::MutexGuard::mutex(&inner)),
+            inner,
+        }
+    }
+}
+
+impl<T: ?Sized> Deref for MutexGuard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        &self.inner
+    }
+}
+
+impl<T: ?Sized> DerefMut for MutexGuard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.inner
+    }
+}
 
 impl<T> Mutex<T> {
     /// A new, unlocked mutex.
@@ -29,49 +60,22 @@ impl<T: ?Sized> Mutex<T> {
     #[track_caller]
     pub fn lock(&self) -> MutexGuard<'_, T> {
         latch::assert_may_block("Mutex::lock");
-        self.0.lock()
+        #[cfg(feature = "simulation")]
+        if is_simulated() {
+            return MutexGuard::new(seam::lock(&self.0, "a mutex"));
+        }
+        MutexGuard::new(self.0.lock())
     }
 
     /// Locks if nobody holds it. Allowed under a latch.
     pub fn try_lock(&self) -> Option<MutexGuard<'_, T>> {
-        self.0.try_lock()
+        super::point();
+        self.0.try_lock().map(MutexGuard::new)
     }
 
     /// The value, without locking: `&mut self` is proof that nobody else can.
     pub fn get_mut(&mut self) -> &mut T {
         self.0.get_mut()
-    }
-}
-
-/// A readers-writer lock that may be held for long.
-#[derive(Debug, Default)]
-pub struct RwLock<T: ?Sized>(parking_lot::RwLock<T>);
-
-/// Shared guard of an [`RwLock`].
-pub type RwLockReadGuard<'a, T> = parking_lot::RwLockReadGuard<'a, T>;
-/// Exclusive guard of an [`RwLock`].
-pub type RwLockWriteGuard<'a, T> = parking_lot::RwLockWriteGuard<'a, T>;
-
-impl<T> RwLock<T> {
-    /// A new, unlocked lock.
-    pub const fn new(value: T) -> Self {
-        Self(parking_lot::RwLock::new(value))
-    }
-}
-
-impl<T: ?Sized> RwLock<T> {
-    /// Locks shared. Panics under a latch.
-    #[track_caller]
-    pub fn read(&self) -> RwLockReadGuard<'_, T> {
-        latch::assert_may_block("RwLock::read");
-        self.0.read()
-    }
-
-    /// Locks exclusively. Panics under a latch.
-    #[track_caller]
-    pub fn write(&self) -> RwLockWriteGuard<'_, T> {
-        latch::assert_may_block("RwLock::write");
-        self.0.write()
     }
 }
 
@@ -89,23 +93,36 @@ impl Condvar {
     #[track_caller]
     pub fn wait<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>) {
         latch::assert_may_block("Condvar::wait");
-        self.0.wait(guard);
+        #[cfg(feature = "simulation")]
+        if is_simulated() {
+            seam::condvar(&self.0, &mut guard.inner, None);
+            return;
+        }
+        self.0.wait(&mut guard.inner);
     }
 
     /// Waits to be notified, at most `timeout`; true if the time ran out.
     #[track_caller]
     pub fn wait_for<T: ?Sized>(&self, guard: &mut MutexGuard<'_, T>, timeout: Duration) -> bool {
         latch::assert_may_block("Condvar::wait_for");
-        self.0.wait_for(guard, timeout).timed_out()
+        #[cfg(feature = "simulation")]
+        if is_simulated() {
+            return seam::condvar(&self.0, &mut guard.inner, Some(timeout));
+        }
+        self.0.wait_for(&mut guard.inner, timeout).timed_out()
     }
 
     /// Wakes one waiter.
     pub fn notify_one(&self) {
+        #[cfg(feature = "simulation")]
+        super::schedule::wake_one(seam::key(&self.0));
         self.0.notify_one();
     }
 
     /// Wakes all waiters.
     pub fn notify_all(&self) {
+        #[cfg(feature = "simulation")]
+        super::schedule::wake_all(seam::key(&self.0));
         self.0.notify_all();
     }
 }
@@ -117,7 +134,7 @@ pub struct ShortMutex<T: ?Sized>(parking_lot::Mutex<T>);
 
 /// Guard of a [`ShortMutex`].
 #[derive(Debug)]
-pub struct ShortGuard<'a, T: ?Sized>(parking_lot::MutexGuard<'a, T>);
+pub struct ShortGuard<'a, T: ?Sized>(MutexGuard<'a, T>);
 
 impl<T> ShortMutex<T> {
     /// A new, unlocked mutex.
@@ -128,17 +145,24 @@ impl<T> ShortMutex<T> {
 
 impl<T: ?Sized> ShortMutex<T> {
     /// Locks; the wait is bounded by the sections of the others.
+    #[track_caller]
     pub fn lock(&self) -> ShortGuard<'_, T> {
+        #[cfg(feature = "simulation")]
+        let guard = match is_simulated() {
+            true => seam::lock(&self.0, "a short mutex"),
+            false => self.0.lock(),
+        };
+        #[cfg(not(feature = "simulation"))]
         let guard = self.0.lock();
         latch::acquired();
-        ShortGuard(guard)
+        ShortGuard(MutexGuard::new(guard))
     }
 
     /// Locks if nobody holds it.
     pub fn try_lock(&self) -> Option<ShortGuard<'_, T>> {
         let guard = self.0.try_lock()?;
         latch::acquired();
-        Some(ShortGuard(guard))
+        Some(ShortGuard(MutexGuard::new(guard)))
     }
 }
 

@@ -3,11 +3,12 @@
 //! Nothing else in the workspace may block a thread or ask for the time. That
 //! gives two things: promise P4 (no thread waits while it holds a node latch)
 //! is checked in every build, because each blocking primitive here calls
-//! [`latch::assert_may_block`]; and a seeded scheduler can later take the place
-//! of the operating system's without a change above this module.
+//! [`latch::assert_may_block`]; and a seeded scheduler can take the place of the
+//! operating system's without a change above this module (feature `simulation`,
+//! module `schedule`).
 //!
 //! Two kinds of lock:
-//! - [`Mutex`], [`RwLock`], [`Condvar`] and the blocking calls of a channel may
+//! - [`Mutex`], [`Condvar`] and the blocking calls of a channel may
 //!   wait for long: taking one while a latch is held is our own bug and panics.
 //! - [`ShortMutex`] guards a few hundred bounded instructions (a log append). It
 //!   may be taken under a latch; while it is held the thread counts as holding a
@@ -27,6 +28,8 @@ pub mod latch;
 mod lock;
 mod process;
 pub mod rng;
+#[cfg(feature = "simulation")]
+pub mod schedule;
 #[cfg_attr(loom, path = "model/thread.rs")]
 pub mod thread;
 pub mod time;
@@ -36,3 +39,58 @@ pub use lock::{Condvar, Mutex, MutexGuard, ShortGuard, ShortMutex};
 #[cfg(not(loom))]
 pub use lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use process::Home;
+
+/// Here another thread may run, in a simulation; else nothing. Each primitive of this
+/// module is such a place; it is called besides only between two looks at memory that
+/// others change.
+#[inline]
+pub fn point() {
+    #[cfg(feature = "simulation")]
+    schedule::point();
+}
+
+/// Whether what is called `name` fails here on purpose: never, but in a simulation whose
+/// plan says so.
+#[inline]
+pub fn fails(name: &'static str) -> bool {
+    #[cfg(feature = "simulation")]
+    return schedule::fails(name);
+    #[cfg(not(feature = "simulation"))]
+    {
+        let _ = name;
+        false
+    }
+}
+
+/// The calling thread is in part `name` of the engine until what is returned is
+/// dropped: so that a simulation can tell where threads were interrupted, and at what
+/// the power failed. Nothing without the feature `simulation`.
+#[inline]
+#[must_use]
+pub fn within(name: &'static str) -> Within {
+    #[cfg(feature = "simulation")]
+    return schedule::within(name);
+    #[cfg(not(feature = "simulation"))]
+    {
+        let _ = name;
+        Within(())
+    }
+}
+
+#[cfg(feature = "simulation")]
+pub use schedule::Within;
+
+/// What [`within`] returns.
+#[cfg(not(feature = "simulation"))]
+#[derive(Debug)]
+pub struct Within(());
+
+/// The part of the engine that the calling thread is in, as [`within`] says; empty if
+/// there is none, and without the feature `simulation`.
+#[inline]
+pub fn site() -> &'static str {
+    #[cfg(feature = "simulation")]
+    return schedule::site();
+    #[cfg(not(feature = "simulation"))]
+    ""
+}

@@ -1,0 +1,359 @@
+//! What a recovered store must hold.
+//!
+//! Every commit that may be in the log has a number that the thread that made it knows:
+//! it was acknowledged, or its outcome is unknown. So for each number there is exactly
+//! one right state: that of all commits up to it, each whole. A store that says with
+//! which commit it ends is right if that is not before what was acknowledged as durable
+//! when the power failed, and if it holds that state. States are compared by digests;
+//! only what is wrong is spelled out.
+
+use std::collections::BTreeMap;
+use std::hash::Hasher;
+use std::sync::Arc;
+
+use gaur::{Csn, Store};
+use xxhash_rust::xxh3::Xxh3Default;
+
+use super::looked::Looked;
+use super::script::{Change, Value, key, tree_name};
+
+/// The records of all trees.
+pub(crate) type State = BTreeMap<u8, BTreeMap<u32, Value>>;
+
+/// One number for what a store holds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Digest {
+    /// Of all records and names of trees, in any order.
+    sum: u64,
+    pub(crate) records: u64,
+    pub(crate) trees: u64,
+}
+
+impl Digest {
+    fn tree(&mut self, name: &str) {
+        let hash = hash(&[name.as_bytes(), b"a tree"]);
+        self.sum = self.sum.wrapping_add(hash);
+        self.trees += 1;
+    }
+
+    fn add(&mut self, hash: u64, there: bool) {
+        if there {
+            self.sum = self.sum.wrapping_add(hash);
+            self.records = self.records.wrapping_add(1);
+        } else {
+            self.sum = self.sum.wrapping_sub(hash);
+            self.records = self.records.wrapping_sub(1);
+        }
+    }
+
+    /// Of a store.
+    pub(crate) fn of(store: &Store, backwards: bool) -> gaur::Result<Self> {
+        let mut digest = Self::default();
+        for name in store.tree_names() {
+            digest.tree(&name);
+            let scan = store.open_tree(&name)?.iter()?;
+            let mut one = |record: gaur::Result<(Vec<u8>, Vec<u8>)>| {
+                let (key, value) = record?;
+                digest.add(hash(&[name.as_bytes(), &key, &value]), true);
+                Ok::<(), gaur::Error>(())
+            };
+            match backwards {
+                true => scan.rev().try_for_each(&mut one)?,
+                false => scan.into_iter().try_for_each(&mut one)?,
+            }
+        }
+        Ok(digest)
+    }
+}
+
+fn hash(parts: &[&[u8]]) -> u64 {
+    let mut h = Xxh3Default::new();
+    for part in parts {
+        h.write_u64(part.len() as u64);
+        h.write(part);
+    }
+    h.finish()
+}
+
+fn record(tree: u8, n: u32, value: Value) -> u64 {
+    hash(&[tree_name(tree).as_bytes(), &key(n), &value.bytes()])
+}
+
+/// A commit that drew a number.
+#[derive(Clone, Debug)]
+pub(crate) struct Commit {
+    pub(crate) csn: Csn,
+    pub(crate) changes: Arc<[Change]>,
+}
+
+/// What one thread did.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Done {
+    pub(crate) commits: Vec<Commit>,
+    /// Trees made, in order. Their numbers are not told: they are those that are
+    /// missing. The last may have failed: then there may be none for it.
+    pub(crate) created: Vec<u8>,
+    pub(crate) full: u64,
+    pub(crate) looked: Vec<Looked>,
+    /// The first error that a fault explains.
+    pub(crate) stopped: Option<String>,
+}
+
+/// All states that a store may be in.
+#[derive(Clone, Debug)]
+pub(crate) struct Expected {
+    base: State,
+    /// The commit that `base` ends with.
+    pub(crate) first: Csn,
+    /// After each commit from `first` on.
+    digests: Vec<Digest>,
+    /// What each did; the first does nothing.
+    commits: Vec<Made>,
+}
+
+#[derive(Clone, Debug)]
+enum Made {
+    Nothing,
+    Tree(u8),
+    Changes(Arc<[Change]>),
+}
+
+impl Expected {
+    /// States from `base`, which ends with commit `first`, on.
+    pub(crate) fn new(base: State, first: Csn, all: Vec<Done>) -> Result<Self, String> {
+        let mut created: Vec<u8> = Vec::new();
+        let mut commits: BTreeMap<Csn, Arc<[Change]>> = BTreeMap::new();
+        for done in all {
+            created.extend(done.created);
+            for c in done.commits {
+                if c.csn <= first || commits.insert(c.csn, c.changes).is_some() {
+                    return Err(format!("two commits have the number {}", c.csn));
+                }
+            }
+        }
+        let mut digest = Digest::default();
+        for (&tree, records) in &base {
+            digest.tree(&tree_name(tree));
+            for (&n, &value) in records {
+                digest.add(record(tree, n, value), true);
+            }
+        }
+        let mut state = base.clone();
+        let mut expected = Self {
+            base,
+            first,
+            digests: vec![digest],
+            commits: vec![Made::Nothing],
+        };
+        let mut created = created.into_iter();
+        let mut next = first + 1;
+        loop {
+            let made = match commits.remove(&next) {
+                Some(changes) => Made::Changes(changes),
+                None => match created.next() {
+                    Some(tree) => Made::Tree(tree),
+                    None => break,
+                },
+            };
+            apply(&mut state, &mut digest, &made);
+            expected.digests.push(digest);
+            expected.commits.push(made);
+            next += 1;
+        }
+        if let Some((csn, _)) = commits.first_key_value() {
+            return Err(format!("nobody made the commits {next} to {}", csn - 1));
+        }
+        Ok(expected)
+    }
+
+    /// The last commit that drew a number.
+    pub(crate) fn last(&self) -> Csn {
+        self.first + self.digests.len() as u64 - 1
+    }
+
+    /// Whether a store may end with commit `csn` and hold this, if all up to `durable`
+    /// was acknowledged.
+    pub(crate) fn judge(&self, csn: Csn, found: Digest, durable: Csn) -> Result<(), String> {
+        let durable = durable.max(self.first);
+        if csn < durable {
+            return Err(format!(
+                "LOST: commit {durable} was acknowledged as durable, the store ends with {csn}"
+            ));
+        }
+        let Some(&right) = self.digests.get((csn - self.first) as usize) else {
+            return Err(format!(
+                "the store ends with commit {csn}, and {} was the last",
+                self.last()
+            ));
+        };
+        if found == right {
+            return Ok(());
+        }
+        let at = self.digests.iter().position(|d| *d == found);
+        let like = at.map_or_else(
+            || "no state there ever was".to_owned(),
+            |i| format!("the state at commit {}", self.first + i as u64),
+        );
+        Err(format!(
+            "WRONG: the store says that it ends with commit {csn} and holds {} records in {} trees, \
+             {like}; right are {} in {}",
+            found.records, found.trees, right.records, right.trees
+        ))
+    }
+
+    /// Whether a store holds some state that there was.
+    pub(crate) fn is_a_state(&self, found: Digest) -> bool {
+        self.digests.contains(&found)
+    }
+
+    /// The state after commit `csn`.
+    pub(crate) fn state_at(&self, csn: Csn) -> State {
+        let mut state = self.base.clone();
+        let mut digest = Digest::default();
+        let n = (csn.saturating_sub(self.first) + 1) as usize;
+        for made in self.commits.iter().take(n) {
+            apply(&mut state, &mut digest, made);
+        }
+        state
+    }
+
+    /// What a store holds otherwise than it should at commit `csn`, the first few.
+    pub(crate) fn differences(&self, store: &Store, csn: Csn) -> Vec<String> {
+        let mut out = Vec::new();
+        let state = self.state_at(csn);
+        for (&tree, records) in &state {
+            let name = tree_name(tree);
+            let Ok(t) = store.open_tree(&name) else {
+                out.push(format!("tree {name} is missing"));
+                continue;
+            };
+            for (&n, value) in records {
+                let (k, right) = (key(n), value.bytes());
+                match t.get(&k) {
+                    Ok(Some(found)) if found == right => {}
+                    Ok(found) => out.push(format!(
+                        "{name}, key {n}: {} bytes found, {} right, written by commit {}",
+                        found.map_or("no".to_owned(), |f| f.len().to_string()),
+                        right.len(),
+                        self.writer_of(tree, n, csn)
+                    )),
+                    Err(e) => out.push(format!("{name}, key {n}: {e}")),
+                }
+                if out.len() > 5 {
+                    return out;
+                }
+            }
+            let there = t.iter().map_or(0, Iterator::count);
+            if there != records.len() {
+                out.push(format!(
+                    "{name}: a scan finds {there} records, {} right",
+                    records.len()
+                ));
+            }
+        }
+        out
+    }
+
+    fn writer_of(&self, tree: u8, n: u32, upto: Csn) -> Csn {
+        let upto = (upto - self.first) as usize;
+        let wrote = |made: &Made| match made {
+            Made::Changes(changes) => changes.iter().any(|c| match c {
+                Change::Put(t, k, _) | Change::Delete(t, k) => (*t, *k) == (tree, n),
+            }),
+            _ => false,
+        };
+        let at = self.commits.iter().take(upto + 1).rposition(wrote);
+        self.first + at.unwrap_or(0) as u64
+    }
+}
+
+fn apply(state: &mut State, digest: &mut Digest, made: &Made) {
+    match made {
+        Made::Nothing => {}
+        Made::Tree(tree) => {
+            if state.insert(*tree, BTreeMap::new()).is_none() {
+                digest.tree(&tree_name(*tree));
+            }
+        }
+        Made::Changes(changes) => {
+            for change in changes.iter() {
+                let (tree, n, value) = match *change {
+                    Change::Put(tree, n, value) => (tree, n, Some(value)),
+                    Change::Delete(tree, n) => (tree, n, None),
+                };
+                let records = state.entry(tree).or_default();
+                let old = match value {
+                    Some(value) => records.insert(n, value),
+                    None => records.remove(&n),
+                };
+                if let Some(old) = old {
+                    digest.add(record(tree, n, old), false);
+                }
+                if let Some(value) = value {
+                    digest.add(record(tree, n, value), true);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn put(tree: u8, n: u32, seed: u64) -> Change {
+        Change::Put(tree, n, Value { seed, len: 20 })
+    }
+
+    fn done() -> Done {
+        let commit = |csn, changes: &[Change]| Commit {
+            csn,
+            changes: changes.into(),
+        };
+        Done {
+            commits: vec![
+                commit(2, &[put(0, 1, 7)]),
+                commit(3, &[put(0, 1, 8), put(0, 2, 9)]),
+                commit(4, &[Change::Delete(0, 1)]),
+            ],
+            created: vec![0],
+            ..Done::default()
+        }
+    }
+
+    #[test]
+    fn lost_torn_and_invented_commits_are_told_apart_from_right_ones() {
+        let e = Expected::new(State::new(), 0, vec![done()]).unwrap();
+        assert_eq!(e.last(), 4);
+        let at = |csn: Csn| e.digests[csn as usize];
+        assert_eq!((at(3).records, at(3).trees), (2, 1));
+        assert_eq!((at(4).records, at(0)), (1, Digest::default()));
+        e.judge(3, at(3), 2).unwrap();
+        assert!(e.judge(3, at(3), 4).unwrap_err().contains("LOST"));
+        assert!(
+            e.judge(3, at(2), 0)
+                .unwrap_err()
+                .contains("state at commit 2")
+        );
+        assert!(e.judge(5, at(4), 0).unwrap_err().contains("4 was the last"));
+        // Half a batch is no state there ever was.
+        let mut half = at(2);
+        half.add(record(0, 2, Value { seed: 9, len: 20 }), true);
+        assert!(!e.is_a_state(half));
+        assert!(e.judge(3, half, 0).unwrap_err().contains("no state"));
+        // From a later state on.
+        let later = Expected::new(e.state_at(4), 4, Vec::new()).unwrap();
+        assert_eq!(later.digests, [at(4)]);
+    }
+
+    #[test]
+    fn numbers_without_a_commit_and_commits_without_a_number_of_their_own() {
+        let mut twice = done();
+        twice.commits[2].csn = 3;
+        assert!(Expected::new(State::new(), 0, vec![twice]).is_err());
+        let mut hole = done();
+        hole.commits[2].csn = 9;
+        let why = Expected::new(State::new(), 0, vec![hole]).unwrap_err();
+        assert_eq!(why, "nobody made the commits 4 to 8");
+    }
+}
