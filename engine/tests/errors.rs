@@ -167,7 +167,8 @@ fn what_only_a_newer_gaur_knows_is_refused() {
     store.tree("t").unwrap().put(b"k", b"v").unwrap();
     store.close().unwrap();
     let forger = Forger::new(checked(&disk).superblock);
-    let attempts: [(fn(&mut Forger), bool); 4] = [
+    type Change = fn(&mut Forger);
+    let attempts: [(Change, bool); 4] = [
         (|f| f.sb.version += 1, false),
         (|f| f.sb.incompat = 4, false),
         (|f| f.sb.ro_compat = 2, true),

@@ -36,8 +36,6 @@ pub mod time;
 
 pub use event::Event;
 pub use lock::{Condvar, Mutex, MutexGuard, ShortGuard, ShortMutex};
-#[cfg(not(loom))]
-pub use lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use process::Home;
 
 /// Here another thread may run, in a simulation; else nothing. Each primitive of this
@@ -84,6 +82,13 @@ pub use schedule::Within;
 #[cfg(not(feature = "simulation"))]
 #[derive(Debug)]
 pub struct Within(());
+
+/// It may be dropped before its scope ends, in this build too.
+#[cfg(not(feature = "simulation"))]
+impl Drop for Within {
+    #[inline]
+    fn drop(&mut self) {}
+}
 
 /// The part of the engine that the calling thread is in, as [`within`] says; empty if
 /// there is none, and without the feature `simulation`.
