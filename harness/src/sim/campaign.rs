@@ -278,6 +278,7 @@ pub(crate) fn image_case(
         open: &world.open,
         durable: cut.mark,
         unformatted: cut.event <= lived.formatted,
+        torn: lived.torn,
         lied: world.trouble == Trouble::Lying,
         extra,
         seed,
@@ -311,6 +312,7 @@ fn next<'a>(
         open: &world.open,
         durable: cut.mark,
         unformatted: false,
+        torn: lived.torn,
         lied: false,
         extra: Extra::Nothing,
         seed: world.seed,
@@ -320,6 +322,7 @@ fn next<'a>(
         disk: Some(disk),
         state: expected.state_at(csn),
         csn,
+        torn: lived.torn,
     }))
 }
 

@@ -194,6 +194,7 @@ fn one(seed: u64, a: &Attempt, tally: &mut Tally) -> Result<(bool, bool), (Strin
             open: &world.open,
             durable,
             unformatted: lived.formatted == u64::MAX,
+            torn: lived.torn,
             lied: false,
             extra,
             seed: a.at,

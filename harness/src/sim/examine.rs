@@ -75,6 +75,8 @@ pub(crate) struct Case<'a> {
     pub(crate) durable: u64,
     /// There may be no store yet.
     pub(crate) unformatted: bool,
+    /// One superblock copy may be torn: where a write of it failed.
+    pub(crate) torn: bool,
     /// The disk lied before: damage is no surprise, wrong data is.
     pub(crate) lied: bool,
     pub(crate) extra: Extra,
@@ -121,6 +123,7 @@ pub(crate) fn examine(case: &Case<'_>) -> Result<Seen, Broken> {
     let facts = Facts {
         durable: case.durable,
         unformatted: case.unformatted,
+        torn: case.torn || case.unformatted,
         lied: case.lied,
         extra: case.extra,
         seed: case.seed,
@@ -175,6 +178,7 @@ fn cut_again(
 struct Facts {
     durable: u64,
     unformatted: bool,
+    torn: bool,
     lied: bool,
     extra: Extra,
     seed: u64,
@@ -224,8 +228,8 @@ fn judge(
         }
         Err(e) => return Err(format!("CHECK: {e}")),
     };
-    if facts.unformatted {
-        // One superblock is there, the other not yet.
+    if facts.torn {
+        // One superblock is there, the other not yet, or only in part.
         report.problems.retain(|p| p.what != "superblock");
         report.clean = report.problem_count() == 0;
     }
@@ -235,6 +239,7 @@ fn judge(
         clean(&report, "what the power cut left")?;
     }
     let mut damaged = facts.lied;
+    let mut map_lost = false;
     match facts.extra {
         Extra::Superblock if report.superblocks.iter().all(|s| s.decoded.is_some()) => {
             let copy = &report.superblocks[(facts.seed % 2) as usize];
@@ -249,10 +254,12 @@ fn judge(
             let size = u64::from(report.superblock.block_size);
             // Both places of the first group's block.
             disk.corrupt(size, 2 * size);
-            if full_check(disk, &mut seen).is_ok_and(|r| r.clean) {
+            // Where nothing was ever allocated there is no map block yet.
+            map_lost = !full_check(disk, &mut seen).is_ok_and(|r| r.clean);
+            if !map_lost && report.blocks.nodes + report.blocks.extents > 0 {
                 return Err("a destroyed map block is not told".into());
             }
-            seen.told = true;
+            seen.told |= map_lost;
         }
         Extra::Rot => {
             let rng = &mut seeded(facts.seed);
@@ -315,7 +322,8 @@ fn judge(
     if store.stats().get("waits", "under_latch") != Some(0) {
         return Err("a wait under a latch".into());
     }
-    if facts.extra == Extra::GoOn || facts.extra == Extra::Map {
+    // What is written then needs the map, which is made anew from the trees.
+    if facts.extra == Extra::GoOn || map_lost {
         go_on(disk, store, expected, open, csn, &mut seen)?;
     }
     Ok(seen)

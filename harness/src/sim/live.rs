@@ -20,6 +20,8 @@ pub(crate) struct Lived {
     /// Writes and flushes until the store was formatted; those cuts may leave no store.
     /// `u64::MAX`: it never was.
     pub(crate) formatted: u64,
+    /// One superblock copy may be torn.
+    pub(crate) torn: bool,
     pub(crate) report: Report,
     /// The disk at the end.
     pub(crate) disk: SimDisk,
@@ -36,6 +38,8 @@ pub(crate) struct Beginning {
     pub(crate) disk: Option<SimDisk>,
     pub(crate) state: State,
     pub(crate) csn: u64,
+    /// One superblock copy may be torn, for a write of it may have failed.
+    pub(crate) torn: bool,
 }
 
 impl Beginning {
@@ -44,6 +48,7 @@ impl Beginning {
             disk: None,
             state: State::new(),
             csn: 0,
+            torn: false,
         }
     }
 }
@@ -89,6 +94,7 @@ pub(crate) fn live(world: &World, from: &Beginning) -> Result<Lived, Broken> {
         expected,
         cuts: disk.take_cuts(),
         formatted,
+        torn: from.torn || world.trouble == Trouble::Failing,
         report,
         disk,
         commits,

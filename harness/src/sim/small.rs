@@ -178,7 +178,8 @@ fn one(sequence: &[usize], number: u64, tally: &mut Tally) -> Result<(), Finding
                 open: &world.open,
                 durable: cut.mark,
                 unformatted: cut.event <= lived.formatted,
-                lied: false,
+                torn: lived.torn,
+            lied: false,
                 extra: Extra::Nothing,
                 seed,
             })
