@@ -30,7 +30,9 @@ struct Mapping {
 
 impl Mapping {
     fn new(bytes: usize, access: ProtFlags) -> Result<Self, Errno> {
-        assert!(!cfg!(loom), "a model's atomics are not words of memory");
+        if cfg!(loom) {
+            panic!("a model's atomics are not words of memory");
+        }
         let bytes = bytes.next_multiple_of(HUGE);
         let len = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;
