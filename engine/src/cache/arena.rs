@@ -31,7 +31,7 @@ struct Mapping {
 impl Mapping {
     fn new(bytes: usize, access: ProtFlags) -> Result<Self, Errno> {
         if cfg!(loom) {
-            unreachable!("a model's atomics are not words of memory");
+            panic!("a model's atomics are not words of memory");
         }
         let bytes = bytes.next_multiple_of(HUGE);
         let len = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
@@ -71,13 +71,9 @@ impl Arena {
     pub(crate) fn reserve(most: usize, frame_bytes: usize) -> Result<Self, Errno> {
         let bytes = most.checked_mul(frame_bytes).ok_or(Errno::ENOMEM)?;
         let map = Mapping::new(bytes, ProtFlags::PROT_NONE)?;
-        // A simulation opens a thousand tiny caches a second: zeroing 2 MiB for each costs
-        // more than all else.
-        if !cfg!(feature = "simulation") {
-            // SAFETY: the range is the mapping just made. A kernel that refuses huge
-            // pages leaves small ones, which work as well.
-            let _ = unsafe { madvise(map.base, map.bytes, MmapAdvise::MADV_HUGEPAGE) };
-        }
+        // SAFETY: the range is the mapping just made. A kernel that refuses huge
+        // pages leaves small ones, which work as well.
+        let _ = unsafe { madvise(map.base, map.bytes, MmapAdvise::MADV_HUGEPAGE) };
         Ok(Self {
             map,
             frame_words: frame_bytes / 8,

@@ -6,7 +6,8 @@
 //! of the execution; loom tries all of those. Another order than SeqCst has no part in
 //! it, so an access that is weakened may miss the other side's.
 //!
-//! A store and its companion are one step to the model. A load asks the companion first:
+//! A store and its companion are one step to the model, and such a store comes after all
+//! that were made before: loom orders two stores only if one thread knows of the other. A load asks the companion first:
 //! what it reads is not older than the last sequentially consistent store that came
 //! before, and may be newer. Not modelled: that such an access is ordered with a fence in
 //! another thread. A protocol that needs it fails here and is right; none is missed.
@@ -124,7 +125,13 @@ macro_rules! atomics {
 
             #[track_caller]
             pub fn store(&self, value: $t, order: Ordering) {
-                self.value.store(value, store(order));
+                if order != Ordering::SeqCst {
+                    return self.value.store(value, store(order));
+                }
+                // Changes nothing; but now this store comes after all before it.
+                let same = Ordering::Relaxed;
+                let _ = self.value.compare_exchange(value, value, same, same);
+                at_once(|| self.value.store(value, store(order)));
                 self.companion.behind(order);
             }
 
