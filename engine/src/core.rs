@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use gaur_iodriver::IoBuf;
-use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread, within};
 
 use crate::alloc::{Request, Shape};
@@ -47,8 +46,6 @@ pub(crate) struct Core {
     /// Blocks that new trees brought for the next tree of trees.
     pub(crate) for_catalog: ShortMutex<Vec<Run>>,
     pub(crate) read_only: bool,
-    /// No new commit is taken.
-    refusing: AtomicBool,
     /// The store's threads end.
     pub(crate) closing: AtomicBool,
     pub(crate) throttle: Throttle,
@@ -103,7 +100,6 @@ impl Core {
             next_tree: AtomicU32::new(next_tree),
             for_catalog: ShortMutex::default(),
             read_only,
-            refusing: AtomicBool::new(false),
             closing: AtomicBool::new(false),
             throttle: Throttle::new(),
             evicting: EvictCounters::default(),
@@ -233,17 +229,12 @@ impl Core {
 
     /// Whether the store was closed.
     pub(crate) fn refuses_commits(&self) -> bool {
-        self.refusing.load(Ordering::SeqCst)
+        self.forest.workers.refuses_commits()
     }
 
     /// Takes no further commit and waits for those under way.
     pub(crate) fn refuse_commits(&self) {
-        self.refusing.store(true, Ordering::SeqCst);
-        for w in self.forest.workers.all() {
-            while w.is_committing() {
-                thread::sleep(Duration::from_micros(100));
-            }
-        }
+        self.forest.workers.refuse_commits();
     }
 
     /// Writes a large value to extents of its own and returns the pointers as a

@@ -27,6 +27,8 @@ mod growth;
 pub mod inspect;
 mod lease;
 pub mod log;
+#[cfg(all(loom, test))]
+mod models;
 mod node;
 mod options;
 mod overlay;

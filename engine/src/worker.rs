@@ -13,16 +13,15 @@
 
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_utils::CachePadded;
 use gaur_iodriver::Queue;
+use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence, order};
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::{Condvar, Home, Mutex, ShortMutex};
 
-use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::{Csn, Run};
 use crate::pool::Stash;
@@ -101,7 +100,8 @@ pub(crate) struct Committing<'a>(&'a Worker);
 
 impl Drop for Committing<'_> {
     fn drop(&mut self) {
-        self.0.committing.store(false, Ordering::Release);
+        let over = order("commits.over", Ordering::Release);
+        self.0.committing.store(false, over);
     }
 }
 
@@ -111,6 +111,8 @@ pub(crate) struct Workers {
     slots: Box<[OnceLock<Arc<Worker>>]>,
     count: AtomicU64,
     closed: CachePadded<AtomicBool>,
+    /// No commit may begin any more.
+    refusing: AtomicBool,
     adding: Mutex<()>,
     gate: Mutex<()>,
     opened: Condvar,
@@ -122,7 +124,8 @@ pub(crate) struct Inside<'a>(&'a Worker);
 
 impl Drop for Inside<'_> {
     fn drop(&mut self) {
-        self.0.inside.store(false, Ordering::Release);
+        let left = order("gate.leave", Ordering::Release);
+        self.0.inside.store(false, left);
     }
 }
 
@@ -158,6 +161,7 @@ impl Workers {
             slots: (0..MAX_THREADS).map(|_| OnceLock::new()).collect(),
             count: AtomicU64::new(0),
             closed: CachePadded::default(),
+            refusing: AtomicBool::new(false),
             adding: Mutex::new(()),
             gate: Mutex::new(()),
             opened: Condvar::new(),
@@ -185,7 +189,7 @@ impl Workers {
         })
     }
 
-    fn claim(&self) -> Result<Arc<Worker>> {
+    pub(crate) fn claim(&self) -> Result<Arc<Worker>> {
         let _one = self.adding.lock();
         for w in self.all() {
             if w.taken
@@ -207,13 +211,14 @@ impl Workers {
             .expect("slots are filled one by one under the lock");
         // Pairs with `all`: a writer that drew its CSN after a reader registered
         // its view must see that reader's worker.
-        self.count.store(n as u64 + 1, Ordering::SeqCst);
+        self.count
+            .store(n as u64 + 1, order("workers.add", Ordering::SeqCst));
         Ok(worker)
     }
 
     /// All workers there have been.
     pub(crate) fn all(&self) -> impl Iterator<Item = &Arc<Worker>> {
-        let n = self.count.load(Ordering::SeqCst) as usize;
+        let n = self.count.load(order("workers.all", Ordering::SeqCst)) as usize;
         self.slots[..n].iter().filter_map(OnceLock::get)
     }
 
@@ -222,8 +227,10 @@ impl Workers {
         loop {
             // Both accesses are SeqCst: either the closer sees us inside, or we
             // see the gate closed.
-            worker.inside.store(true, Ordering::SeqCst);
-            if !self.closed.load(Ordering::SeqCst) {
+            worker
+                .inside
+                .store(true, order("gate.enter", Ordering::SeqCst));
+            if !self.closed.load(order("gate.look", Ordering::SeqCst)) {
                 return Inside(worker);
             }
             worker.inside.store(false, Ordering::Release);
@@ -242,12 +249,14 @@ impl Workers {
     pub(crate) fn close(&self) {
         {
             let _guard = self.gate.lock();
-            let was = self.closed.swap(true, Ordering::SeqCst);
+            let was = self
+                .closed
+                .swap(true, order("gate.close", Ordering::SeqCst));
             assert!(!was, "the gate was closed twice");
         }
         for w in self.all() {
             let mut spins = 0;
-            while w.inside.load(Ordering::SeqCst) {
+            while w.inside.load(order("gate.drain", Ordering::SeqCst)) {
                 spins += 1;
                 if spins < 100 {
                     thread::spin();
@@ -261,8 +270,25 @@ impl Workers {
     /// Opens the gate.
     pub(crate) fn open(&self) {
         let _guard = self.gate.lock();
-        self.closed.store(false, Ordering::SeqCst);
+        self.closed
+            .store(false, order("gate.open", Ordering::SeqCst));
         self.opened.notify_all();
+    }
+
+    /// Whether no commit may begin any more.
+    pub(crate) fn refuses_commits(&self) -> bool {
+        self.refusing.load(order("commits.look", Ordering::SeqCst))
+    }
+
+    /// Lets no further commit begin and waits for those under way.
+    pub(crate) fn refuse_commits(&self) {
+        self.refusing
+            .store(true, order("commits.refuse", Ordering::SeqCst));
+        for w in self.all() {
+            while w.is_committing() {
+                thread::sleep(Duration::from_micros(100));
+            }
+        }
     }
 
     /// Takes what all workers noted since the last time. The gate is closed.
@@ -290,9 +316,9 @@ impl Workers {
         // Between what the caller did before (drew a CSN, looked at what is visible)
         // and the look at the views; pairs with the fence in `View::open`. The log
         // publishes its last CSN with a release store only.
-        fence(Ordering::SeqCst);
+        fence("view.drawn", Ordering::SeqCst);
         self.all()
-            .map(|w| w.oldest_view.load(Ordering::SeqCst))
+            .map(|w| w.oldest_view.load(order("view.oldest", Ordering::SeqCst)))
             .min()
             .filter(|&csn| csn != NO_VIEW)
     }
@@ -300,18 +326,20 @@ impl Workers {
 
 impl Worker {
     /// Notes that a commit is under way, so that closing waits for it.
-    pub(crate) fn begin_commit(&self, core: &Core) -> Result<Committing<'_>> {
+    pub(crate) fn begin_commit(&self, all: &Workers) -> Result<Committing<'_>> {
         // Both SeqCst: either closing waits for us, or we see that it began.
-        self.committing.store(true, Ordering::SeqCst);
+        self.committing
+            .store(true, order("commits.begin", Ordering::SeqCst));
         let committing = Committing(self);
-        if core.refuses_commits() {
+        if all.refuses_commits() {
             return Err(Error::Closed);
         }
         Ok(committing)
     }
 
-    pub(crate) fn is_committing(&self) -> bool {
-        self.committing.load(Ordering::SeqCst)
+    fn is_committing(&self) -> bool {
+        self.committing
+            .load(order("commits.drain", Ordering::SeqCst))
     }
 
     /// Announces a view at `csn` or later.

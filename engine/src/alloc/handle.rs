@@ -1,8 +1,9 @@
 //! What callers hold: messages to the thread, the channel of runs, counters.
 
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock};
 
+use gaur_iodriver::sync::atomic::{AtomicBool, Ordering, fence, order};
 use gaur_iodriver::sync::channel::{self, Receiver, Sender};
 use gaur_iodriver::sync::thread::{self, JoinHandle};
 use gaur_iodriver::sync::{Mutex, ShortMutex, fails};
@@ -68,14 +69,16 @@ impl Mailbox {
     }
 
     fn wake(&self) {
-        fence(Ordering::SeqCst);
-        if self.shared.idle.swap(false, Ordering::SeqCst) {
+        fence("mailbox.sent", Ordering::SeqCst);
+        let claimed = order("mailbox.wake", Ordering::SeqCst);
+        if self.shared.idle.swap(false, claimed) {
             self.waker.wake();
         }
     }
 
     fn nudge(&self) {
-        if !self.shared.nudged.swap(true, Ordering::SeqCst) {
+        let asked = order("mailbox.nudge", Ordering::SeqCst);
+        if !self.shared.nudged.swap(true, asked) {
             self.wake();
         }
     }

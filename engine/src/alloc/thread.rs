@@ -3,8 +3,8 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
-use std::sync::atomic::{Ordering, fence};
 
+use gaur_iodriver::sync::atomic::{Ordering, fence, order};
 use gaur_iodriver::sync::channel::{Receiver, Sender};
 use gaur_iodriver::sync::{thread, time};
 use gaur_iodriver::{Completion, IoBuf, IoError, Op, Queue, Request as IoRequest};
@@ -230,15 +230,20 @@ impl Worker {
         let mut busy = true;
         loop {
             let shared = Arc::clone(&self.shared);
-            shared.idle.store(!busy, Ordering::SeqCst);
-            fence(Ordering::SeqCst);
-            busy |= !self.inbox.is_empty() || shared.nudged.load(Ordering::SeqCst);
+            shared
+                .idle
+                .store(!busy, order("mailbox.idle", Ordering::SeqCst));
+            fence("mailbox.idle_said", Ordering::SeqCst);
+            let nudged = order("mailbox.look", Ordering::SeqCst);
+            busy |= !self.inbox.is_empty() || shared.nudged.load(nudged);
             let at_least = if busy { 0 } else { usize::MAX };
             let due = self.discards.due;
             let timeout = due.map(|at| at.saturating_duration_since(time::now()));
             self.queue.wait(at_least, timeout, &mut done)?;
             shared.idle.store(false, Ordering::SeqCst);
-            shared.nudged.store(false, Ordering::SeqCst);
+            shared
+                .nudged
+                .store(false, order("mailbox.answered", Ordering::SeqCst));
             add(&shared.counters.turns, 1);
             busy = self.turn(&mut done, Turner::Thread);
             if !self.submit.is_empty() {

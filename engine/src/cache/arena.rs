@@ -9,8 +9,9 @@
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
+use gaur_iodriver::sync::atomic::AtomicU64;
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous, mprotect, munmap};
 
@@ -29,6 +30,7 @@ struct Mapping {
 
 impl Mapping {
     fn new(bytes: usize, access: ProtFlags) -> Result<Self, Errno> {
+        assert!(!cfg!(loom), "a model's atomics are not words of memory");
         let bytes = bytes.next_multiple_of(HUGE);
         let len = NonZeroUsize::new(bytes).ok_or(Errno::EINVAL)?;
         let flags = MapFlags::MAP_PRIVATE | MapFlags::MAP_NORESERVE;

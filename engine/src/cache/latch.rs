@@ -14,8 +14,7 @@
 //! Waiting spins shortly and then parks. Who may wait for a latch while holding
 //! another is said in `docs/concurrency.md`.
 
-use std::sync::atomic::{AtomicU64, Ordering, fence};
-
+use gaur_iodriver::sync::atomic::{AtomicU64, Ordering, fence, order};
 use gaur_iodriver::sync::latch as depth;
 use gaur_iodriver::sync::thread;
 
@@ -27,7 +26,7 @@ const PARKED: u64 = 2;
 const STEP: u64 = 4;
 /// Looks at the word before parking. With few processors the holder is more
 /// likely preempted than about to release, so this is short.
-const SPINS: u32 = 60;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 60 };
 
 /// A version of a latch at which nobody held it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,7 +39,7 @@ impl Latch {
     /// The version, if nobody holds the latch.
     #[inline]
     pub(crate) fn try_version(&self) -> Option<Version> {
-        let word = self.0.load(Ordering::Acquire);
+        let word = self.0.load(order("latch.version", Ordering::Acquire));
         (word & LOCKED == 0).then_some(Version(word))
     }
 
@@ -69,7 +68,7 @@ impl Latch {
     /// between are good if it returns true.
     #[inline]
     pub(crate) fn validate(&self, version: Version) -> bool {
-        fence(Ordering::Acquire);
+        fence("latch.validate", Ordering::Acquire);
         self.0.load(Ordering::Relaxed) == version.0
     }
 
@@ -85,7 +84,7 @@ impl Latch {
             .compare_exchange(
                 version.0,
                 version.0 | LOCKED,
-                Ordering::Acquire,
+                order("latch.lock", Ordering::Acquire),
                 Ordering::Relaxed,
             )
             .is_ok()
@@ -160,7 +159,9 @@ impl Latch {
     }
 
     fn release(&self, version: u64) {
-        let old = self.0.swap(version, Ordering::Release);
+        let old = self
+            .0
+            .swap(version, order("latch.release", Ordering::Release));
         debug_assert!(old & LOCKED != 0, "released a latch that was not held");
         if old & PARKED != 0 {
             depth::unpark_all(self.key());
@@ -182,7 +183,7 @@ impl<'a> Exclusive<'a> {
     fn new(latch: &'a Latch) -> Self {
         // Pairs with the fence in `validate`: a reader that saw any of the data
         // written from here on also sees the lock or a later version.
-        fence(Ordering::Release);
+        fence("latch.locked", Ordering::Release);
         depth::acquired();
         Self {
             latch,

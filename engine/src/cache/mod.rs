@@ -215,7 +215,7 @@ impl Cache {
     }
 
     #[cfg(test)]
-    fn words(&self, id: FrameId) -> &[AtomicU64] {
+    fn words(&self, id: FrameId) -> &[gaur_iodriver::sync::atomic::AtomicU64] {
         self.arena.words(id)
     }
 

@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use gaur_iodriver::sync::atomic::{Ordering, fence};
+
 use super::visible::Visible;
 use crate::format::Csn;
 use crate::worker::Worker;
@@ -30,7 +32,7 @@ impl View {
     ) -> Self {
         let announced = visible.upto();
         worker.add_view(announced);
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        fence("view.announced", Ordering::SeqCst);
         let csn = last_drawn();
         visible.wait(csn);
         Self {
@@ -56,7 +58,7 @@ impl Drop for View {
 mod tests {
     use super::*;
     use crate::worker::Workers;
-    use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+    use std::sync::atomic::{AtomicBool, AtomicU64};
     use std::time::{Duration, Instant};
 
     #[test]

@@ -4,19 +4,18 @@
 //! all lower ones are applied. Appliers note themselves in a ring and whoever
 //! closes the gap moves the mark on.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use crossbeam_utils::CachePadded;
+use gaur_iodriver::sync::atomic::{AtomicU64, Ordering, order};
 use gaur_iodriver::sync::{latch, thread};
 
 use crate::format::Csn;
 
 /// How far a commit may be ahead of the oldest one under way.
-const WINDOW: u64 = 1 << 14;
+const WINDOW: u64 = if cfg!(loom) { 4 } else { 1 << 14 };
 
 /// Looks before parking: the commits waited for are being applied, unless their
 /// thread lost its processor.
-const SPINS: u32 = 100;
+const SPINS: u32 = if cfg!(loom) { 1 } else { 100 };
 /// No thread waits for any commit.
 const NOBODY: u64 = u64::MAX;
 
@@ -41,7 +40,7 @@ impl Visible {
     /// The newest commit such that it and all before it are applied.
     #[inline]
     pub(crate) fn upto(&self) -> Csn {
-        self.upto.load(Ordering::SeqCst)
+        self.upto.load(order("visible.upto", Ordering::SeqCst))
     }
 
     /// Notes that `csn` is applied. Holds no latch: in the rare case that a commit
@@ -51,16 +50,18 @@ impl Visible {
             thread::yield_now();
         }
         // SeqCst: of two appliers of neighbouring CSNs at least one sees both notes.
-        self.ring[(csn % WINDOW) as usize].store(csn, Ordering::SeqCst);
+        self.ring[(csn % WINDOW) as usize].store(csn, order("visible.note", Ordering::SeqCst));
         loop {
             let upto = self.upto();
             let next = upto + 1;
-            if self.ring[(next % WINDOW) as usize].load(Ordering::SeqCst) != next {
+            let note = &self.ring[(next % WINDOW) as usize];
+            if note.load(order("visible.look", Ordering::SeqCst)) != next {
                 break;
             }
+            let moved = order("visible.move", Ordering::SeqCst);
             let _ = self
                 .upto
-                .compare_exchange(upto, next, Ordering::SeqCst, Ordering::SeqCst);
+                .compare_exchange(upto, next, moved, Ordering::SeqCst);
         }
         self.wake();
     }
@@ -68,7 +69,9 @@ impl Visible {
     /// Whether `csn` is visible.
     #[inline]
     pub(crate) fn is_visible(&self, csn: Csn) -> bool {
-        self.upto.load(Ordering::Acquire) >= csn
+        self.upto
+            .load(order("visible.is_visible", Ordering::Acquire))
+            >= csn
     }
 
     /// Waits until `csn` is visible. The commits waited for are being applied in
@@ -84,7 +87,8 @@ impl Visible {
             // The wish is noted under the lock of the queue of parked threads, and
             // SeqCst: either `wake` sees it, or we see what is visible by then.
             latch::park_on(self.key(), || {
-                self.wanted.fetch_min(csn, Ordering::SeqCst);
+                self.wanted
+                    .fetch_min(csn, order("visible.wish", Ordering::SeqCst));
                 self.upto() < csn
             });
         }
@@ -92,7 +96,7 @@ impl Visible {
 
     /// Wakes those who wait for what is visible now.
     fn wake(&self) {
-        if self.wanted.load(Ordering::SeqCst) <= self.upto() {
+        if self.wanted.load(order("visible.wake", Ordering::SeqCst)) <= self.upto() {
             // Before the queue is locked: who parks after it has been emptied notes
             // its wish again, who parked before is woken.
             self.wanted.store(NOBODY, Ordering::SeqCst);

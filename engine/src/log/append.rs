@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering;
 
 use gaur_iodriver::Device;
 use gaur_iodriver::sync::Mutex;
+use gaur_iodriver::sync::atomic::order;
 use gaur_iodriver::sync::latch;
 use gaur_iodriver::sync::thread::JoinHandle;
 use gaur_iodriver::sync::time::now;
@@ -270,7 +271,9 @@ impl Log {
 
     /// All commits up to this one are durable.
     pub fn durable_csn(&self) -> Csn {
-        self.shared.durable_csn.load(Ordering::Acquire)
+        self.shared
+            .durable_csn
+            .load(order("log.durable", Ordering::Acquire))
     }
 
     /// All log blocks before this position are durable; for the superblock's
@@ -419,7 +422,7 @@ impl Log {
 
     /// Whether the log has stopped, without a lock.
     pub fn has_stopped(&self) -> bool {
-        self.shared.stopped.load(Ordering::Acquire)
+        self.shared.has_stopped()
     }
 
     /// The largest record, in bytes of operations.

@@ -23,6 +23,8 @@
 mod append;
 mod block;
 mod config;
+#[cfg(all(loom, test))]
+mod models;
 mod ops;
 mod pending;
 mod reader;

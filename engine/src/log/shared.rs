@@ -1,9 +1,9 @@
 //! What the appenders and the log thread share, and how the log stops.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering, order, step};
 use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex, thread};
 use gaur_iodriver::{Device, Waker, sync::time::now};
 
@@ -166,7 +166,9 @@ impl Shared {
     }
 
     pub(super) fn is_durable(&self, csn: Csn) -> bool {
-        self.durable_csn.load(Ordering::Acquire) >= csn
+        self.durable_csn
+            .load(order("log.durable", Ordering::Acquire))
+            >= csn
     }
 
     /// Waits until `csn` is durable.
@@ -176,9 +178,8 @@ impl Shared {
         }
         let start = now();
         self.want(csn);
-        self.waiters.wait(csn, || {
-            self.is_durable(csn) || self.stopped.load(Ordering::Acquire)
-        });
+        self.waiters
+            .wait(csn, || self.is_durable(csn) || self.has_stopped());
         Counters::one(&self.counters.durable_waits);
         Counters::time(&self.counters.durable_wait_nanos, start.elapsed());
         if self.is_durable(csn) {
@@ -192,10 +193,13 @@ impl Shared {
     /// Waits until `ready` is true or the log has stopped; whatever may make it
     /// true calls [`Shared::space_freed`].
     pub(super) fn wait_space(&self, ready: impl Fn() -> bool) {
-        self.space_waiters.fetch_add(1, Ordering::SeqCst);
+        self.space_waiters
+            .fetch_add(1, order("log.wait_for_space", Ordering::SeqCst));
         let start = now();
         let mut guard = self.space.lock();
-        while !ready() && !self.stopped.load(Ordering::Acquire) {
+        // SeqCst against `space_freed`: either it sees us wait, or we see the stop.
+        let stopped = order("log.stopped_for_space", Ordering::SeqCst);
+        while !ready() && !self.stopped.load(stopped) {
             self.space_changed.wait(&mut guard);
         }
         drop(guard);
@@ -206,8 +210,11 @@ impl Shared {
 
     /// Space in the log or in memory came back.
     pub(super) fn space_freed(&self) {
-        if self.space_waiters.load(Ordering::SeqCst) > 0 {
-            drop(self.space.lock());
+        let waiters = order("log.space_freed", Ordering::SeqCst);
+        if self.space_waiters.load(waiters) > 0 {
+            if step("log.space_behind_lock") {
+                drop(self.space.lock());
+            }
             self.space_changed.notify_all();
         }
     }
@@ -252,9 +259,15 @@ impl Shared {
         }
     }
 
+    /// Whether nothing more will happen, without a lock.
+    pub(super) fn has_stopped(&self) -> bool {
+        self.stopped.load(order("log.stopped", Ordering::Acquire))
+    }
+
     /// Nothing more will happen: all that wait are woken.
     pub(super) fn release_all(&self) {
-        self.stopped.store(true, Ordering::SeqCst);
+        self.stopped
+            .store(true, order("log.stop", Ordering::SeqCst));
         self.waiters.wake_all();
         self.space_freed();
     }

@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use gaur_iodriver::sync::atomic::order;
 use gaur_iodriver::sync::channel;
 use gaur_iodriver::sync::thread::{self, JoinHandle};
 use gaur_iodriver::sync::within;
@@ -374,7 +375,8 @@ impl Writer {
             }
         }
         s.durable = self.durable;
-        self.shared.durable_csn.store(to, Ordering::Release);
+        let acknowledged = order("log.acknowledge", Ordering::Release);
+        self.shared.durable_csn.store(to, acknowledged);
         Some((from, to))
     }
 }

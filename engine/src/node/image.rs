@@ -1,6 +1,6 @@
 //! Nodes outside the arena: private copies, and their image on the device.
 
-use std::sync::atomic::AtomicU64;
+use gaur_iodriver::sync::atomic::AtomicU64;
 
 use super::page::Page;
 use crate::error::Damage;

@@ -5,8 +5,8 @@
 //! the page, so that a reader whose page changes under it gets wrong values but
 //! nothing worse; its latch version then tells it to throw them away.
 
+use gaur_iodriver::sync::atomic::{AtomicU64, Ordering};
 use std::cmp::Ordering as Order;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{MAX_KEY, max_inline};
 use crate::cache::prefetch_lines;

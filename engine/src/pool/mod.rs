@@ -9,6 +9,7 @@
 
 use std::sync::Arc;
 
+use gaur_iodriver::sync::atomic::step;
 use gaur_iodriver::sync::within;
 
 use crate::alloc::{Allocator, Request, Shape, SpaceError, Urgency};
@@ -137,7 +138,7 @@ impl Pool {
         let _site = within("reservation hand-off");
         let missing = {
             let mut stash = worker.stash.lock();
-            stash.reserved = true;
+            stash.reserved = step("stash.reserve");
             blocks.saturating_sub(stash.blocks())
         };
         if missing == 0 {

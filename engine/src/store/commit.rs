@@ -156,7 +156,7 @@ pub(crate) fn commit_ops_if(
     core.throttle
         .pass(core, ops.iter().all(|op| op.value.is_none()));
     let worker = core.forest.workers.mine()?;
-    let _busy = worker.begin_commit(core)?;
+    let _busy = worker.begin_commit(&core.forest.workers)?;
 
     // Lives longer than the pieces: who comes next in the lane finds their space.
     let mut claim = claim_of(ops.iter().map(|op| op.value.is_some()));

@@ -138,7 +138,7 @@ impl Tree {
         }
         core.throttle.pass(core, value.is_none());
         let worker = core.forest.workers.mine()?;
-        let _busy = worker.begin_commit(core)?;
+        let _busy = worker.begin_commit(&core.forest.workers)?;
         let mut ops = OpsBuilder::new();
         match value {
             Some(v) => ops.put(self.state.id, key, v)?,

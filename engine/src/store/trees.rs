@@ -58,7 +58,7 @@ impl Store {
             });
         }
         let worker = core.forest.workers.mine()?;
-        let _busy = worker.begin_commit(core)?;
+        let _busy = worker.begin_commit(&core.forest.workers)?;
         let creating = core.creating.lock();
         if core.trees.lock().named(name).is_some() {
             return Err(Error::TreeExists(name.to_owned()));

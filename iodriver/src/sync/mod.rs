@@ -13,15 +13,24 @@
 //! - [`ShortMutex`] guards a few hundred bounded instructions (a log append). It
 //!   may be taken under a latch; while it is held the thread counts as holding a
 //!   latch, so its body cannot wait either.
+//!
+//! Under `--cfg loom` what [`atomic`], [`channel`], [`latch`], the locks and [`thread`] are
+//! made of is loom's (folder `model`), for the models of the engine's protocols.
 
+#[cfg_attr(loom, path = "model/atomic.rs")]
+pub mod atomic;
+#[cfg_attr(loom, path = "model/channel.rs")]
 pub mod channel;
 mod event;
+#[cfg_attr(loom, path = "model/latch.rs")]
 pub mod latch;
+#[cfg_attr(loom, path = "model/lock.rs")]
 mod lock;
 mod process;
 pub mod rng;
 #[cfg(feature = "simulation")]
 pub mod schedule;
+#[cfg_attr(loom, path = "model/thread.rs")]
 pub mod thread;
 pub mod time;
 
