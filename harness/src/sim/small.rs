@@ -179,7 +179,7 @@ fn one(sequence: &[usize], number: u64, tally: &mut Tally) -> Result<(), Finding
                 durable: cut.mark,
                 unformatted: cut.event <= lived.formatted,
                 torn: lived.torn,
-            lied: false,
+                lied: false,
                 extra: Extra::Nothing,
                 seed,
             })

@@ -36,8 +36,6 @@ pub mod time;
 
 pub use event::Event;
 pub use lock::{Condvar, Mutex, MutexGuard, ShortGuard, ShortMutex};
-#[cfg(not(loom))]
-pub use lock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use process::Home;
 
 /// Here another thread may run, in a simulation; else nothing. Each primitive of this
