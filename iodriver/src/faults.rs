@@ -3,15 +3,15 @@
 //!
 //! Only a build with `RUSTFLAGS="--cfg faults"` has any: in every other [`fault!`] is
 //! the constant `false`, and this list is not compiled. Such a build behaves as ever
-//! until the environment variable [`VARIABLE`] names a fault when the process starts.
+//! until the environment variable `GAUR_FAULT` names a fault when the process starts.
 //!
 //! A fault is what somebody might really get wrong: a step left out, two steps in the
 //! wrong order, a comparison forgotten. It is at the place where the code does it
 //! right.
+//!
+//! [`fault!`]: crate::fault
 
 /// Whether the process has this fault; `false`, a constant, in an ordinary build.
-///
-/// [`fault!`]: crate::fault
 #[cfg(not(faults))]
 #[macro_export]
 macro_rules! fault {
