@@ -30,10 +30,15 @@ pub(super) struct Sorted {
 impl Sorted {
     /// Sorts changes.
     ///
+    /// # Errors
+    /// If two freed runs overlap: the trees, which named them, are damaged.
+    ///
     /// # Panics
-    /// If two used, or two freed, runs overlap: our own bug.
-    pub(super) fn new(geometry: &Geometry, changes: Changes) -> Self {
-        let (used, freed) = (RunList::new(changes.used), RunList::new(changes.freed));
+    /// If two used runs overlap: our own bug.
+    pub(super) fn new(geometry: &Geometry, changes: Changes) -> Result<Self, Damage> {
+        let used = RunList::new(changes.used);
+        let freed = RunList::disjoint(changes.freed)
+            .map_err(|(_, run)| wrong(run, "was freed twice: it was used twice"))?;
         let mut groups: BTreeMap<u64, Change> = BTreeMap::new();
         for &run in used.runs() {
             groups
@@ -49,8 +54,13 @@ impl Sorted {
                 .freed
                 .push(run);
         }
-        Self { groups, freed }
+        Ok(Self { groups, freed })
     }
+}
+
+/// The trees and the map contradict each other.
+fn wrong(run: Run, what: &str) -> Damage {
+    Damage::new("space", run.start, format!("{run:?} {what}"))
 }
 
 impl Space {
@@ -70,15 +80,19 @@ impl Space {
     /// Applies a generation's change to a ready group, and fills `block` with its
     /// map block; returns the place to write it to.
     ///
+    /// # Errors
+    /// If a freed block was not used: the trees or the map are damaged, though they
+    /// verify. The group is not to be used any more then.
+    ///
     /// # Panics
-    /// If a used block was not handed out, or a freed one was not used: our own bug.
+    /// If a used block was not handed out: our own bug.
     pub(super) fn apply(
         &mut self,
         group: u64,
         change: &Change,
         generation: Generation,
         block: &mut [u8],
-    ) -> BlockNo {
+    ) -> Result<BlockNo, Damage> {
         self.open(group);
         for &run in &change.used {
             self.check_handed_out(run, "reported as used");
@@ -90,17 +104,19 @@ impl Space {
         for &run in &change.freed {
             let l = self.local(run);
             let loaded = self.open(group);
-            assert!(
-                loaded.map.all_set(l.start, l.len),
-                "{run:?} freed but not used"
-            );
+            if !loaded.map.all_set(l.start, l.len) {
+                return Err(wrong(run, "freed but not used"));
+            }
             loaded.map.clear(l.start, l.len);
         }
         let fixed = self.fixed(group);
-        assert!(
-            self.open(group).map.covers(&fixed),
-            "metadata or log was freed"
-        );
+        if !self.open(group).map.covers(&fixed) {
+            let run = Run::single(self.geometry.group_start(group));
+            return Err(wrong(
+                run,
+                "or what follows is metadata or log, and was freed",
+            ));
+        }
         self.rebuilt.remove(&group);
         let at = (0, group);
         let slot = next_slot(self.index.entry(at));
@@ -125,7 +141,7 @@ impl Space {
             untouched: 0,
         };
         self.index.set_map(group, entry);
-        header.place
+        Ok(header.place)
     }
 
     /// A generation changes a damaged group: what is on the device no longer says

@@ -34,7 +34,7 @@ pub(super) struct Freezing {
     writes: usize,
     index_written: bool,
     waited: bool,
-    failed: Option<IoError>,
+    failed: Option<Error>,
     pub(super) reply: Sender<Result<MapRoot>>,
 }
 
@@ -96,11 +96,17 @@ impl Worker {
             } else if f.writes < self.config.depth as usize {
                 let change = f.todo.remove(&group).expect("listed");
                 let mut buf = self.buffer();
-                let place = self.space.apply(group, &change, f.generation, &mut buf);
-                add(&self.shared.counters.map_writes, 1);
-                self.write(token::map_write(group), place, buf);
-                f.writes += 1;
                 more = true;
+                match self.space.apply(group, &change, f.generation, &mut buf) {
+                    Ok(place) => {
+                        add(&self.shared.counters.map_writes, 1);
+                        self.write(token::map_write(group), place, buf);
+                        f.writes += 1;
+                    }
+                    Err(damage) => {
+                        f.failed.get_or_insert(damage.into());
+                    }
+                }
             }
         }
         if !cold.is_empty() && !f.waited {
@@ -128,9 +134,7 @@ impl Worker {
         if f.index_written && f.writes == 0 {
             let root = self.space.index.root();
             self.evict_at = 0;
-            let _ = f
-                .reply
-                .try_send(f.failed.map_or(Ok(root), |e| Err(Error::Io(e))));
+            let _ = f.reply.try_send(f.failed.map_or(Ok(root), Err));
             return true;
         }
         self.freezing = Some(f);
@@ -156,7 +160,7 @@ impl Worker {
         let f = self.freezing.as_mut().expect("writes belong to a freeze");
         f.writes -= 1;
         if let Err(e) = result {
-            f.failed.get_or_insert(e);
+            f.failed.get_or_insert(Error::Io(e));
         }
     }
 }

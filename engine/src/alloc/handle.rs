@@ -323,10 +323,11 @@ impl Allocator {
     /// The ticket gives the new root when all map blocks are written, not yet
     /// flushed. One generation at a time: the one before must be released.
     ///
-    /// The ticket's error is that of a failed write; the store must stop then.
+    /// The ticket's error is that of a failed write, or [`Error::Damaged`] if what is
+    /// freed was not used, or twice; the store must stop then.
     ///
     /// # Panics
-    /// If runs of `used`, or of `freed`, overlap among themselves: our own bug.
+    /// If runs of `used` overlap among themselves: our own bug.
     pub fn freeze(&self, generation: Generation, changes: Changes) -> Ticket<MapRoot> {
         self.freeze_and_grow(generation, changes, None)
     }

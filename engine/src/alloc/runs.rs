@@ -17,24 +17,34 @@ impl RunList {
     ///
     /// # Panics
     /// If two of them overlap: our own bug.
-    pub(super) fn new(mut runs: Vec<Run>) -> Self {
+    pub(super) fn new(runs: Vec<Run>) -> Self {
+        Self::disjoint(runs).unwrap_or_else(|(a, b)| panic!("{a:?} and {b:?} overlap"))
+    }
+
+    /// [`RunList::new`] of runs that the trees name, which may be damaged.
+    ///
+    /// # Errors
+    /// Two that overlap.
+    pub(super) fn disjoint(mut runs: Vec<Run>) -> Result<Self, (Run, Run)> {
         runs.retain(|r| r.len > 0);
         runs.sort_unstable();
         let mut merged: Vec<Run> = Vec::with_capacity(runs.len());
         for run in runs {
             match merged.last_mut() {
                 Some(last) if last.end() >= run.start => {
-                    assert!(last.end() == run.start, "{last:?} and {run:?} overlap");
+                    if last.end() > run.start {
+                        return Err((*last, run));
+                    }
                     last.len += run.len;
                 }
                 _ => merged.push(run),
             }
         }
         let blocks = merged.iter().map(|r| u64::from(r.len)).sum();
-        Self {
+        Ok(Self {
             runs: merged,
             blocks,
-        }
+        })
     }
 
     /// The runs.

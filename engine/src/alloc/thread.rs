@@ -66,7 +66,7 @@ pub(super) enum Msg {
     },
     Freeze(
         Generation,
-        Sorted,
+        Result<Sorted, Damage>,
         Option<Geometry>,
         Sender<Result<MapRoot>>,
     ),
@@ -324,9 +324,12 @@ impl Worker {
                     self.free(run, written);
                 }
             }
-            Msg::Freeze(generation, sorted, grow, reply) => {
-                self.begin_freeze(generation, sorted, grow, reply);
-            }
+            Msg::Freeze(generation, sorted, grow, reply) => match sorted {
+                Ok(sorted) => self.begin_freeze(generation, sorted, grow, reply),
+                Err(damage) => {
+                    let _ = reply.try_send(Err(damage.into()));
+                }
+            },
             Msg::Release(generation, keep) => {
                 let new_from = self.grown();
                 for &run in self.space.release(generation, keep).runs() {

@@ -1,5 +1,5 @@
-//! Our own bugs: each is caught where it happens, and does not become a block
-//! that two own.
+//! Our own bugs, and what only damage that verifies can cause: each is caught where it
+//! happens, and does not become a block that two own.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,6 +8,7 @@ use crate::alloc::change::Sorted;
 use crate::alloc::pick::Answer;
 use crate::alloc::space::Space;
 use crate::alloc::{Changes, MapRoot, Request, Shape, Urgency};
+use crate::error::Damage;
 use crate::format::{Generation, Run};
 
 fn space() -> Space {
@@ -30,6 +31,10 @@ fn out(space: &mut Space, blocks: u32) -> Run {
 }
 
 fn freeze(space: &mut Space, count: u32, used: &[Run], freed: &[Run]) {
+    try_freeze(space, count, used, freed).unwrap();
+}
+
+fn try_freeze(space: &mut Space, count: u32, used: &[Run], freed: &[Run]) -> Result<(), Damage> {
     let mut generation = Generation::first(1);
     for _ in 0..count {
         generation = generation.next();
@@ -38,11 +43,12 @@ fn freeze(space: &mut Space, count: u32, used: &[Run], freed: &[Run]) {
         used: used.to_vec(),
         freed: freed.to_vec(),
     };
-    let sorted = Sorted::new(&space.geometry, changes);
+    let sorted = Sorted::new(&space.geometry, changes)?;
     space.begin(generation, sorted.freed);
     for (group, change) in sorted.groups {
-        space.apply(group, &change, generation, &mut vec![0; 4096]);
+        space.apply(group, &change, generation, &mut vec![0; 4096])?;
     }
+    Ok(())
 }
 
 #[test]
@@ -91,18 +97,23 @@ fn using_what_was_not_handed_out() {
 }
 
 #[test]
-#[should_panic(expected = "freed but not used")]
-fn freeing_what_is_not_used() {
-    let mut s = space();
-    let run = out(&mut s, 10);
-    freeze(&mut s, 0, &[], &[run]);
-}
-
-#[test]
-#[should_panic(expected = "metadata or log was freed")]
-fn freeing_the_map() {
-    let mut s = space();
-    freeze(&mut s, 0, &[], &[Run::single(1)]);
+fn what_the_trees_free_and_did_not_use_is_damage() {
+    let free = |used: &[Run], freed: &[Run]| {
+        let mut s = space();
+        let run = out(&mut s, 10);
+        assert!(used.iter().chain(freed).all(|r| r.start < run.end()));
+        try_freeze(&mut s, 0, used, freed).map_err(|damage| (damage.what, damage.detail))
+    };
+    let run = out(&mut space(), 10);
+    let refused = |done: Result<(), (&str, String)>, why: &str| {
+        let (what, detail) = done.unwrap_err();
+        assert!(what == "space" && detail.contains(why), "{detail}");
+    };
+    refused(free(&[], &[run]), "freed but not used");
+    let half = Run { len: 5, ..run };
+    refused(free(&[run], &[run, half]), "freed twice");
+    refused(free(&[], &[Run::single(1)]), "metadata or log");
+    free(&[run], &[half]).unwrap();
 }
 
 #[test]

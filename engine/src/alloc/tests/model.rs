@@ -228,7 +228,7 @@ impl Model {
             used: used.clone(),
             freed: freed.clone(),
         };
-        let mut sorted = Sorted::new(&self.config.geometry, changes);
+        let mut sorted = Sorted::new(&self.config.geometry, changes).unwrap();
         self.space.begin(generation, sorted.freed);
         let before = self.config.geometry;
         let grown = self.grow(generation, &mut sorted.groups);
@@ -236,7 +236,10 @@ impl Model {
         for (group, change) in sorted.groups {
             self.load(group);
             let mut block = vec![0xAA; 4096];
-            let place = self.space.apply(group, &change, generation, &mut block);
+            let place = self
+                .space
+                .apply(group, &change, generation, &mut block)
+                .unwrap();
             self.disk.insert(place, block);
             self.space.written(group);
             if self.rng.random_range(0..4) == 0 {
