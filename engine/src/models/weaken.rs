@@ -234,8 +234,8 @@ const FOUND: &[(&str, &str, &str)] = &[
     ),
 ];
 
-/// What no model fails without, and why.
-const NOT_FOUND: &[(&str, &str)] = &[
+/// What no model is named for, and why.
+const UNNAMED: &[(&str, &str)] = &[
     (
         "view.oldest",
         "the fences on both sides order it; acquire and release would do",
@@ -326,7 +326,7 @@ fn each_name_in_the_source_is_accounted_for() {
     names_below(&engine.join("../iodriver/src/sync"), &mut all);
     let found = FOUND.iter().map(|c| c.0.split('=').next().unwrap());
     let known: BTreeSet<String> = found
-        .chain(NOT_FOUND.iter().map(|c| c.0))
+        .chain(UNNAMED.iter().map(|c| c.0))
         .map(str::to_owned)
         .collect();
     let missing: Vec<_> = all.difference(&known).collect();
