@@ -83,6 +83,12 @@ pub use schedule::Within;
 #[derive(Debug)]
 pub struct Within(());
 
+/// Nothing; so that dropping one early means the same in both builds.
+#[cfg(not(feature = "simulation"))]
+impl Drop for Within {
+    fn drop(&mut self) {}
+}
+
 /// The part of the engine that the calling thread is in, as [`within`] says; empty if
 /// there is none, and without the feature `simulation`.
 #[inline]
