@@ -17,8 +17,9 @@ fn only_its_own_build_can_be_broken() {
 #[cfg(not(faults))]
 #[test]
 fn the_ordinary_build_has_no_such_verb() {
-    let place = Place::new();
-    assert!(place.refused("faults --list").contains("faults"));
+    let said = Place::new().gaur(["faults", "--list"]);
+    assert_eq!(said.code, 2, "{}", said.err);
+    assert!(said.err.contains("unrecognized subcommand"), "{}", said.err);
 }
 
 #[cfg(faults)]
