@@ -5,12 +5,15 @@
 //! writer that takes a frame would wait for that in the gate. So the evictor has
 //! memory given to the next frames while there are some that never had any. They
 //! are taken in order: the free list is a queue, filled from the first one on.
+//!
+//! How far ahead grows with what was taken, to half as much again at most: a store that
+//! needs little of its cache's budget takes little.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::{Cache, FrameId};
 
-/// How far ahead of the frames taken, in bytes.
+/// How far ahead of the frames taken at most, in bytes.
 const DISTANCE: usize = 64 << 20;
 /// Given at once, in bytes: a huge page, aligned as the arena is.
 const STEP: usize = 2 << 20;
@@ -29,7 +32,7 @@ impl Cache {
     #[inline]
     pub(super) fn note_taken(&self, id: FrameId) {
         let given = self.ahead.given.load(Ordering::Relaxed);
-        let near = id as usize + DISTANCE / 2 / self.page_bytes() >= given;
+        let near = id as usize + self.distance(id as usize) / 2 >= given;
         if near && given < self.frames() {
             self.ahead
                 .taken
@@ -38,18 +41,24 @@ impl Cache {
         }
     }
 
+    /// How many frames ahead of `taken`.
+    fn distance(&self, taken: usize) -> usize {
+        (taken / 2).min(DISTANCE / self.page_bytes())
+    }
+
     /// Has memory given to the next frames; one caller at a time. Returns whether
     /// there is more to do.
     pub(crate) fn give_ahead(&self) -> bool {
         let taken = self.ahead.taken.load(Ordering::Relaxed);
         let given = self.ahead.given.load(Ordering::Relaxed);
         let frames = self.frames();
-        let goal = (taken + DISTANCE / self.page_bytes()).min(frames);
+        let goal = (taken + self.distance(taken)).min(frames);
         if taken == 0 || given >= goal {
             return false;
         }
-        let to = (given.max(taken) + STEP / self.page_bytes()).min(frames);
-        self.arena.populate(given.max(taken).min(to), to);
+        let from = given.max(taken);
+        let to = (from + STEP / self.page_bytes()).min(goal);
+        self.arena.populate(from.min(to), to);
         self.ahead.given.store(to, Ordering::Relaxed);
         to < goal
     }

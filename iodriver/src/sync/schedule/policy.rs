@@ -31,7 +31,7 @@ pub enum Policy {
 impl Policy {
     /// One that a seed decides.
     pub fn draw(seed: u64) -> Self {
-        let mut rng = seeded(seed ^ 0x5eed_0f_90_11c7);
+        let mut rng = seeded(seed ^ 0x5eed_0f90_11c7);
         match rng.random_range(0..10) {
             0..5 => Self::Random {
                 one_in: [2, 4, 16, 64, 256][rng.random_range(0..5)],
