@@ -100,7 +100,7 @@ pub(crate) struct Seen {
 fn plan(seed: u64) -> Plan {
     let mut plan = Plan::from_seed(seed);
     // Most recoveries run nearly alone: switches cost more than all else.
-    if seed % 4 != 0 {
+    if !seed.is_multiple_of(4) {
         plan.policy = Policy::Random { one_in: 200 };
     }
     plan.max_points = 20_000_000;
@@ -286,7 +286,7 @@ fn judge(
     };
     let csn = store.recovery().last_csn;
     seen.replayed = store.recovery().replayed;
-    let found = match Digest::of(&store, facts.seed % 3 == 0) {
+    let found = match Digest::of(&store, facts.seed.is_multiple_of(3)) {
         Ok(found) => found,
         Err(_) if damaged => {
             seen.told = true;

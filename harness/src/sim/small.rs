@@ -119,7 +119,7 @@ fn world(sequence: &[usize], number: u64) -> World {
                     .map(|(at, &o)| step(o, at))
                     .collect(),
             ],
-            close: number % 2 == 0,
+            close: number.is_multiple_of(2),
         },
     }
 }
