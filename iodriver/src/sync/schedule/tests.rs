@@ -183,7 +183,9 @@ fn an_order_that_matters_is_found() {
                     *sum.lock() = n + 1;
                 })
             });
-            threads.map(|t| t.unwrap().join().unwrap());
+            for t in threads {
+                t.unwrap().join().unwrap();
+            }
             *sum.lock()
         });
         named |= report.sites.contains_key("adding");
