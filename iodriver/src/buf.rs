@@ -13,7 +13,11 @@ pub const BUF_ALIGN: usize = 4096;
 /// From this length on a buffer is a mapping of its own. An allocator keeps such
 /// memory when it is freed, in the arena of whichever thread took it: with many
 /// threads several times what is in use.
-const MAPPED: usize = 256 << 10;
+const MAPPED: usize = if cfg!(feature = "simulation") {
+    64 << 20
+} else {
+    256 << 10
+};
 
 /// A zeroed, owned buffer aligned to [`BUF_ALIGN`] bytes. It is moved into a
 /// request and comes back with the completion, so nobody can free or read it

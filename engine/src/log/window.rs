@@ -7,7 +7,7 @@ use gaur_iodriver::{Device, IoBuf};
 use super::ring::Ring;
 use crate::error::Result;
 
-/// Bytes read at once, at least.
+/// Bytes read at once, where the region has as many.
 const AHEAD: usize = 1 << 20;
 
 /// The part of the region that is in memory, and the means to move it.
@@ -23,7 +23,8 @@ pub(super) struct Window {
 impl Window {
     /// An empty window.
     pub(super) fn new(device: Arc<dyn Device>, ring: Ring) -> Self {
-        let buf = IoBuf::zeroed(AHEAD.max(ring.block_size()));
+        let region = ring.len() as usize * ring.block_size();
+        let buf = IoBuf::zeroed(region.min(AHEAD).max(ring.block_size()));
         Self {
             device,
             ring,

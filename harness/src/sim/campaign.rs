@@ -278,7 +278,7 @@ pub(crate) fn image_case(
         open: &world.open,
         durable: cut.mark,
         unformatted: cut.event <= lived.formatted,
-        torn: lived.torn,
+        torn: lived.torn.at(cut.event),
         lied: world.trouble == Trouble::Lying,
         extra,
         seed,
@@ -312,7 +312,7 @@ fn next<'a>(
         open: &world.open,
         durable: cut.mark,
         unformatted: false,
-        torn: lived.torn,
+        torn: lived.torn.at(cut.event),
         lied: false,
         extra: Extra::Nothing,
         seed: world.seed,
@@ -320,9 +320,9 @@ fn next<'a>(
     .map_err(|why| (cut, why))?;
     Ok(seen.csn.map(|csn| Beginning {
         disk: Some(disk),
-        state: expected.state_at(csn),
+        past: expected.clone(),
         csn,
-        torn: lived.torn,
+        torn: lived.torn.at(cut.event),
     }))
 }
 

@@ -75,7 +75,7 @@ pub(crate) struct Case<'a> {
     pub(crate) durable: u64,
     /// There may be no store yet.
     pub(crate) unformatted: bool,
-    /// One superblock copy may be torn: where a write of it failed.
+    /// One superblock copy may be torn.
     pub(crate) torn: bool,
     /// The disk lied before: damage is no surprise, wrong data is.
     pub(crate) lied: bool,
@@ -303,7 +303,7 @@ fn judge(
         }
         return Ok(seen);
     }
-    if damaged && csn < facts.durable && expected.is_a_state(found) {
+    if damaged && csn < facts.durable.max(expected.first()) && expected.is_a_state(found) {
         // The bit was in the last log block: it is the log's end then. Whether that is
         // told depends on what was known durable.
         return Ok(seen);

@@ -8,7 +8,7 @@ use gaur_iodriver::sync::schedule::{self, End, Report};
 use gaur_iodriver::sync::{thread, time::Duration};
 
 use super::looked::Looked;
-use super::oracle::{Commit, Done, Expected, State};
+use super::oracle::{Commit, Done, Expected};
 use super::script::{Change, Script, Step, key, tree_name};
 use super::swarm::{Trouble, World};
 
@@ -20,8 +20,7 @@ pub(crate) struct Lived {
     /// Writes and flushes until the store was formatted; those cuts may leave no store.
     /// `u64::MAX`: it never was.
     pub(crate) formatted: u64,
-    /// One superblock copy may be torn.
-    pub(crate) torn: bool,
+    pub(crate) torn: Torn,
     pub(crate) report: Report,
     /// The disk at the end.
     pub(crate) disk: SimDisk,
@@ -31,14 +30,45 @@ pub(crate) struct Lived {
     pub(crate) stopped: Option<String>,
 }
 
+/// When one superblock copy may be torn: by a write of it that failed, or by a failed
+/// flush, until the next opening completes the pair.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Torn {
+    /// It was at the beginning, up to this write or flush.
+    until: u64,
+    /// The write or flush that failed.
+    from: u64,
+}
+
+impl Torn {
+    fn of(cuts: &[Cut], from: &Beginning) -> Self {
+        let event = |found: Option<&Cut>| found.map_or(u64::MAX, |c| c.event);
+        let completed = |c: &&Cut| c.flush && c.site == "behind the superblocks";
+        let failed = |c: &&Cut| c.fails && (c.flush || c.site.starts_with("superblock, "));
+        Self {
+            until: match from.torn {
+                true => event(cuts.iter().find(completed)),
+                false => 0,
+            },
+            from: event(cuts.iter().find(failed)),
+        }
+    }
+
+    /// At a power cut at this write or flush.
+    pub(crate) fn at(self, event: u64) -> bool {
+        event <= self.until || event > self.from
+    }
+}
+
 /// Where a world begins.
 #[derive(Clone, Debug)]
 pub(crate) struct Beginning {
     /// `None`: an empty disk.
     pub(crate) disk: Option<SimDisk>,
-    pub(crate) state: State,
+    /// What happened before, and the commit that the disk ends with.
+    pub(crate) past: Arc<Expected>,
     pub(crate) csn: u64,
-    /// One superblock copy may be torn, for a write of it may have failed.
+    /// One superblock copy may be torn.
     pub(crate) torn: bool,
 }
 
@@ -46,7 +76,7 @@ impl Beginning {
     pub(crate) fn fresh() -> Self {
         Self {
             disk: None,
-            state: State::new(),
+            past: Arc::new(Expected::empty()),
             csn: 0,
             torn: false,
         }
@@ -85,16 +115,17 @@ pub(crate) fn live(world: &World, from: &Beginning) -> Result<Lived, Broken> {
     let full = all.iter().map(|d| d.full).sum();
     let stopped = all.iter().find_map(|d| d.stopped.clone());
     let looked: Vec<Looked> = all.iter().flat_map(|d| d.looked.clone()).collect();
-    let expected = Expected::new(from.state.clone(), from.csn, all).map_err(Broken)?;
+    let expected = from.past.after(from.csn, all).map_err(Broken)?;
     if world.trouble != Trouble::Lying {
         let judge = |l: &Looked| l.judge(&expected);
         looked.iter().try_for_each(judge).map_err(Broken)?;
     }
+    let cuts = disk.take_cuts();
     Ok(Lived {
         expected,
-        cuts: disk.take_cuts(),
         formatted,
-        torn: from.torn || world.trouble == Trouble::Failing,
+        torn: Torn::of(&cuts, from),
+        cuts,
         report,
         disk,
         commits,
@@ -306,7 +337,7 @@ impl Actor {
             }
             Step::Grow(bytes) => {
                 let have = self.disk.device().geometry().capacity;
-                if have + bytes <= 96 << 20 {
+                if have + bytes <= 300 << 20 {
                     self.disk.set_capacity(have + bytes);
                 }
                 match self.store.grow(None) {
@@ -414,7 +445,8 @@ impl Actor {
                 }
                 Ok(true)
             }
-            Err(Error::Full { .. }) => {
+            // Deletes always find room.
+            Err(Error::Full { .. }) if named.iter().any(|c| c.2.is_some()) => {
                 self.done.full += 1;
                 Ok(true)
             }

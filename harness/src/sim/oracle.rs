@@ -102,12 +102,11 @@ pub(crate) struct Done {
 /// All states that a store may be in.
 #[derive(Clone, Debug)]
 pub(crate) struct Expected {
-    base: State,
-    /// The commit that `base` ends with.
-    pub(crate) first: Csn,
-    /// After each commit from `first` on.
+    /// The commit that the store began with: all up to it is there for good.
+    first: Csn,
+    /// After each commit, from none on.
     digests: Vec<Digest>,
-    /// What each did; the first does nothing.
+    /// What each did; number 0 does nothing.
     commits: Vec<Made>,
 }
 
@@ -119,8 +118,17 @@ enum Made {
 }
 
 impl Expected {
-    /// States from `base`, which ends with commit `first`, on.
-    pub(crate) fn new(base: State, first: Csn, all: Vec<Done>) -> Result<Self, String> {
+    /// Of a store without any commit.
+    pub(crate) fn empty() -> Self {
+        Self {
+            first: 0,
+            digests: vec![Digest::default()],
+            commits: vec![Made::Nothing],
+        }
+    }
+
+    /// What these commits make of the state at commit `first`.
+    pub(crate) fn after(&self, first: Csn, all: Vec<Done>) -> Result<Self, String> {
         let mut created: Vec<u8> = Vec::new();
         let mut commits: BTreeMap<Csn, Arc<[Change]>> = BTreeMap::new();
         for done in all {
@@ -131,20 +139,14 @@ impl Expected {
                 }
             }
         }
-        let mut digest = Digest::default();
-        for (&tree, records) in &base {
-            digest.tree(&tree_name(tree));
-            for (&n, &value) in records {
-                digest.add(record(tree, n, value), true);
-            }
-        }
-        let mut state = base.clone();
+        let known = first as usize + 1;
         let mut expected = Self {
-            base,
             first,
-            digests: vec![digest],
-            commits: vec![Made::Nothing],
+            digests: self.digests[..known].to_vec(),
+            commits: self.commits[..known].to_vec(),
         };
+        let mut state = self.state_at(first);
+        let mut digest = self.digests[first as usize];
         let mut created = created.into_iter();
         let mut next = first + 1;
         loop {
@@ -155,7 +157,7 @@ impl Expected {
                     None => break,
                 },
             };
-            apply(&mut state, &mut digest, &made);
+            apply(&mut state, Some(&mut digest), &made);
             expected.digests.push(digest);
             expected.commits.push(made);
             next += 1;
@@ -166,9 +168,14 @@ impl Expected {
         Ok(expected)
     }
 
+    /// The commit that the store began with.
+    pub(crate) fn first(&self) -> Csn {
+        self.first
+    }
+
     /// The last commit that drew a number.
     pub(crate) fn last(&self) -> Csn {
-        self.first + self.digests.len() as u64 - 1
+        self.digests.len() as u64 - 1
     }
 
     /// Whether a store may end with commit `csn` and hold this, if all up to `durable`
@@ -180,7 +187,7 @@ impl Expected {
                 "LOST: commit {durable} was acknowledged as durable, the store ends with {csn}"
             ));
         }
-        let Some(&right) = self.digests.get((csn - self.first) as usize) else {
+        let Some(&right) = self.digests.get(csn as usize) else {
             return Err(format!(
                 "the store ends with commit {csn}, and {} was the last",
                 self.last()
@@ -192,7 +199,7 @@ impl Expected {
         let at = self.digests.iter().position(|d| *d == found);
         let like = at.map_or_else(
             || "no state there ever was".to_owned(),
-            |i| format!("the state at commit {}", self.first + i as u64),
+            |i| format!("the state at commit {i}"),
         );
         Err(format!(
             "WRONG: the store says that it ends with commit {csn} and holds {} records in {} trees, \
@@ -208,11 +215,9 @@ impl Expected {
 
     /// The state after commit `csn`.
     pub(crate) fn state_at(&self, csn: Csn) -> State {
-        let mut state = self.base.clone();
-        let mut digest = Digest::default();
-        let n = (csn.saturating_sub(self.first) + 1) as usize;
-        for made in self.commits.iter().take(n) {
-            apply(&mut state, &mut digest, made);
+        let mut state = State::new();
+        for made in self.commits.iter().take(csn as usize + 1) {
+            apply(&mut state, None, made);
         }
         state
     }
@@ -255,7 +260,7 @@ impl Expected {
     }
 
     fn writer_of(&self, tree: u8, n: u32, upto: Csn) -> Csn {
-        let upto = (upto - self.first) as usize;
+        let upto = upto as usize;
         let wrote = |made: &Made| match made {
             Made::Changes(changes) => changes.iter().any(|c| match c {
                 Change::Put(t, k, _) | Change::Delete(t, k) => (*t, *k) == (tree, n),
@@ -263,15 +268,17 @@ impl Expected {
             _ => false,
         };
         let at = self.commits.iter().take(upto + 1).rposition(wrote);
-        self.first + at.unwrap_or(0) as u64
+        at.unwrap_or(0) as u64
     }
 }
 
-fn apply(state: &mut State, digest: &mut Digest, made: &Made) {
+fn apply(state: &mut State, mut digest: Option<&mut Digest>, made: &Made) {
     match made {
         Made::Nothing => {}
         Made::Tree(tree) => {
-            if state.insert(*tree, BTreeMap::new()).is_none() {
+            if state.insert(*tree, BTreeMap::new()).is_none()
+                && let Some(digest) = digest
+            {
                 digest.tree(&tree_name(*tree));
             }
         }
@@ -285,6 +292,9 @@ fn apply(state: &mut State, digest: &mut Digest, made: &Made) {
                 let old = match value {
                     Some(value) => records.insert(n, value),
                     None => records.remove(&n),
+                };
+                let Some(digest) = &mut digest else {
+                    continue;
                 };
                 if let Some(old) = old {
                     digest.add(record(tree, n, old), false);
@@ -323,7 +333,7 @@ mod tests {
 
     #[test]
     fn lost_torn_and_invented_commits_are_told_apart_from_right_ones() {
-        let e = Expected::new(State::new(), 0, vec![done()]).unwrap();
+        let e = Expected::empty().after(0, vec![done()]).unwrap();
         assert_eq!(e.last(), 4);
         let at = |csn: Csn| e.digests[csn as usize];
         assert_eq!((at(3).records, at(3).trees), (2, 1));
@@ -342,18 +352,20 @@ mod tests {
         assert!(!e.is_a_state(half));
         assert!(e.judge(3, half, 0).unwrap_err().contains("no state"));
         // From a later state on.
-        let later = Expected::new(e.state_at(4), 4, Vec::new()).unwrap();
-        assert_eq!(later.digests, [at(4)]);
+        let later = e.after(3, Vec::new()).unwrap();
+        assert_eq!((later.last(), later.first), (3, 3));
+        assert!(later.judge(2, at(2), 0).unwrap_err().contains("LOST"));
+        assert!(later.is_a_state(at(2)));
     }
 
     #[test]
     fn numbers_without_a_commit_and_commits_without_a_number_of_their_own() {
         let mut twice = done();
         twice.commits[2].csn = 3;
-        assert!(Expected::new(State::new(), 0, vec![twice]).is_err());
+        assert!(Expected::empty().after(0, vec![twice]).is_err());
         let mut hole = done();
         hole.commits[2].csn = 9;
-        let why = Expected::new(State::new(), 0, vec![hole]).unwrap_err();
+        let why = Expected::empty().after(0, vec![hole]).unwrap_err();
         assert_eq!(why, "nobody made the commits 4 to 8");
     }
 }

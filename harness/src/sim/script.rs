@@ -110,6 +110,9 @@ pub(crate) struct Mix {
     pub(crate) batch: usize,
     /// Of a hundred changes, how many are deletes.
     pub(crate) deletes: u32,
+    /// Of a thousand further steps, how many empty a stretch of keys, so that leaves
+    /// are merged.
+    pub(crate) sweeps: u32,
     /// Of a thousand steps of the first thread, how many are checkpoints.
     pub(crate) checkpoints: u32,
     /// Of a thousand further steps, how many are scans.
@@ -133,6 +136,7 @@ impl Mix {
             usual: 0,
             batch: 0,
             deletes: 0,
+            sweeps: 0,
             checkpoints: 0,
             scans: 0,
             grow: false,
@@ -169,8 +173,8 @@ impl Mix {
                 Step::Create(*made - 1)
             }
             935..940 if thread == 0 && self.trim => Step::Trim,
-            940..945 if thread == 0 && self.grow => {
-                Step::Grow([16 << 10, 1 << 20, 30 << 20][rng.random_range(0..3)])
+            920..930 if thread == 0 && self.grow => {
+                Step::Grow([16 << 10, 1 << 20, 30 << 20, 130 << 20][rng.random_range(0..4)])
             }
             945..950 => Step::Cache(rng.random_range(16..=64)),
             950..960 => Step::Scan(tree, rng.random_range(1..100)),
@@ -180,6 +184,14 @@ impl Mix {
             993..1000 => Step::Flush,
             _ if rng.random_range(0..1000) < self.scans => {
                 Step::Scan(tree, rng.random_range(1..400))
+            }
+            _ if rng.random_range(0..1000) < self.sweeps => {
+                let from = rng.random_range(0..self.keys);
+                Step::Commit {
+                    changes: (from..from + 40).map(|n| Change::Delete(tree, n)).collect(),
+                    sync: rng.random_range(0..100) < self.sync,
+                    transaction: false,
+                }
             }
             _ => {
                 let n = match rng.random_bool(0.4) {

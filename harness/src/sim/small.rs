@@ -178,7 +178,7 @@ fn one(sequence: &[usize], number: u64, tally: &mut Tally) -> Result<(), Finding
                 open: &world.open,
                 durable: cut.mark,
                 unformatted: cut.event <= lived.formatted,
-                torn: lived.torn,
+                torn: lived.torn.at(cut.event),
                 lied: false,
                 extra: Extra::Nothing,
                 seed,

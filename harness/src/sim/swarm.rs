@@ -57,7 +57,7 @@ impl World {
         let scale = u64::from(block_size / 4096);
         let small = fixed.random_bool(0.15);
         let disk = SimOptions {
-            capacity: pick(fixed, if small { &[5, 6] } else { &[8, 12, 16, 32] }) * MIB * scale,
+            capacity: pick(fixed, if small { &[4, 5] } else { &[8, 12, 16, 32] }) * MIB * scale,
             logical_block,
             physical_block: pick(fixed, &[logical_block, 4096]),
             seed,
@@ -74,7 +74,17 @@ impl World {
         };
         let format = FormatOptions {
             block_size,
-            log_size: Some(pick(fixed, &[128, 128, 256, 1024, 2048]) * 1024 * scale),
+            log_size: Some(
+                pick(
+                    fixed,
+                    if small {
+                        &[128]
+                    } else {
+                        &[128, 128, 256, 1024, 2048]
+                    },
+                ) * 1024
+                    * scale,
+            ),
             sparse: disk.file && fixed.random_bool(0.5),
             durable_method: Some(pick(
                 fixed,
@@ -189,6 +199,7 @@ fn mix(rng: &mut Rng, small: bool) -> Mix {
         usual: pick(rng, &[20, 120, 700]),
         batch: pick(rng, &[3, 8, 30]),
         deletes: pick(rng, &[5, 20, 60]),
+        sweeps: pick(rng, &[0, 20, 200]),
         checkpoints: pick(rng, &[5, 30, 100]),
         scans: pick(rng, &[0, 0, 100]),
         grow: rng.random_bool(0.2),
@@ -196,7 +207,8 @@ fn mix(rng: &mut Rng, small: bool) -> Mix {
     };
     if small {
         // Full most of the time.
-        mix.large = mix.large.max(200);
+        mix.large = mix.large.max(400);
+        mix.steps = mix.steps.max(150);
         mix.largest = 60_000;
         mix.keys = 3000;
         mix.hot = 3000;

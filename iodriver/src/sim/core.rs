@@ -398,6 +398,7 @@ impl State {
                     event: self.stats.events,
                     flush: matches!(op, Op::Flush),
                     site: ticket.site,
+                    fails: matches!(ticket.fault, Some(FaultKind::Fail(_))),
                     mark: self.mark,
                     media: self.media.clone(),
                     in_flight: self.in_flight.clone(),

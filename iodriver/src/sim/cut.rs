@@ -21,6 +21,8 @@ pub struct Cut {
     /// In which part of the program it was submitted
     /// ([`sync::within`](crate::sync::within)).
     pub site: &'static str,
+    /// Whether a fault makes it fail: done in part at most, and told.
+    pub fails: bool,
     /// As [`SimDisk::mark`] said last.
     pub mark: u64,
     pub(super) media: Media,
