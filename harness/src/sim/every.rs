@@ -83,7 +83,7 @@ fn world(seed: u64) -> World {
     (mix.keys, mix.hot, mix.sync, mix.deletes) = (300, 300, 40, 20);
     (mix.large, mix.largest, mix.usual, mix.batch) = (60, 30_000, 300, 8);
     (mix.checkpoints, mix.grow, mix.trim) = (60, true, true);
-    mix.sweeps = 50;
+    (mix.sweeps, mix.scans, mix.transactions) = (50, 30, 15);
     world.faults = Vec::new();
     world.trouble = Trouble::Calm;
     world.script = world.mix.script(&mut seeded(seed ^ 0xe7e2));

@@ -117,6 +117,8 @@ pub(crate) struct Mix {
     pub(crate) checkpoints: u32,
     /// Of a thousand further steps, how many are scans.
     pub(crate) scans: u32,
+    /// Of a hundred commits, how many are transactions.
+    pub(crate) transactions: u32,
     pub(crate) grow: bool,
     pub(crate) trim: bool,
 }
@@ -139,6 +141,7 @@ impl Mix {
             sweeps: 0,
             checkpoints: 0,
             scans: 0,
+            transactions: 0,
             grow: false,
             trim: false,
         }
@@ -201,7 +204,7 @@ impl Mix {
                 Step::Commit {
                     changes: (0..n).map(|_| self.change(rng)).collect(),
                     sync: rng.random_range(0..100) < self.sync,
-                    transaction: rng.random_bool(0.15),
+                    transaction: rng.random_range(0..100) < self.transactions,
                 }
             }
         }
