@@ -348,6 +348,13 @@ impl Actor {
                     Err(e) => self.failed(&e),
                 }
             }
+            Step::Enlarge(bytes) => {
+                let have = self.disk.device().geometry().capacity;
+                match self.store.grow(Some(have + bytes)) {
+                    Ok(_) | Err(Error::CannotGrow { .. }) => Ok(true),
+                    Err(e) => self.failed(&e),
+                }
+            }
             Step::Cache(part) => {
                 let bytes = self.store.cache_budget().most / 64 * part;
                 match self.store.set_cache_bytes(bytes) {

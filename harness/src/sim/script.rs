@@ -66,6 +66,8 @@ pub(crate) enum Step {
     Trim,
     /// The device is this many bytes larger, and the store is told.
     Grow(u64),
+    /// The store is to make its file this many bytes larger.
+    Enlarge(u64),
     /// This many 64ths of the most.
     Cache(u64),
     /// Reads a tree, so many records of it.
