@@ -6,8 +6,8 @@
 //!    does not depend on the size of the store.
 //! 3. Read the log once and mark the extents it names, so that nothing is put over
 //!    them; then read it again and replay. The log region bounds both.
-//! 4. Go on behind the log's end. Nothing was written but the superblocks, so a
-//!    crash during recovery leaves what it found.
+//! 4. Seal the log's end and go on behind it. Until then nothing was written but the
+//!    superblocks, so a crash during recovery leaves what it found.
 //!
 //! Read-only, step 3 is another: the log's changes are held beside the trees
 //! (`overlay`), under the same conditions.

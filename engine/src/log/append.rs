@@ -3,23 +3,23 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use gaur_iodriver::Device;
 use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::atomic::order;
 use gaur_iodriver::sync::latch;
 use gaur_iodriver::sync::thread::JoinHandle;
 use gaur_iodriver::sync::time::now;
 use gaur_iodriver::sync::within;
+use gaur_iodriver::{Device, IoBuf};
 
 use super::config::{LogConfig, LogHead, LogTail};
 use super::pending::{Entry, LARGE};
 use super::ring::Ring;
 use super::shared::{Pressure, Shared};
 use super::stats::{Counters, LogStats};
-use super::writer;
+use super::{block, writer};
 use crate::error::{Error, Result};
 use crate::format::Csn;
-use crate::format::log::RecordHeader;
+use crate::format::log::{LogHeader, RecordHeader};
 
 /// One commit, encoded and checked before any latch is taken.
 #[derive(Clone, Copy, Debug)]
@@ -101,8 +101,16 @@ impl Log {
     /// Starts the log thread, to write from `tail` on. First flushes the device, so
     /// that what recovery read, perhaps from a device's cache, is durable before
     /// anything is built on it: no checkpoint before this. The incarnation in
-    /// `config` is durable, and higher than [`super::LogReader::incarnation`]. `on_pressure` is called when the log is more than
-    /// half full, perhaps under the caller's latches: it may not wait.
+    /// `config` is durable, and higher than [`super::LogReader::incarnation`].
+    /// `on_pressure` is called when the log is more than half full, perhaps under the
+    /// caller's latches: it may not wait.
+    ///
+    /// Where a power cut ended the log there may lie a log block of which some sectors
+    /// are missing, and behind it others that continue it. If the first log block
+    /// written now were torn too, its sectors might be just those that were missing,
+    /// and commits would come back that were gone when this store was opened. So the
+    /// first is empty and durable before anybody sees the store ([`LogConfig::seal`]).
+    /// A log that is full to the last block has nothing behind it.
     ///
     /// # Errors
     /// [`Error::BadOption`] if sizes do not fit the log (see [`LogConfig`]),
@@ -138,6 +146,11 @@ impl Log {
             });
         }
         device.flush()?;
+        let full = tail.position - head.position == ring.len();
+        let tail = match config.seal && !full {
+            true => seal_end(device.as_ref(), &config, &ring, tail)?,
+            false => tail,
+        };
         let make = move |waker| Arc::new(Shared::new(config, ring, head, tail, waker, on_pressure));
         let (shared, thread) = writer::start(device, make)?;
         Ok(Self {
@@ -489,4 +502,32 @@ fn copied(ops: &[u8]) -> Vec<u8> {
     bytes.resize(RecordHeader::SIZE, 0);
     bytes.extend_from_slice(ops);
     bytes
+}
+
+/// Makes an empty log block durable at `tail`; returns the tail behind it.
+fn seal_end(
+    device: &dyn Device,
+    config: &LogConfig,
+    ring: &Ring,
+    tail: LogTail,
+) -> Result<LogTail> {
+    let header = LogHeader {
+        store_id: config.store_id,
+        position: tail.position,
+        previous: tail.chain,
+        durable_through: tail.position,
+        first_csn: tail.last_csn + 1,
+        incarnation: config.incarnation,
+        blocks: 1,
+        ..LogHeader::default()
+    };
+    let mut buf = IoBuf::zeroed(ring.block_size());
+    let chain = block::seal(header, ring.place(tail.position), &mut buf);
+    device.write_at(ring.byte(tail.position), &buf)?;
+    device.flush()?;
+    Ok(LogTail {
+        position: tail.position + 1,
+        chain,
+        ..tail
+    })
 }

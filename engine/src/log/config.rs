@@ -21,6 +21,9 @@ pub struct LogConfig {
     pub buffered_interval: Duration,
     /// Log blocks that may be in flight at once, 1 to 64.
     pub in_flight: usize,
+    /// Whether an empty log block is made durable at the tail before anything else:
+    /// needed unless the log was closed cleanly. See [`super::Log::start`].
+    pub seal: bool,
     /// The most bytes of operations in one record. With its headers it may take an
     /// eighth of the log, and with the skips it may cause half of it; see
     /// [`LogConfig::largest_record`].
@@ -40,6 +43,7 @@ impl LogConfig {
             incarnation,
             buffered_interval: Duration::from_millis(50),
             in_flight: 4,
+            seal: false,
             max_record: Self::largest_record(&geometry).min(8 << 20),
             batch: 1 << 20,
         }

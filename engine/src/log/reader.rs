@@ -9,7 +9,8 @@
 //! written, so all before it was durable and recovered by every later opening;
 //! each opening flushes before it continues. So a log block of an abandoned future
 //! (in flight when the power went, behind a block that was lost) never says more
-//! than where that recovery stopped, and no later recovery stops before that.
+//! than where that recovery stopped, and no later recovery stops before that. Nor
+//! does it ever continue a later log: that begins with a seal ([`super::Log::start`]).
 //! Blocks of earlier laps have smaller positions.
 //!
 //! What cannot be told: a damaged log block with nothing behind it that was written

@@ -142,6 +142,7 @@ impl Store {
             let mut config =
                 LogConfig::new(core.forest.geometry.now(), sb.store_id, sb.incarnation);
             config.buffered_interval = options.buffered_interval;
+            config.seal = !inner.recovery.clean;
             let weak: Weak<Core> = Arc::downgrade(&core);
             let pressure = Box::new(move || {
                 if let Some(core) = weak.upgrade() {
@@ -160,7 +161,8 @@ impl Store {
             core.progress().serve();
             let handle = thread::spawn("gaur-checkpoint", body).map_err(no_thread)?;
             *inner.checkpointer.lock() = Some(handle);
-            if inner.recovery.replayed > 0 {
+            // Frees what the log takes, its seal included.
+            if !inner.recovery.clean {
                 core.progress().ask();
             }
         }

@@ -1,7 +1,6 @@
 //! Many worlds, side by side.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,7 +11,6 @@ use rand::RngExt;
 
 use super::examine::{Case, Extra, examine};
 use super::live::{Beginning, Broken, Lived, live};
-use super::oracle::Expected;
 use super::shrink::shrink;
 use super::swarm::{Trouble, World};
 use super::tally::Tally;
@@ -217,12 +215,11 @@ pub(crate) fn world(
         let lived = live(&world, &from).map_err(|why| finding(None, why))?;
         tally.world(&lived);
         let rng = &mut seeded(seed ^ u64::from(round) << 40 ^ 0x1a6e);
-        let expected = Arc::new(lived.expected.clone());
         let chosen = choose(&lived.cuts, c.most, rng);
         for at in &chosen {
             let cut = &lived.cuts[*at];
             for image in 0..c.images {
-                image_case(&world, &lived, &expected, cut, image, tally)
+                image_case(&world, &lived, cut, image, tally)
                     .map_err(|why| finding(Some((cut, image)), why))?;
                 if over() {
                     return Ok(());
@@ -232,7 +229,7 @@ pub(crate) fn world(
         if world.trouble == Trouble::Lying {
             return Ok(());
         }
-        match next(&world, &lived, &expected, rng) {
+        match next(&world, &lived, rng) {
             Ok(Some(next)) => from = next,
             Ok(None) => return Ok(()),
             Err((cut, why)) => return Err(finding(Some((cut, u32::MAX)), why)),
@@ -262,7 +259,6 @@ fn image_seed(seed: u64, event: u64, image: u32) -> u64 {
 pub(crate) fn image_case(
     world: &World,
     lived: &Lived,
-    expected: &Arc<Expected>,
     cut: &Cut,
     image: u32,
     tally: &mut Tally,
@@ -274,7 +270,7 @@ pub(crate) fn image_case(
     let hash = disk.image_hash();
     let seen = examine(&Case {
         image: &disk,
-        expected,
+        expected: lived.expected(cut.event),
         open: &world.open,
         durable: cut.mark,
         unformatted: cut.event <= lived.formatted,
@@ -291,7 +287,6 @@ pub(crate) fn image_case(
 fn next<'a>(
     world: &World,
     lived: &'a Lived,
-    expected: &Arc<Expected>,
     rng: &mut Rng,
 ) -> Result<Option<Beginning>, (&'a Cut, Broken)> {
     let there: Vec<&Cut> = lived
@@ -308,7 +303,7 @@ fn next<'a>(
     let disk = cut.crash(rng.random());
     let seen = examine(&Case {
         image: &disk.snapshot(),
-        expected,
+        expected: lived.expected(cut.event),
         open: &world.open,
         durable: cut.mark,
         unformatted: false,
@@ -320,7 +315,7 @@ fn next<'a>(
     .map_err(|why| (cut, why))?;
     Ok(seen.csn.map(|csn| Beginning {
         disk: Some(disk),
-        past: expected.clone(),
+        past: lived.expected(cut.event).clone(),
         csn,
         torn: lived.torn.at(cut.event),
     }))

@@ -2,7 +2,6 @@
 //! n-th reservation of blocks. One world, lived through again and again; under the
 //! scheduler the n-th call is the same call each time.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -194,7 +193,6 @@ fn one(seed: u64, a: &Attempt, tally: &mut Tally) -> Result<(bool, bool), (Strin
     }
     let lived = live(&world, &Beginning::fresh()).map_err(|why| (describe.clone(), why))?;
     tally.world(&lived);
-    let expected = Arc::new(lived.expected.clone());
     lived.disk.clear_faults();
     let durable = lived.disk.marked();
     // As it is, as after a power cut, and going on from there.
@@ -204,7 +202,7 @@ fn one(seed: u64, a: &Attempt, tally: &mut Tally) -> Result<(bool, bool), (Strin
         let hash = disk.image_hash();
         let seen = examine(&Case {
             image: disk,
-            expected: &expected,
+            expected: lived.expected(u64::MAX),
             open: &world.open,
             durable,
             unformatted: lived.formatted == u64::MAX,

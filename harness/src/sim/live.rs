@@ -15,7 +15,10 @@ use super::swarm::{Trouble, World};
 /// What came of it.
 #[derive(Debug)]
 pub(crate) struct Lived {
-    pub(crate) expected: Expected,
+    expected: Arc<Expected>,
+    /// Until it was open.
+    before: Arc<Expected>,
+    opened: u64,
     pub(crate) cuts: Vec<Cut>,
     /// Writes and flushes until the store was formatted; those cuts may leave no store.
     /// `u64::MAX`: it never was.
@@ -28,6 +31,16 @@ pub(crate) struct Lived {
     pub(crate) full: u64,
     /// Why the store stopped, if a fault made it.
     pub(crate) stopped: Option<String>,
+}
+
+impl Lived {
+    /// What a power cut at this write or flush may leave.
+    pub(crate) fn expected(&self, event: u64) -> &Arc<Expected> {
+        match event <= self.opened {
+            true => &self.before,
+            false => &self.expected,
+        }
+    }
 }
 
 /// When one superblock copy may be torn: by a write of it that failed, or by a failed
@@ -110,7 +123,7 @@ pub(crate) fn live(world: &World, from: &Beginning) -> Result<Lived, Broken> {
     disk.record_cuts();
     let (own, w) = (disk.clone(), world.clone());
     let (end, report) = schedule::run(&world.plan, move || body(&own, &w, fresh));
-    let (formatted, all) = outcome(end)?.map_err(Broken)?;
+    let (formatted, opened, all) = outcome(end)?.map_err(Broken)?;
     let commits = all.iter().map(|d| d.commits.len() as u64).sum();
     let full = all.iter().map(|d| d.full).sum();
     let stopped = all.iter().find_map(|d| d.stopped.clone());
@@ -125,7 +138,9 @@ pub(crate) fn live(world: &World, from: &Beginning) -> Result<Lived, Broken> {
     }
     let cuts = disk.take_cuts();
     Ok(Lived {
-        expected,
+        expected: Arc::new(expected),
+        before: Arc::new(from.past.beginning(from.csn)),
+        opened,
         formatted,
         torn: Torn::of(&cuts, from),
         cuts,
@@ -137,22 +152,23 @@ pub(crate) fn live(world: &World, from: &Beginning) -> Result<Lived, Broken> {
     })
 }
 
-fn body(disk: &SimDisk, world: &World, fresh: bool) -> Result<(u64, Vec<Done>), String> {
+fn body(disk: &SimDisk, world: &World, fresh: bool) -> Result<(u64, u64, Vec<Done>), String> {
     world.faults.iter().for_each(|&f| disk.inject(f));
     let calm = matches!(world.trouble, Trouble::Calm | Trouble::Rough);
     if fresh {
         match Store::format_device(disk.device(), &world.format) {
             Ok(_) => {}
             Err(e) if calm => return Err(format!("format: {e}")),
-            Err(_) => return Ok((u64::MAX, Vec::new())),
+            Err(_) => return Ok((u64::MAX, u64::MAX, Vec::new())),
         }
     }
     let formatted = if fresh { disk.stats().events } else { 0 };
     let store = match Store::open_device(disk.device(), &world.open) {
         Ok(store) => Arc::new(store),
         Err(e) if calm => return Err(format!("open: {e}")),
-        Err(_) => return Ok((formatted, Vec::new())),
+        Err(_) => return Ok((formatted, u64::MAX, Vec::new())),
     };
+    let opened = disk.stats().events;
     let mut first = Actor::new(&store, disk, calm);
     for tree in 0..world.script.trees {
         if !first.create(tree)? {
@@ -187,7 +203,7 @@ fn body(disk: &SimDisk, world: &World, fresh: bool) -> Result<(u64, Vec<Done>), 
             Err(_) => {}
         }
     }
-    Ok((formatted, all))
+    Ok((formatted, opened, all))
 }
 
 /// Where all blocks that writers took have gone, now that nobody writes.

@@ -128,6 +128,16 @@ impl Expected {
         }
     }
 
+    /// The same, of a store that is known to have had all up to commit `first`. What
+    /// came after that and was in flight when the power went may still be there, until
+    /// somebody sees the store.
+    pub(crate) fn beginning(&self, first: Csn) -> Self {
+        Self {
+            first,
+            ..self.clone()
+        }
+    }
+
     /// What these commits make of the state at commit `first`.
     pub(crate) fn after(&self, first: Csn, all: Vec<Done>) -> Result<Self, String> {
         let mut created: Vec<u8> = Vec::new();

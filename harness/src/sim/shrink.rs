@@ -2,7 +2,6 @@
 //! in the same way. (Zeller and Hildebrandt, *Simplifying and Isolating Failure-Inducing
 //! Input*, 2002.)
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::campaign::{Campaign, image_case};
@@ -70,14 +69,13 @@ fn first_failure(c: &Campaign, world: &World, from: &Beginning, end: Instant) ->
         Ok(lived) => lived,
         Err(why) => return Some(why.0),
     };
-    let expected = Arc::new(lived.expected.clone());
     let mut tally = Tally::default();
     for cut in &lived.cuts {
         for image in 0..c.images {
             if Instant::now() >= end {
                 return None;
             }
-            if let Err(why) = image_case(world, &lived, &expected, cut, image, &mut tally) {
+            if let Err(why) = image_case(world, &lived, cut, image, &mut tally) {
                 return Some(why.0);
             }
         }

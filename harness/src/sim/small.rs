@@ -3,7 +3,6 @@
 //! flushed. (Mohan et al., *Finding Crash-Consistency Bugs with Bounded Black-Box Crash
 //! Testing*, 2018.)
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -159,7 +158,6 @@ fn one(sequence: &[usize], number: u64, tally: &mut Tally) -> Result<(), Finding
     };
     let lived = live(&world, &Beginning::fresh()).map_err(|why| finding(None, "", why))?;
     tally.world(&lived);
-    let expected = Arc::new(lived.expected.clone());
     let again = number > 0;
     for cut in &lived.cuts {
         if again && cut.event <= lived.formatted {
@@ -174,7 +172,7 @@ fn one(sequence: &[usize], number: u64, tally: &mut Tally) -> Result<(), Finding
             let hash = disk.image_hash();
             let seen = examine(&Case {
                 image: &disk,
-                expected: &expected,
+                expected: lived.expected(cut.event),
                 open: &world.open,
                 durable: cut.mark,
                 unformatted: cut.event <= lived.formatted,

@@ -150,6 +150,7 @@ impl Model {
         let mut c = config(&self.ring, incarnation);
         c.in_flight = self.rng.random_range(1..6);
         c.batch = BLOCK as usize * self.rng.random_range(1..20);
+        c.seal = incarnation > 1;
         let log = open(&self.ring, &self.disk, c, self.head, self.tail);
         assert_eq!(log.durable_csn(), self.tail.last_csn);
         let some = Latency {
