@@ -134,13 +134,13 @@ fn memory_for_what_waits_is_limited_to_the_byte() {
         soon("space", || waiter.is_finished());
         waiter.join().unwrap().unwrap();
     });
-    assert_eq!(log.stats().space_waits, 1);
     assert_eq!(asked.load(Ordering::Relaxed), 0, "the log has room");
     let waiting = log.usage().pending_bytes;
     assert!(waiting + log.max_record() <= MOST, "{waiting}");
     // With room there is nothing to wait for.
+    let waits = log.stats().space_waits;
     log.wait_space().unwrap();
-    assert_eq!(log.stats().space_waits, 1);
+    assert_eq!(log.stats().space_waits, waits);
 }
 
 #[test]
