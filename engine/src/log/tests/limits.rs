@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::now;
-use gaur_iodriver::{FaultKind, IoErrorKind, OpKind};
+use gaur_iodriver::{Fault, FaultKind, IoErrorKind, OpKind};
 
 use super::*;
 use crate::error::Error;
@@ -301,4 +301,39 @@ fn a_cut_is_known_until_the_log_is_truncated_behind_it() {
         matches!(gone, Err(Error::OutcomeUnknown { csn: 1, .. })),
         "{gone:?}"
     );
+}
+
+#[test]
+fn no_more_log_blocks_than_allowed_are_in_flight() {
+    for in_flight in [1, 2] {
+        let (log, disk, _) = patient(256, |c| {
+            c.batch = 1024;
+            c.in_flight = in_flight;
+        });
+        disk.inject(Fault {
+            op: OpKind::Write,
+            at: disk.stats().next(OpKind::Write),
+            times: u64::MAX / 2,
+            what: FaultKind::Stall,
+        });
+        for csn in 1..=in_flight as u64 {
+            log.try_append(&record(&record_of(1024), true)).unwrap();
+            log.request_sync(csn);
+            soon("a write that stalls", || disk.stats().writes == csn);
+        }
+        for _ in 0..3 {
+            log.try_append(&record(&record_of(900), true)).unwrap();
+        }
+        log.request_sync(log.last_csn());
+        a_while();
+        assert_eq!(disk.stats().writes, in_flight as u64);
+        assert_eq!(log.usage().pending_bytes, 3 * 900);
+        disk.release_stalls();
+        soon("the next", || disk.stats().writes == 2 * in_flight as u64);
+        a_while();
+        assert_eq!(log.usage().pending_bytes, (3 - in_flight) * 900);
+        disk.clear_faults();
+        disk.release_stalls();
+        log.flush().unwrap();
+    }
 }
