@@ -337,3 +337,27 @@ fn no_more_log_blocks_than_allowed_are_in_flight() {
         log.flush().unwrap();
     }
 }
+
+#[test]
+fn the_log_does_not_flush_beside_somebody_elses_flush() {
+    let (log, disk, _) = patient(64, |_| ());
+    let device = disk.device();
+    let before = disk.stats().flushes;
+    disk.inject_next(OpKind::Flush, FaultKind::Stall);
+    std::thread::scope(|s| {
+        let flushing = s.spawn(|| log.flush_beside(device.as_ref()));
+        soon("the flush", || disk.stats().flushes == before + 1);
+        let mut ops = OpsBuilder::new();
+        ops.put_extents(1, b"k", &[Default::default()]).unwrap();
+        let csn = log.try_append(&record(&ops, true)).unwrap();
+        log.request_sync(csn);
+        a_while();
+        assert_eq!(disk.stats().flushes, before + 1);
+        disk.release_stalls();
+        log.wait_durable(csn).unwrap();
+        flushing.join().unwrap().unwrap();
+    });
+    // One of its own, which began when the other one was over.
+    assert_eq!(log.stats().flushes, 1);
+    assert_eq!(disk.stats().flushes, before + 2);
+}
