@@ -458,3 +458,6 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

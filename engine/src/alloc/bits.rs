@@ -224,4 +224,21 @@ mod tests {
         assert_eq!(bits.longest(), Some((60, 70)));
         assert_eq!(bits.find(131, 256, 1), Ok((200, 56)));
     }
+
+    #[test]
+    fn sets_of_bits_are_joined_compared_and_taken_away() {
+        let of = |ranges: &[(u32, u32)]| {
+            let mut bits = Bits::zeroed(192);
+            ranges.iter().for_each(|&(at, len)| bits.set(at, len));
+            bits
+        };
+        let (a, b) = (of(&[(10, 100)]), of(&[(60, 100)]));
+        assert_eq!(a.with(&b), of(&[(10, 150)]));
+        assert_eq!(a.without(&b), of(&[(10, 50)]));
+        assert!(a.covers(&of(&[(10, 100)])) && a.covers(&of(&[])));
+        assert!(!a.covers(&b) && !a.covers(&of(&[(109, 2)])));
+        assert_eq!(Bits::zeroed(192).longest(), Some((0, 192)));
+        assert_eq!(of(&[(0, 192)]).longest(), None);
+        assert_eq!(of(&[(64, 64)]).longest(), Some((0, 64)));
+    }
 }

@@ -28,7 +28,7 @@ use super::{AllocConfig, Changes, MapRoot, Request, SpaceError, load};
 
 /// Messages of blocks given back that may lie unread before the thread is woken
 /// for them alone. It reads them all before it says "full".
-const LAZY: usize = 32;
+pub(super) const LAZY: usize = 32;
 
 /// What the threads share.
 #[derive(Debug, Default)]

@@ -364,4 +364,19 @@ mod tests {
             drop(l.lock());
         }
     }
+
+    /// Who holds it knows the version at which it was locked, whoever parks meanwhile.
+    #[test]
+    fn the_holder_knows_the_version() {
+        let l = Latch::default();
+        for _ in 0..3 {
+            let before = l.version();
+            let held = l.lock();
+            assert_eq!(held.version(), before);
+            l.0.fetch_or(PARKED, Ordering::Relaxed);
+            assert_eq!(held.version(), before);
+            drop(held);
+            assert!(!l.has_parked() && l.version().0 == before.0 + STEP);
+        }
+    }
 }

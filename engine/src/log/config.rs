@@ -160,4 +160,59 @@ mod tests {
             0
         );
     }
+
+    fn pieces(lens: &[u32]) -> Ring {
+        let mut start = 10;
+        let runs: Vec<_> = lens
+            .iter()
+            .map(|&len| {
+                start += u64::from(len) + 1;
+                crate::format::Run {
+                    start: start - u64::from(len),
+                    len,
+                }
+            })
+            .collect();
+        Ring::from_pieces(Geometry::new(512, 1 << 20, 1), &runs)
+    }
+
+    #[test]
+    fn a_log_block_takes_an_eighth_and_with_its_skips_half() {
+        let ring = pieces(&[64]);
+        assert!(fits(&ring, 8) && !fits(&ring, 9));
+        // It may have to skip the short pieces, which are too many here.
+        let half = pieces(&[&[8][..], &[1; 30], &[26]].concat());
+        assert_eq!((half.len(), half.worst_span(8)), (64, Some(45)));
+        assert!(!fits(&half, 8));
+        let whole = pieces(&[&[8][..], &[1; 20], &[44]].concat());
+        assert_eq!((whole.len(), whole.worst_span(8)), (72, Some(35)));
+        assert!(fits(&whole, 8));
+        // No piece holds more than one block.
+        let short = pieces(&[1; 32]);
+        assert_eq!(LogConfig::largest_in(&short), 512 - OVERHEAD);
+        assert_eq!(LogConfig::largest_in(&ring), 8 * 512 - OVERHEAD);
+    }
+
+    #[test]
+    fn no_record_is_larger_than_a_gibibyte() {
+        let ring = pieces(&[1 << 27]);
+        assert_eq!(LogConfig::largest_in(&ring), LARGEST);
+        let mut c = LogConfig::new(Geometry::new(512, 1 << 20, 1), 1, 1);
+        c.max_record = LARGEST;
+        c.check(&ring).unwrap();
+        c.max_record += 1;
+        assert!(c.check(&ring).is_err());
+    }
+
+    #[test]
+    fn a_batch_is_a_block_to_an_eighth_of_the_log() {
+        let ring = pieces(&[87]);
+        let batch_in = |batch| {
+            let mut c = LogConfig::new(Geometry::new(512, 1 << 20, 1), 1, 1);
+            c.batch = batch;
+            c.batch_in(&ring)
+        };
+        assert_eq!(batch_in(1 << 20), 10 * 512);
+        assert_eq!((batch_in(1000), batch_in(100)), (1000, 512));
+    }
 }

@@ -386,4 +386,73 @@ mod tests {
             assert_eq!(all_read, whole, "cut at {cut}");
         }
     }
+
+    #[test]
+    fn an_operation_with_bytes_where_none_belong_is_refused() {
+        let reads = |bytes: &[u8]| Ops::new(bytes).all(|op| op.is_ok());
+        let op = |kind, key: &[u8], value: &[u8]| {
+            let mut b = OpsBuilder::new();
+            b.push(kind, 1, key, value).unwrap();
+            b.bytes
+        };
+        for kind in [OP_DELETE, OP_DROP_TREE] {
+            assert!(reads(&op(kind, b"k", b"")) && !reads(&op(kind, b"k", b"v")));
+        }
+        let size = ExtentPtr::SIZE;
+        for (len, whole) in [
+            (0, false),
+            (size - 1, false),
+            (size, true),
+            (size + 1, false),
+        ] {
+            assert_eq!(
+                reads(&op(OP_PUT_EXTENT, b"k", &vec![0; len])),
+                whole,
+                "{len}"
+            );
+        }
+        assert!(!reads(&op(99, b"k", b"")));
+        let good = op(OP_PUT, b"k", b"v");
+        assert!(reads(&good));
+        for i in [1, 12, 13, 14, 15] {
+            let mut stray = good.clone();
+            stray[i] = 1;
+            assert!(!reads(&stray), "byte {i}");
+        }
+    }
+
+    #[test]
+    fn extents_are_counted_and_listed() {
+        let mut b = OpsBuilder::new();
+        let e = ExtentPtr {
+            addr: 7,
+            birth: Generation(8),
+            checksum: 9,
+            bytes: 1,
+        };
+        b.put_extents(3, b"big", &[e, e, e]).unwrap();
+        let Some(Ok(LogOp::PutExtent { extents, .. })) = Ops::new(b.as_bytes()).next() else {
+            panic!("{b:?}");
+        };
+        assert_eq!(extents.iter().collect::<Vec<_>>(), [e, e, e]);
+        assert_eq!((extents.len(), extents.is_empty()), (3, false));
+        assert!(Extents(&[]).is_empty());
+        b.clear();
+        assert_eq!(
+            (b.count(), b.as_bytes().len(), b.names_extents()),
+            (0, 0, false)
+        );
+    }
+
+    #[test]
+    fn a_records_check_depends_on_every_byte() {
+        let ops = sample().as_bytes().to_vec();
+        let check = record_check(&ops);
+        assert_eq!(u64::from(check), checksum::plain(&ops) & 0xffff_ffff);
+        for i in 0..ops.len() {
+            let mut other = ops.clone();
+            other[i] ^= 1;
+            assert_ne!(record_check(&other), check, "byte {i}");
+        }
+    }
 }

@@ -329,4 +329,54 @@ mod tests {
             assert!(csn > 300 && refused > 0, "seed {seed}: {csn} {refused}");
         }
     }
+
+    /// What comes after a cut must not get into a part from before it, whatever is
+    /// taken away in between.
+    #[test]
+    fn an_ended_part_stays_ended() {
+        let ring = Arc::new(Ring::from_pieces(
+            Geometry::new(512, 1 << 20, 1),
+            &[Run { start: 10, len: 80 }],
+        ));
+        let mut p = Pending::new(ring, 1024, 0, 0, 0);
+        let small = [7; 100];
+        for csn in 1..=6 {
+            assert_eq!(p.append(&mut entry(&[7; 500][..]), now), Some(csn));
+        }
+        assert!(p.parts.len() > 2);
+        let cut = p.end_part();
+        assert_eq!(p.end_part(), cut);
+        assert!(p.take().is_some());
+        p.append(&mut entry(&small), now).unwrap();
+        let last = p.parts.back().unwrap();
+        assert_eq!((last.position, last.first_csn), (cut, 7));
+        // And one that was not ended is filled on, whatever is taken.
+        p.take().unwrap();
+        p.append(&mut entry(&small), now).unwrap();
+        assert_eq!(p.parts.back().unwrap().records, 2);
+    }
+
+    #[test]
+    fn buffers_of_a_fair_size_are_used_again() {
+        let ring = Arc::new(Ring::from_pieces(
+            Geometry::new(512, 1 << 20, 1),
+            &[Run { start: 10, len: 80 }],
+        ));
+        let mut p = Pending::new(ring, 1024, 0, 0, 0);
+        p.recycle(Vec::new());
+        p.recycle(Vec::with_capacity(2049));
+        assert!(p.spares.is_empty());
+        for _ in 0..=SPARES {
+            let mut used = Vec::with_capacity(2048);
+            used.push(7);
+            p.recycle(used);
+        }
+        assert_eq!(p.spares.len(), SPARES);
+        assert!(p.spares.iter().all(Vec::is_empty));
+        p.append(&mut entry(&[7; 100]), now).unwrap();
+        assert_eq!(p.spares.len(), SPARES - 1);
+        p.abandon();
+        assert_eq!((p.spares.len(), p.bytes()), (0, 0));
+        assert!(p.take().is_none() && p.front().is_none());
+    }
 }

@@ -13,7 +13,7 @@ use crate::format::{Geometry, Run};
 const GROUP: u64 = 32_256;
 const F: u64 = 126;
 
-fn blocks(blocks: u64) -> Geometry {
+pub(super) fn blocks(blocks: u64) -> Geometry {
     Geometry::new(4096, blocks * 4096, 500)
 }
 

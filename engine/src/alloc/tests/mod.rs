@@ -6,6 +6,7 @@ mod damage;
 mod discard;
 mod disk;
 mod grow;
+mod limits;
 mod model;
 mod serving;
 

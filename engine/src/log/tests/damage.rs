@@ -5,7 +5,7 @@ use rand::RngExt;
 
 use super::*;
 use crate::error::Error;
-use crate::format::log::{FLAG_SKIP, LogHeader, RecordHeader};
+use crate::format::log::{FLAG_SKIP, LogHeader, MAGIC, RecordHeader};
 use crate::log::{block, pending::Part};
 
 /// Ten commits, each durable before the next, in blocks of their own.
@@ -319,4 +319,68 @@ fn a_part_without_records_ends_before_its_first() {
         since: gaur_iodriver::sync::time::now(),
     };
     assert_eq!(part.last_csn(), 0);
+}
+
+#[test]
+fn a_header_is_plausible_in_every_field_or_not_at_all() {
+    let (ring, _) = ring(&[20, 30]);
+    let holds = |h: LogHeader| block::plausible(&ring, STORE, 22, &h);
+    let good = LogHeader {
+        magic: MAGIC,
+        store_id: STORE,
+        position: 22,
+        blocks: 2,
+        payload: 600,
+        records: 1,
+        ..LogHeader::default()
+    };
+    let skip = LogHeader {
+        flags: FLAG_SKIP,
+        blocks: 28,
+        payload: 0,
+        records: 0,
+        ..good
+    };
+    assert!(holds(good) && holds(skip));
+    for header in [good, skip] {
+        let other = [
+            LogHeader { magic: 0, ..header },
+            LogHeader {
+                store_id: 1,
+                ..header
+            },
+            LogHeader {
+                position: 23,
+                ..header
+            },
+            LogHeader {
+                blocks: 0,
+                ..header
+            },
+            LogHeader {
+                blocks: 3,
+                ..header
+            },
+            LogHeader {
+                payload: 1200,
+                ..header
+            },
+        ];
+        for h in other {
+            assert!(!holds(h), "{h:?}");
+        }
+    }
+    assert!(!holds(LogHeader { records: 1, ..skip }));
+    // To the end of the piece and no further.
+    let longest = LogHeader {
+        blocks: 28,
+        payload: 28 * 512 - LogHeader::SIZE as u32,
+        ..good
+    };
+    assert!(holds(longest));
+    assert!(!holds(LogHeader {
+        blocks: 29,
+        payload: longest.payload + 512,
+        ..good
+    }));
 }

@@ -3,6 +3,7 @@
 mod crash;
 mod damage;
 mod hold;
+mod limits;
 mod seal;
 mod threads;
 
