@@ -303,6 +303,88 @@ impl Added {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::format::{ExtentPtr, Generation};
+    use crate::log::OpsBuilder;
+
+    /// What the rules say of each operation that `build` makes, one after another.
+    fn judge(build: impl FnOnce(&mut OpsBuilder)) -> Vec<Result<(), String>> {
+        let mut ops = OpsBuilder::new();
+        build(&mut ops);
+        let geometry = Geometry::new(4096, 64 << 20, 1000);
+        let mut rules = Rules::new(geometry, [(1, "one")].into_iter());
+        let ops = Ops::new(ops.as_bytes()).map(|op| op.unwrap());
+        ops.map(|op| rules.check(&op)).collect()
+    }
+
+    #[test]
+    fn what_recovery_cannot_do_is_refused_with_the_reason() {
+        let piece = |addr| ExtentPtr {
+            addr,
+            birth: Generation::first(1),
+            checksum: 1,
+            bytes: 5000,
+        };
+        let geometry = Geometry::new(4096, 64 << 20, 1000);
+        let data = geometry.capacity - 2;
+        let most = max_inline(4096, 1);
+        let said = judge(|ops| {
+            ops.put(1, &[b'k'; MAX_KEY], b"v").unwrap();
+            ops.put(1, &[b'k'; MAX_KEY + 1], b"v").unwrap();
+            ops.put(1, b"k", &vec![0; most]).unwrap();
+            ops.put(1, b"k", &vec![0; most + 1]).unwrap();
+            ops.delete(2, b"k").unwrap();
+            ops.put_extents(1, b"k", &[piece(data)]).unwrap();
+            ops.put_extents(1, b"k", &[piece(data), piece(0)]).unwrap();
+            ops.put_extents(1, b"k", &vec![piece(data); MAX_PIECES + 1])
+                .unwrap();
+            ops.drop_tree(1, b"one").unwrap();
+        });
+        let no = |why: &str| Err(why.to_owned());
+        assert_eq!(
+            said,
+            [
+                Ok(()),
+                no(&format!("has a key of {} bytes", MAX_KEY + 1)),
+                Ok(()),
+                no(&format!("has a value of {} bytes in it", most + 1)),
+                no("names tree 2, which there is not"),
+                Ok(()),
+                no("names an extent outside the data, block 0"),
+                no(&format!("has a value in {} pieces", MAX_PIECES + 1)),
+                no("drops a tree"),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_tree_is_made_once_and_has_a_name() {
+        let said = judge(|ops| {
+            ops.create_tree(2, b"two", b"").unwrap();
+            ops.put(2, b"k", b"v").unwrap();
+            ops.create_tree(2, b"other", b"").unwrap();
+            ops.create_tree(3, b"one", b"").unwrap();
+            ops.create_tree(3, b"", b"").unwrap();
+            ops.create_tree(3, &[b'n'; MAX_NAME + 1], b"").unwrap();
+            ops.create_tree(3, b"\xFF", b"").unwrap();
+            ops.create_tree(CATALOG, b"x", b"").unwrap();
+            ops.create_tree(TreeId::MAX, b"x", b"").unwrap();
+        });
+        let no = |why: &str| Err(why.to_owned());
+        assert_eq!(
+            said,
+            [
+                Ok(()),
+                Ok(()),
+                no("makes tree 2, which there is already"),
+                no("makes tree 3, which there is already"),
+                no("names a tree with 0 bytes"),
+                no(&format!("names a tree with {} bytes", MAX_NAME + 1)),
+                no("a tree's name is not UTF-8"),
+                no(&format!("makes a tree of number {CATALOG}")),
+                no(&format!("makes a tree of number {}", TreeId::MAX)),
+            ]
+        );
+    }
 
     #[test]
     fn the_last_change_counts_and_ranges_are_half_open() {

@@ -230,3 +230,38 @@ fn nonsense_that_verifies_harms_nobody() {
     }
     assert!(clean < 200, "{clean} of 400 forgeries were not told");
 }
+
+#[test]
+fn superblock_copies_that_do_not_belong_together_are_named() {
+    let (disk, forger) = build();
+    let mut other = forger;
+    other.sb.store_id ^= 1;
+    other.sb.generation -= 1;
+    other.superblock(&disk, 1);
+    let report = check(&disk);
+    let text = details(&report);
+    assert!(text.contains("of different stores"), "{text}");
+    assert_eq!(report.problems[0].place, forger.g.superblock(1));
+}
+
+#[test]
+fn commits_behind_a_clean_close_are_named() {
+    let disk = disk(8, 96 << 20);
+    Store::format_device(disk.device(), &FormatOptions::default()).unwrap();
+    let store = open(&disk, 4 << 20);
+    let tree = store.tree("tree").unwrap();
+    store.checkpoint().unwrap();
+    tree.put(b"k", b"v").unwrap();
+    drop((tree, store));
+    let sound = checked(&disk);
+    assert_eq!(sound.log.commits_to_replay, 1);
+    let mut forger = Forger::new(sound.superblock);
+    forger.sb.flags |= gaur::format::superblock::FLAG_CLEAN;
+    forger.superblocks(&disk);
+    let report = check(&disk);
+    let text = details(&report);
+    assert!(
+        text.contains("closed cleanly, but 1 commits lie in the log"),
+        "{text}"
+    );
+}

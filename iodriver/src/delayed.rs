@@ -300,3 +300,83 @@ impl Queue for DelayedQueue {
         self.queue.hand_over();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::contract::Op;
+    use crate::error::IoErrorKind;
+    use crate::open::{DriverChoice, OpenOptions, open};
+    use crate::sim::{Fault, FaultKind, OpKind, SimDisk, SimOptions};
+
+    const DELAY: Duration = Duration::from_millis(5);
+
+    #[test]
+    fn a_delayed_file_can_do_what_the_file_can() {
+        let dir = tempfile::tempdir().unwrap();
+        let options = OpenOptions {
+            create: Some(1 << 20),
+            sparse: true,
+            driver: DriverChoice::Psync,
+            ..OpenOptions::default()
+        };
+        let device = open(dir.path().join("file"), &options).unwrap().device;
+        let slow = Delayed::new(device.clone(), DELAY);
+        let start = time::now();
+        assert_eq!(slow.grow(2 << 20, None).unwrap().capacity, 2 << 20);
+        slow.preallocate().unwrap();
+        assert!(start.elapsed() >= 2 * DELAY);
+        assert_eq!(slow.refresh().unwrap(), device.geometry());
+        assert_eq!(
+            slow.next_data(4096).unwrap(),
+            device.next_data(4096).unwrap()
+        );
+        slow.treat_as_sparse();
+        assert!(device.geometry().discard_zeroes);
+        assert_eq!(slow.notes(), device.notes());
+        assert_eq!(slow.driver(), "psync");
+        assert!(format!("{slow:?}").starts_with("Delayed { device: PsyncDevice"));
+        let other = slow.with_durable_method(DurableMethod::Dsync);
+        assert_eq!(other.durable_method(), DurableMethod::Dsync);
+        let start = time::now();
+        other.flush().unwrap();
+        assert!(start.elapsed() >= DELAY);
+    }
+
+    #[test]
+    fn what_fails_below_fails_as_late() {
+        let disk = SimDisk::new(SimOptions::default());
+        disk.inject(Fault::once(
+            OpKind::Flush,
+            0,
+            FaultKind::Fail(IoErrorKind::Failed),
+        ));
+        let mut queue = Delayed::new(disk.device(), DELAY).queue(2).unwrap();
+        let start = time::now();
+        let flush = |token| Request {
+            token,
+            op: Op::Flush,
+        };
+        queue.submit(&mut vec![flush(1), flush(1)]).unwrap();
+        assert!(format!("{queue:?}").contains("held: 0"));
+        let mut out = Vec::new();
+        // The time is over before anything is due.
+        let early = queue.wait(2, Some(Duration::ZERO), &mut out).unwrap();
+        assert!(early == 0 || start.elapsed() >= DELAY);
+        while out.len() < 2 {
+            queue.wait(2 - out.len(), None, &mut out).unwrap();
+        }
+        assert!(start.elapsed() >= DELAY);
+        assert_eq!(out.iter().filter(|c| c.result.is_err()).count(), 1);
+        assert!(out.iter().all(|c| c.token == 1), "tokens need not differ");
+        // Another thread may go on with it.
+        queue.hand_over();
+        thread::spawn("other", move || {
+            queue.submit(&mut vec![flush(3)]).unwrap();
+            queue.wait(1, None, &mut Vec::new()).unwrap()
+        })
+        .unwrap()
+        .join()
+        .unwrap();
+    }
+}

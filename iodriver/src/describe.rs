@@ -218,4 +218,38 @@ mod tests {
         assert_eq!(chosen("none [mq-deadline] kyber"), "mq-deadline");
         assert_eq!(chosen("none"), "none");
     }
+
+    #[test]
+    fn what_is_not_known_is_told_so() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let mut facts = describe(file.path()).unwrap();
+        let lines = |facts: &Description| -> Vec<String> {
+            facts.to_string().lines().map(str::to_owned).collect()
+        };
+        facts.fua = None;
+        facts.serial = None;
+        facts.mounted_at = None;
+        let told = lines(&facts);
+        for line in [
+            "kind            file",
+            "serial          unknown",
+            "fua             unknown",
+            "holders         none",
+            "file system at  no",
+        ] {
+            assert!(told.iter().any(|l| l == line), "{line}: {told:#?}");
+        }
+        facts.kind = DeviceKind::Partition;
+        facts.fua = Some(true);
+        facts.holders = vec!["dm-0".into(), "md1".into()];
+        let told = lines(&facts);
+        for line in [
+            "kind            partition",
+            "fua             yes",
+            "holders         dm-0, md1",
+            "mounted         no",
+        ] {
+            assert!(told.iter().any(|l| l == line), "{line}: {told:#?}");
+        }
+    }
 }

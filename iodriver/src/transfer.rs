@@ -150,6 +150,23 @@ mod tests {
     }
 
     #[test]
+    fn less_than_a_block_is_no_progress() {
+        let mut t = Transfer::new("write", 0, 1024, 512);
+        for _ in 0..MAX_RETRIES {
+            assert!(matches!(t.step(Ok(511)), Step::Again));
+        }
+        match t.step(Ok(511)) {
+            Step::Fail(e) => assert_eq!((e.kind, e.os), (IoErrorKind::Failed, Some(libc::EIO))),
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(t.piece(), (0, 0, 1024));
+        match t.step(Err(libc::ENOSPC)) {
+            Step::Fail(e) => assert_eq!(e.kind, IoErrorKind::NoSpace),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
     fn huge_transfers_are_cut() {
         let mut t = Transfer::new("write", 0, 5 << 30, 512);
         let mut pieces = 0;

@@ -2,6 +2,8 @@
 
 #[path = "common/loopdev.rs"]
 mod loopdev;
+#[path = "common/seccomp.rs"]
+mod seccomp;
 
 use std::fs::{self, File};
 use std::os::fd::AsRawFd;
@@ -13,9 +15,10 @@ use std::time::{Duration, Instant};
 
 use gaur_iodriver::{
     Completion, Description, Device, DeviceKind, DriverChoice, DurableMethod, IoBuf, IoError,
-    IoErrorKind, Op, OpenOptions, Opened, Request, describe, look::users, open,
+    IoErrorKind, Op, OpenOptions, Opened, Request, describe, look, look::users, open,
 };
 use loopdev::LoopDevice;
+use seccomp::{Refusal, with_refused};
 use tempfile::TempDir;
 
 const MIB: u64 = 1 << 20;
@@ -536,54 +539,10 @@ fn memory_file_systems_are_told_of() {
     one(opened.device.as_ref(), write).result.expect("write");
 }
 
-/// Has the kernel answer EPERM to io_uring_setup, for this thread only and for
-/// the rest of its life.
-fn forbid_io_uring() -> bool {
-    let instruction = |code: u32, jt: u8, jf: u8, k: u32| libc::sock_filter {
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let mut filter = [
-        instruction(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        instruction(
-            libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K,
-            0,
-            1,
-            libc::SYS_io_uring_setup as u32,
-        ),
-        instruction(
-            libc::BPF_RET | libc::BPF_K,
-            0,
-            0,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-        ),
-        instruction(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog {
-        len: filter.len() as u16,
-        filter: filter.as_mut_ptr(),
-    };
-    // SAFETY: both calls change only the calling thread; the program and its
-    // instructions outlive the call, which copies them.
-    unsafe {
-        libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
-            && libc::prctl(
-                libc::PR_SET_SECCOMP,
-                libc::SECCOMP_MODE_FILTER,
-                &raw const program,
-            ) == 0
-    }
-}
-
 #[test]
 fn psync_takes_over_where_io_uring_is_forbidden() {
-    thread::spawn(|| {
-        if !forbid_io_uring() {
-            println!("skipped: no seccomp filter can be set");
-            return;
-        }
+    let forbidden = Refusal::of(libc::SYS_io_uring_setup, libc::EPERM);
+    with_refused(&[forbidden], || {
         let dir = dir();
         let path = dir.path().join("file");
         let opened: Opened = open(&path, &creating(MIB)).expect("created");
@@ -607,9 +566,7 @@ fn psync_takes_over_where_io_uring_is_forbidden() {
         let e = refusal(&path, &strict);
         assert_eq!(e.kind, IoErrorKind::Queue);
         assert!(e.detail.contains("use psync or auto"), "{e}");
-    })
-    .join()
-    .expect("the thread without io_uring");
+    });
 }
 
 #[test]
@@ -786,8 +743,27 @@ fn a_mounted_device_is_refused_always() {
         );
     }
     let facts = describe(device.path()).expect("described");
-    assert_eq!(facts.mounted_at, Some(place));
+    assert_eq!(facts.mounted_at, Some(place.clone()));
+    let found = users(device.path()).expect("looked");
+    let [mounted] = found.mounts.as_slice() else {
+        panic!("{found:?}");
+    };
+    assert_eq!((&mounted.device, &mounted.at), (&path, &place));
+    assert_eq!(mounted.fs_type, "ext4");
+    // What lies below a file there, down to the image.
+    let file = Path::new(&place).join("file");
+    fs::write(&file, b"x").expect("written");
+    let facts = look::file(&file).expect("a file");
+    assert_eq!((&*facts.fs_type, &facts.mounted_at), ("ext4", &place));
+    let image = dir.path().join("image").display().to_string();
+    assert_eq!(facts.chain[0], path.trim_start_matches("/dev/"));
+    assert!(
+        facts.chain[1].starts_with(&format!("{image} on ")),
+        "{facts:?}"
+    );
+    assert!(facts.max_size >= Some(4 << 40) && facts.fs_free > Some(0));
     drop(mount);
+    assert!(users(device.path()).expect("looked").is_empty());
     open(device.path(), &OpenOptions::default()).expect("unmounted");
 }
 
@@ -811,9 +787,26 @@ fn a_disk_with_a_mounted_partition_is_refused() {
         describe(&part).expect("described").kind,
         DeviceKind::Partition
     );
+    let shown = describe(&part).expect("described").to_string();
+    assert!(shown.contains("kind            partition"), "{shown}");
+    let partition = look::hardware(&part).expect("known").partition;
+    let partition = partition.expect("a part");
+    assert_eq!(partition.disk, path.trim_start_matches("/dev/"));
+    assert_eq!((partition.number, partition.start), (1, MIB));
     {
         let opened = open(&part, &OpenOptions::default()).expect("a free partition");
         assert_eq!(opened.geometry.capacity, 15 * MIB);
+        // Whoever has a part open uses the disk.
+        let held = fs::File::open(&part).expect("opened");
+        let mut child = Command::new("sleep")
+            .arg("60")
+            .stdin(Stdio::from(held))
+            .spawn()
+            .expect("a process");
+        let found = users(device.path()).expect("looked").processes;
+        child.kill().expect("killed");
+        child.wait().expect("gone");
+        assert!(found.iter().any(|p| p.pid == child.id() && p.path == part));
         assert_eq!(opened.geometry.logical_block, 512);
         assert_eq!(refusal(device.path(), &options()).kind, IoErrorKind::Busy);
     }
@@ -997,4 +990,9 @@ fn describes_devices_and_files() {
         Some(&*image.to_string_lossy())
     );
     println!("{facts}");
+    let hardware = look::hardware(device.path()).expect("known");
+    let shows = hardware.loop_device.expect("a loop device");
+    assert_eq!(shows.backing_file, image.to_string_lossy());
+    assert_eq!((shows.offset, shows.direct), (0, Some(false)));
+    assert_eq!((hardware.partition, hardware.nvme), (None, None));
 }

@@ -751,3 +751,117 @@ fn requests_held_back_are_dropped_undone() {
     let done: Vec<_> = (0..5).map(|n| at(&disk, n)).collect();
     assert_eq!(done, [Some(1), Some(1), Some(0), Some(0), Some(0)]);
 }
+
+#[test]
+fn recorded_cuts_are_what_the_power_would_have_left() {
+    let disk = disk();
+    let device = disk.device();
+    put(&device, 1, 1);
+    disk.record_cuts();
+    disk.mark(3);
+    put(&device, 1, 2);
+    disk.mark(2);
+    assert_eq!(disk.marked(), 3, "a mark never goes back");
+    disk.inject_next(OpKind::Flush, FaultKind::Fail(IoErrorKind::Failed));
+    device.flush().expect_err("injected");
+    put(&device, 2, 3);
+    device.flush().expect("flush");
+    let cuts = disk.take_cuts();
+    let told: Vec<_> = cuts.iter().map(|c| (c.event, c.flush, c.fails)).collect();
+    assert_eq!(
+        told,
+        [
+            (2, false, false),
+            (3, true, true),
+            (4, false, false),
+            (5, true, false)
+        ]
+    );
+    assert!(cuts.iter().all(|c| c.mark == 3 && c.site.is_empty()));
+    // The first write in the cache, the second about to be made.
+    assert_eq!(cuts[0].loose(), 2);
+    let mut outcomes = BTreeSet::new();
+    for seed in 0..40 {
+        let after = cuts[0].crash(seed);
+        assert_eq!(after.image_hash(), cuts[0].crash(seed).image_hash());
+        outcomes.insert(at(&after, 1));
+    }
+    assert_eq!(outcomes, [Some(0), Some(1), Some(2)].into());
+    let last = cuts[3].crash_with(CrashMode::Everything, 0);
+    assert_eq!((at(&last, 1), at(&last, 2)), (Some(2), Some(3)));
+    // Taken once, and the disk goes on.
+    put(&device, 2, 4);
+    assert!(disk.take_cuts().is_empty() && disk.is_powered());
+    assert_eq!(at(&disk, 2), Some(4));
+}
+
+#[test]
+fn asking_for_the_size_and_growing_can_fail() {
+    let disk = SimDisk::new(SimOptions {
+        file: true,
+        ..SimOptions::default()
+    });
+    let device = disk.device();
+    let before = device.geometry();
+    disk.inject_next(OpKind::Refresh, FaultKind::Fail(IoErrorKind::Failed));
+    let e = device.refresh().expect_err("injected");
+    assert_eq!((e.kind, e.what), (IoErrorKind::Failed, "refresh"));
+    assert_eq!(device.refresh().expect("asked"), before);
+    let e = device.grow(before.capacity + 1, None).expect_err("odd");
+    assert_eq!(e.kind, IoErrorKind::Misaligned);
+    let stats = disk.stats();
+    assert_eq!(
+        (stats.next(OpKind::Grow), stats.next(OpKind::Refresh)),
+        (stats.grows, stats.refreshes)
+    );
+    disk.power_off();
+    let e = device.grow(2 * before.capacity, None).expect_err("off");
+    assert!(e.detail.contains("power is off"), "{e}");
+}
+
+#[test]
+fn a_write_behind_the_end_of_a_disk_that_shrank_fails() {
+    let disk = disk();
+    let device = disk.device();
+    disk.set_capacity(16 * B);
+    let e = device.write_at(16 * B, &block(1)).expect_err("the end");
+    assert_eq!(e.kind, IoErrorKind::OutOfRange);
+    assert!(e.detail.contains("now ends at byte 65536"), "{e}");
+    put(&device, 15, 1);
+    device
+        .read_at(0, &mut block(0)[..0])
+        .expect("nothing to do");
+    device.write_at(0, &block(0)[..0]).expect("nothing to do");
+}
+
+#[test]
+fn too_many_refusals_are_an_error() {
+    let disk = disk();
+    let device = disk.device();
+    disk.inject_next(OpKind::Read, FaultKind::Again(u32::MAX));
+    let e = device.read_at(0, &mut block(0)).expect_err("for ever");
+    assert_eq!(e.os, Some(libc::EAGAIN));
+}
+
+#[test]
+fn a_panic_is_injected_once() {
+    let disk = disk();
+    for (op, name) in [
+        (OpKind::Read, "read"),
+        (OpKind::Write, "write"),
+        (OpKind::Flush, "flush"),
+    ] {
+        disk.inject_next(op, FaultKind::Panic);
+        let device = disk.device();
+        let panicked = thread::spawn(move || match op {
+            OpKind::Read => device.read_at(0, &mut block(0)),
+            OpKind::Write => device.write_at(0, &block(1)),
+            _ => device.flush(),
+        })
+        .join()
+        .expect_err("a panic");
+        let words = panicked.downcast_ref::<String>().expect("words");
+        assert_eq!(*words, format!("injected panic in a {name}"));
+    }
+    put(&disk.device(), 0, 2);
+}

@@ -236,3 +236,60 @@ impl From<SpaceError> for Error {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_work_is_refused() {
+        let good = AllocConfig::new(Geometry::new(4096, 1 << 30, 1000), 1);
+        good.check().unwrap();
+        type Change = fn(&mut AllocConfig);
+        let bad: [(Change, &str); 5] = [
+            (|c| c.run_blocks = 0, "run_blocks, channel_runs, depth"),
+            (|c| c.channel_runs = 0, "run_blocks, channel_runs, depth"),
+            (|c| c.depth = 0, "run_blocks, channel_runs, depth"),
+            (|c| c.low_watermark = c.channel_runs, "low_watermark"),
+            (
+                |c| c.geometry = Geometry::new(4096, 1 << 60, 1000),
+                "capacity",
+            ),
+        ];
+        for (change, option) in bad {
+            let mut config = good.clone();
+            change(&mut config);
+            let e = config.check().unwrap_err();
+            assert!(
+                matches!(&e, Error::BadOption { name, .. } if *name == option),
+                "{e}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_space_error_is_the_stores() {
+        let full = SpaceError::AfterGeneration {
+            generation: Generation::first(1),
+            needed: 8,
+            free: 3,
+        };
+        assert!(matches!(
+            Error::from(full),
+            Error::Full {
+                needed: 8,
+                free: 3,
+                pinned: 0
+            }
+        ));
+        let io = IoError::new(gaur_iodriver::IoErrorKind::Failed, "read", 0, 512, "lost");
+        assert!(matches!(Error::from(SpaceError::Io(io)), Error::Io(e) if e.detail == "lost"));
+        let damage = Damage::new("map block", 7, "checksum differs");
+        let e = Error::from(SpaceError::Damaged(damage.clone()));
+        assert!(matches!(e, Error::Damaged(d) if d == damage));
+        assert!(matches!(
+            Error::from(SpaceError::Stopped),
+            Error::Stopped(_)
+        ));
+    }
+}

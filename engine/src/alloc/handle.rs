@@ -106,15 +106,6 @@ impl<T> Ticket<T> {
         }
         self.answer.recv().unwrap_or_else(|_| Err(stopped()))
     }
-
-    /// The answer, if it is there.
-    pub fn try_get(&self) -> Option<Result<T>> {
-        match self.answer.try_recv() {
-            Ok(answer) => Some(answer),
-            Err(channel::TryRecvError::Empty) => None,
-            Err(channel::TryRecvError::Disconnected) => Some(Err(stopped())),
-        }
-    }
 }
 
 fn stopped() -> Error {

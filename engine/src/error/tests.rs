@@ -86,3 +86,32 @@ fn every_error_has_a_test_that_produces_it() {
         assert!(text.contains(variant), "{file} does not name {variant}");
     }
 }
+
+#[test]
+fn errors_say_what_to_do() {
+    let none = Error::NotAStore {
+        path: "/dev/x".into(),
+        detail: "no superblock".into(),
+        signatures: Vec::new(),
+    };
+    assert_eq!(
+        none.to_string(),
+        "/dev/x: no gaur store here (no superblock); `gaur format` makes one"
+    );
+    let full = |pinned| Error::Full {
+        needed: 8,
+        free: 3,
+        pinned,
+    };
+    assert!(!full(0).to_string().contains("open scans"), "{}", full(0));
+    let held = full(5).to_string();
+    assert!(
+        held.contains("5 held by open scans until they end"),
+        "{held}"
+    );
+    let damage = super::Damage::new("node", 9, "checksum differs").in_tree(4);
+    assert_eq!(
+        Error::from(damage).to_string(),
+        "damage in node of tree 4 at block 9: checksum differs; `gaur check` lists all there is"
+    );
+}

@@ -82,3 +82,52 @@ pub fn unseal(
     }
     Ok(header)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_block_that_verifies_and_is_another_is_refused() {
+        let header = SpaceHeader {
+            magic: MAP_MAGIC,
+            place: 7,
+            generation: 3,
+            store_id: 5,
+            number: 1,
+            level: 0,
+            count: 9,
+        };
+        let entry = |checksum| IndexEntry {
+            generation: 3,
+            checksum,
+            free: 9,
+            slot: 0,
+            untouched: 0,
+        };
+        let mut block = vec![0; 4096];
+        let sum = seal(&header, &mut block);
+        assert_eq!(unseal(&header, &entry(sum), &block), Ok(header));
+        type Change = fn(&mut SpaceHeader);
+        let others: [(Change, &str); 6] = [
+            (|h| h.magic = INDEX_MAGIC, "not a block of this kind"),
+            (|h| h.level = 1, "not a block of this kind"),
+            (|h| h.place = 8, "block is out of place"),
+            (|h| h.number = 2, "block is out of place"),
+            (|h| h.store_id = 6, "block of another store"),
+            (|h| h.generation = 4, "block of another generation"),
+        ];
+        for (change, why) in others {
+            let mut other = header;
+            change(&mut other);
+            other.encode(&mut block);
+            // Sealed for the place and generation where it is looked for.
+            let sum = checksum::block(&block, header.place, header.generation);
+            assert_eq!(unseal(&header, &entry(sum), &block), Err(why));
+            assert_eq!(
+                unseal(&header, &entry(sum ^ 1), &block),
+                Err("checksum differs")
+            );
+        }
+    }
+}

@@ -134,3 +134,35 @@ impl Superblock {
         Ok(sb)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_itself_in_its_place_alone() {
+        let sb = Superblock::decode(&[0; Superblock::SIZE]);
+        let mut block = vec![0; 4096];
+        sb.seal(1, 256, &mut block);
+        assert_eq!(Superblock::unseal(1, 256, &block).map(|sb| sb.copy), Ok(1));
+        assert_eq!(
+            Superblock::unseal(1, 0, &block),
+            Err("superblock checksum differs")
+        );
+        assert_eq!(
+            Superblock::unseal(0, 256, &block),
+            Err("superblock copy is out of place")
+        );
+        block[4000] = 1;
+        let sum = checksum::block(&block[16..], 256, 0);
+        block[8..16].copy_from_slice(&sum.to_le_bytes());
+        assert_eq!(
+            Superblock::unseal(1, 256, &block),
+            Err("superblock has bytes where none belong")
+        );
+        assert_eq!(
+            Superblock::unseal(1, 256, &[0; 4096]),
+            Err("no gaur superblock here")
+        );
+    }
+}

@@ -195,13 +195,6 @@ impl OpsBuilder {
     pub fn names_extents(&self) -> bool {
         self.names_extents
     }
-
-    /// Empties it and keeps its memory.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.count = 0;
-        self.names_extents = false;
-    }
 }
 
 /// Reads the operations of a record; after the first error there are no more.

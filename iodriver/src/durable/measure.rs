@@ -240,4 +240,25 @@ mod tests {
         assert_eq!(of(100, 1000), DurableMethod::WriteFlush);
         assert_eq!(of(1000, 990), DurableMethod::WriteFlush);
     }
+
+    #[test]
+    fn a_report_names_each_method_and_the_one_to_use() {
+        let report = DurabilityReport {
+            write_size: 4096,
+            methods: vec![
+                times(DurableMethod::WriteFlush, 1000),
+                times(DurableMethod::Dsync, 100),
+            ],
+            recommended: DurableMethod::Dsync,
+        };
+        assert_eq!(
+            report.to_string(),
+            "durable writes of 4096 bytes:\n  \
+             write-flush  median 1ms, p99 1ms, max 1ms (3 writes)\n  \
+             dsync        median 100µs, p99 100µs, max 100µs (3 writes)\n  \
+             use dsync"
+        );
+        let of = |method| report.of(method).map(|t| t.min);
+        assert_eq!(of(DurableMethod::Dsync), Some(Duration::from_micros(100)));
+    }
 }

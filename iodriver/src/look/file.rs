@@ -174,4 +174,40 @@ mod tests {
         assert!(file(dir.path()).is_none());
         assert!(file("/dev/null").is_none());
     }
+
+    #[test]
+    fn the_largest_file_is_the_file_systems() {
+        assert_eq!(largest("ext4", 4096), Some(16 << 40));
+        assert_eq!(largest("ext4", 1024), Some(4 << 40));
+        assert_eq!(largest("ext3", 4096), Some(2 << 40));
+        assert_eq!(largest("xfs", 4096), Some(i64::MAX as u64));
+        assert_eq!(largest("vfat", 512), Some((4 << 30) - 1));
+        assert_eq!(largest("9p", 4096), None);
+    }
+
+    #[test]
+    fn a_mapped_device_is_named_and_so_is_what_it_is_built_on() {
+        let dir = tempfile::tempdir().unwrap();
+        let mapped = dir.path().join("dm-3");
+        fs::create_dir_all(mapped.join("dm")).unwrap();
+        fs::write(mapped.join("dm/name"), "vault\n").unwrap();
+        let sys = BlockDir {
+            own: mapped.clone(),
+            disk: mapped,
+        };
+        let mut chain = Vec::new();
+        below_device(&sys, &mut chain);
+        assert_eq!(chain, ["dm-3 (vault)"]);
+        // A partition's disk is below it; and a chain has an end.
+        let part = BlockDir {
+            own: dir.path().join("vda/vda1"),
+            disk: dir.path().join("vda"),
+        };
+        let mut chain = Vec::new();
+        below_device(&part, &mut chain);
+        assert_eq!(chain, ["vda1", "vda"]);
+        chain = vec![String::new(); MAX_CHAIN];
+        below_device(&part, &mut chain);
+        assert_eq!(chain.len(), MAX_CHAIN);
+    }
 }

@@ -217,6 +217,63 @@ mod tests {
         assert_eq!(hardware("/nowhere"), None);
     }
 
+    /// A tree as the kernel's: an attribute and its text.
+    fn tree(at: &Path, lines: &[(&str, &str)]) {
+        for (name, text) in lines {
+            let path = at.join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, format!("{text}\n")).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_namespace_names_its_controller() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = |name: &str| BlockDir {
+            own: dir.path().join(name),
+            disk: dir.path().join(name),
+        };
+        tree(
+            dir.path(),
+            &[
+                ("nvme7/transport", "pcie"),
+                ("nvme7/address", "0000:01:00.0"),
+                ("nvme7/state", "live"),
+                ("nvme7n1/nsid", "1"),
+                ("nvme7n1/queue/write_cache", "write back"),
+                // With multipath: a subsystem with a controller.
+                ("subsystem/nvme8/transport", "tcp"),
+                ("nvme8n2/nsid", "2"),
+                ("nvme9n1/nsid", "1"),
+                ("sda/queue/write_cache", "write back"),
+            ],
+        );
+        let link = |to: &str, name: &str| {
+            std::os::unix::fs::symlink(dir.path().join(to), disk(name).own.join("device")).unwrap();
+        };
+        link("nvme7", "nvme7n1");
+        link("subsystem", "nvme8n2");
+        let found = nvme(&disk("nvme7n1")).unwrap();
+        assert_eq!(
+            found,
+            Nvme {
+                controller: Some("nvme7".into()),
+                namespace: Some(1),
+                transport: Some("pcie".into()),
+                address: Some("0000:01:00.0".into()),
+                state: Some("live".into()),
+                volatile_write_cache: Some(true),
+            }
+        );
+        let found = nvme(&disk("nvme8n2")).unwrap();
+        assert_eq!(found.controller.as_deref(), Some("nvme8"));
+        assert_eq!(found.transport.as_deref(), Some("tcp"));
+        assert_eq!((found.address, found.volatile_write_cache), (None, None));
+        assert_eq!(nvme(&disk("nvme9n1")), None, "its controller is not told");
+        assert_eq!(nvme(&disk("sda")), None);
+        assert_eq!(poll_queues(&disk("sda")), None);
+    }
+
     #[test]
     fn every_disk_here_can_be_asked() {
         for name in names(Path::new("/sys/block")) {

@@ -127,3 +127,64 @@ pub(super) fn in_units(n: u64) -> String {
         None => format!("{n} B"),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::{DriverChoice, open};
+
+    #[test]
+    fn foresees_what_an_open_would_say() {
+        let dir = tempfile::tempdir().unwrap();
+        let made = dir.path().join("made");
+        fs::write(&made, "precious").unwrap();
+        let (new, empty) = (dir.path().join("new"), dir.path().join("empty"));
+        fs::write(&empty, "").unwrap();
+        let beneath = made.join("below");
+        let nowhere = dir.path().join("nowhere/file");
+        let whole = OpenOptions {
+            driver: DriverChoice::Psync,
+            create: Some(1 << 20),
+            ..OpenOptions::default()
+        };
+        let of = |size| OpenOptions {
+            create: Some(size),
+            ..whole.clone()
+        };
+        let sparse = OpenOptions {
+            sparse: true,
+            ..whole.clone()
+        };
+        let refused = [
+            (dir.path(), &whole, IoErrorKind::Unsupported, "is no"),
+            (&made, &whole, IoErrorKind::Denied, "exists and holds 8 B"),
+            (&new, &of(0), IoErrorKind::Misaligned, "not 0 B"),
+            (&new, &of(5000), IoErrorKind::Misaligned, "(5000 B)"),
+            (&new, &of(1 << 63), IoErrorKind::Unsupported, "that large"),
+            (&new, &of(1 << 62), IoErrorKind::NoSpace, "4194304.0 TiB"),
+            (&beneath, &whole, IoErrorKind::NotFound, "ENOTDIR"),
+            (&nowhere, &whole, IoErrorKind::NotFound, "ENOENT"),
+        ];
+        for (path, options, kind, words) in refused {
+            let foreseen = check_create(path, options).unwrap_err();
+            assert_eq!(foreseen.kind, kind, "{foreseen}");
+            assert!(foreseen.detail.contains(words), "{foreseen}");
+            let e = open(path, options).unwrap_err();
+            // A file system may have no name for a file too large for it.
+            let large = matches!(kind, IoErrorKind::NoSpace | IoErrorKind::Unsupported);
+            assert!(e.kind == kind || large, "{e}");
+        }
+        assert_eq!(fs::read(&made).unwrap(), b"precious");
+        assert!(!new.exists());
+        for (path, options) in [(&empty, &whole), (&new, &whole), (&new, &sparse)] {
+            let foreseen = check_create(path, options).unwrap();
+            assert_eq!(foreseen.capacity, 1 << 20);
+            assert!(path == &empty || !new.exists(), "nothing is made");
+            let geometry = open(path, options).unwrap().geometry;
+            assert_eq!(geometry.discard_granularity, foreseen.discard_granularity);
+            assert_eq!(geometry.discard_zeroes, foreseen.discard_zeroes);
+            assert_eq!(geometry.physical_block, foreseen.physical_block);
+            fs::remove_file(path).unwrap();
+        }
+    }
+}

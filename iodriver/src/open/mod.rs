@@ -394,3 +394,28 @@ fn fill_new(path: &Path, file: &File, options: &OpenOptions) -> Result<(), IoErr
         .and_then(|dir| dir.sync_all())
         .map_err(|e| open_os_error(parent, &e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn error_numbers_of_an_open_have_a_cause() {
+        use IoErrorKind::*;
+        for (errno, kind) in [
+            (libc::ENOENT, NotFound),
+            (libc::ENOMEDIUM, NotFound),
+            (libc::EACCES, Denied),
+            (libc::EROFS, Denied),
+            (libc::EBUSY, Busy),
+            (libc::ETXTBSY, Busy),
+            (libc::ENOSPC, NoSpace),
+            (libc::EISDIR, Unsupported),
+            (libc::EIO, Failed),
+        ] {
+            let e = open_os_error(Path::new("/dev/x"), &io::Error::from_raw_os_error(errno));
+            assert_eq!((e.kind, e.os), (kind, Some(errno)));
+            assert!(e.to_string().starts_with("/dev/x: "), "{e}");
+        }
+    }
+}

@@ -22,6 +22,35 @@ fn look(path: &Path) -> Vec<Signature> {
     signatures(open(path, &options).expect("an image").device.as_ref()).expect("readable")
 }
 
+#[test]
+fn what_was_found_is_told_in_words() {
+    let found = |offset, kind, name| Signature {
+        offset,
+        kind,
+        name,
+        len: 4,
+    };
+    let all = [
+        found(512, Kind::PartitionTable, "GPT"),
+        found(1024, Kind::Raid, "MD"),
+        found(4096, Kind::Volume, "LVM2"),
+        found(8192, Kind::PartitionTable, "GPT"),
+        found(9000, Kind::Encrypted, "LUKS"),
+        found(9100, Kind::Swap, "swap"),
+        found(9200, Kind::Image, "QCOW2"),
+        found(9300, Kind::Part, "journal"),
+        found(9400, Kind::FileSystem, "ext4"),
+    ];
+    assert_eq!(
+        in_words(&all),
+        "GPT partition table at bytes 512 and 8192, MD RAID member at byte 1024, \
+         LVM2 volume at byte 4096, LUKS encrypted volume at byte 9000, \
+         swap swap space at byte 9100, QCOW2 disk image at byte 9200, \
+         journal data at byte 9300, ext4 file system at byte 9400"
+    );
+    assert_eq!(all[0].to_string(), "GPT partition table at byte 512");
+}
+
 /// A sparse image of `size` bytes.
 struct Image {
     _dir: TempDir,

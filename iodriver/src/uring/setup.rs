@@ -118,3 +118,28 @@ pub(crate) fn is_refusal(e: &IoError) -> bool {
         )
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::IoErrorKind;
+
+    #[test]
+    fn only_a_refusal_has_another_way() {
+        for (errno, words, other_way) in [
+            (libc::ENOSYS, "the kernel has no io_uring", true),
+            (libc::EPERM, "kernel.io_uring_disabled", true),
+            (libc::EACCES, "a seccomp filter", true),
+            (libc::ENOMEM, "RLIMIT_MEMLOCK", true),
+            (libc::EMFILE, "too many open files", true),
+            (libc::ENFILE, "too many open files", true),
+            (libc::EINVAL, "io_uring cannot be set up", false),
+        ] {
+            let e = io::Error::from_raw_os_error(errno);
+            assert!(refusal(&e).contains(words), "{}", refusal(&e));
+            let kind = IoErrorKind::Queue;
+            let e = IoError::with_errno(kind, "queue", 0, 0, errno, hint(&e));
+            assert_eq!(is_refusal(&e), other_way, "{e}");
+        }
+    }
+}
