@@ -48,6 +48,7 @@ mod throttle;
 mod tree;
 mod trim;
 pub(crate) mod txn;
+mod typed;
 pub mod waits;
 mod walk;
 mod worker;
@@ -56,7 +57,7 @@ mod writeback;
 pub use alloc::DiscardRate;
 pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
-pub use error::{Conflict, ConflictOn, Damage, Error, Result};
+pub use error::{Conflict, ConflictOn, Damage, Error, Part, Result, WrongType};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
 pub use format_plan::FormatPlan;
@@ -76,4 +77,5 @@ pub use trim::{TrimOptions, TrimReport};
 pub use txn::{
     Isolation, Retry, Savepoint, Transacted, Transaction, TransactionOptions, TransactionScan,
 };
+pub use typed::{ReadFrom, TypedCursor, TypedScan, TypedTree, Value, WriteTo};
 pub use worker::MAX_THREADS;
