@@ -1,6 +1,7 @@
 //! Formatting and opening.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use gaur_iodriver::sync::Mutex;
@@ -19,6 +20,9 @@ use crate::recovery::{self, RecoveryReport};
 use crate::writeback::checkpoint::{self, Checkpointer};
 use crate::writeback::evict;
 use crate::writeback::superblock::read_pair;
+
+/// The number of the next opening.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Store {
     /// Makes a store at `path`, a block device or a file, and says what it did.
@@ -112,6 +116,7 @@ impl Store {
         let mut inner = Inner {
             core: core.clone(),
             id: opening.superblock.store_id,
+            opening: NEXT.fetch_add(1, Ordering::Relaxed),
             sparse: stored.newest.flags & FLAG_SPARSE != 0,
             notes: Vec::new(),
             recovery: RecoveryReport::default(),
