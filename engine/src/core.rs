@@ -12,6 +12,7 @@ use crate::commit::versions::Versions;
 use crate::commit::view::View;
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
 use crate::overlay::Overlay;
@@ -170,7 +171,9 @@ impl Core {
         if let Some(log) = self.log.get() {
             log.stop(why.clone());
         }
-        self.progress().stop(&why);
+        if self.progress().stop(&why) {
+            self.forest.events.tell(Event::Stopped { why });
+        }
     }
 
     /// Hands an error on, and sees that who comes next gets it too if it means that one of

@@ -15,6 +15,7 @@ pub mod check;
 mod commit;
 mod core;
 pub mod error;
+mod events;
 #[cfg(feature = "experiment-cow")]
 pub mod experiment;
 pub mod format;
@@ -58,6 +59,7 @@ pub use alloc::DiscardRate;
 pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
 pub use error::{Conflict, ConflictOn, Damage, Error, Part, Result, WrongType};
+pub use events::{Event, Events};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
 pub use format_plan::FormatPlan;
@@ -72,6 +74,7 @@ pub use recovery::RecoveryReport;
 pub use report::{StatRow, Stats, Unit};
 pub use scan::{Cursor, LeftOut, Scan};
 pub use store::{CacheBudget, Snapshot, Store, Swap, Tree};
+pub use throttle::ThrottleCause;
 pub use tree::RangeSize;
 pub use trim::{TrimOptions, TrimReport};
 pub use txn::{

@@ -39,6 +39,7 @@ impl Inner {
         }
         core.progress().stop("the store was closed");
         core.forest.pool.allocator().shutdown();
+        core.forest.events.end();
         result
     }
 

@@ -33,6 +33,7 @@ use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
 use crate::core::Core;
 use crate::error::Result;
+use crate::events::Event;
 use crate::format::superblock::{FLAG_CLEAN, Superblock};
 use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
 use crate::node::{Child, store_image};
@@ -251,6 +252,7 @@ impl Checkpointer {
     fn checkpoint_growing(&mut self, core: &Core, flags: u32, plan: &Plan) -> Result<()> {
         let begun = now();
         let forest = &core.forest;
+        let nodes = core.checkpointing.nodes.load(Ordering::Relaxed);
         self.reserve_catalog(core)?;
         core.progress().begin();
         core.throttle.begin(core);
@@ -364,11 +366,19 @@ impl Checkpointer {
         // the next checkpoint tries again.
         let _ = self.reserve_catalog(core);
         core.progress().end();
-        core.throttle.end();
+        core.throttle.end(core);
         let c = &core.checkpointing;
         c.checkpoints.fetch_add(1, Ordering::Relaxed);
+        let lasted = begun.elapsed();
         c.nanos
-            .fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            .fetch_add(lasted.as_nanos() as u64, Ordering::Relaxed);
+        forest.events.tell(Event::Checkpoint {
+            generation,
+            csn: cut.csn,
+            nodes: c.nodes.load(Ordering::Relaxed) - nodes,
+            took: lasted,
+            frozen: Duration::from_nanos(took),
+        });
         Ok(())
     }
 

@@ -96,6 +96,14 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
         {
             core.fail(&Error::Stopped(why.to_owned()));
         }
+        // The log's thread cannot tell the others.
+        if let Some(log) = core.log_if_started()
+            && log.has_stopped()
+            && core.progress().stopped().is_none()
+            && let Some(why @ Error::Stopped(_)) = log.stopped()
+        {
+            core.fail(&why);
+        }
         let mut idle = 0;
         // After a fail-stop reads go on, and clean nodes still make room.
         let stopped = || core.progress().stopped().is_some();
