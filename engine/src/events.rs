@@ -14,6 +14,7 @@ use gaur_iodriver::sync::time::Duration;
 use crate::error::Result;
 use crate::format::{Csn, Generation};
 use crate::inspect::bytes;
+use crate::readers::GivenUp;
 use crate::store::Store;
 use crate::throttle::ThrottleCause;
 
@@ -54,6 +55,30 @@ pub enum Event {
         /// Why not.
         why: String,
     },
+    /// The oldest snapshot, transaction, scan or cursor is open for longer than
+    /// [`OpenOptions::slow_reader`](crate::OpenOptions::slow_reader). Told once of each.
+    SlowReader {
+        /// The commit it looks at, or one shortly before it.
+        csn: Csn,
+        /// How long it is open.
+        age: Duration,
+        /// Commits since.
+        behind: u64,
+        /// Memory kept for it and all others, in bytes.
+        kept_bytes: u64,
+        /// Blocks kept for it and all others.
+        pinned_blocks: u64,
+    },
+    /// Snapshots, transactions, scans or cursors were given up, and get
+    /// [`Error::ViewTooOld`](crate::Error::ViewTooOld).
+    ReadersGivenUp {
+        /// How many.
+        views: u64,
+        /// The commit that the oldest looks at, or one shortly before it.
+        oldest: Csn,
+        /// Why.
+        cause: GivenUp,
+    },
     /// A write or flush failed: the store makes no more commits until it is reopened.
     Stopped {
         /// What failed.
@@ -61,6 +86,23 @@ pub enum Event {
     },
     /// The store was closed. This is the last event.
     Closed,
+}
+
+impl Event {
+    /// What kind of event it is, in one word: `checkpoint`, `throttled` …
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Checkpoint { .. } => "checkpoint",
+            Self::Throttled { .. } => "throttled",
+            Self::Unthrottled => "unthrottled",
+            Self::Grown { .. } => "grown",
+            Self::GrowthFailed { .. } => "growth_failed",
+            Self::SlowReader { .. } => "slow_reader",
+            Self::ReadersGivenUp { .. } => "readers_given_up",
+            Self::Stopped { .. } => "stopped",
+            Self::Closed => "closed",
+        }
+    }
 }
 
 impl fmt::Display for Event {
@@ -84,6 +126,26 @@ impl fmt::Display for Event {
                 write!(f, "the store has grown from {before} to {capacity}")
             }
             Self::GrowthFailed { why } => f.write_str(why),
+            Self::SlowReader {
+                csn,
+                age,
+                behind,
+                kept_bytes,
+                pinned_blocks,
+            } => write!(
+                f,
+                "a reader of commit {csn} is open for {age:?}, {behind} commits behind; {} and \
+                 {pinned_blocks} blocks are kept for readers",
+                bytes(*kept_bytes)
+            ),
+            Self::ReadersGivenUp {
+                views,
+                oldest,
+                cause,
+            } => write!(
+                f,
+                "{views} reader(s), the oldest of commit {oldest}, were given up: {cause}"
+            ),
             Self::Stopped { why } => write!(f, "the store has stopped: {why}"),
             Self::Closed => f.write_str("the store was closed"),
         }
@@ -169,11 +231,23 @@ struct Listener {
 /// Who listens to a store.
 #[derive(Debug, Default)]
 pub(crate) struct Hub {
+    /// The store, for `tracing`.
+    #[cfg(feature = "tracing")]
+    store: u64,
     listeners: ShortMutex<Vec<Listener>>,
     any: AtomicBool,
 }
 
 impl Hub {
+    #[cfg_attr(not(feature = "tracing"), expect(unused_variables))]
+    pub(crate) fn new(store: u64) -> Self {
+        Self {
+            #[cfg(feature = "tracing")]
+            store,
+            ..Self::default()
+        }
+    }
+
     fn listen(&self, capacity: usize) -> Events {
         let (sender, receiver) = channel::bounded(capacity.max(1));
         let missed = Arc::new(AtomicU64::new(0));
@@ -188,6 +262,8 @@ impl Hub {
 
     /// Tells all who listen. Never waits; allowed under a latch.
     pub(crate) fn tell(&self, event: Event) {
+        #[cfg(feature = "tracing")]
+        trace(&event, self.store);
         if !self.any.load(Ordering::Relaxed) {
             return;
         }
@@ -207,6 +283,29 @@ impl Hub {
     pub(crate) fn end(&self) {
         self.tell(Event::Closed);
         self.listeners.lock().clear();
+    }
+}
+
+#[cfg(feature = "tracing")]
+fn trace(event: &Event, store: u64) {
+    macro_rules! at {
+        ($level:ident) => {
+            tracing::event!(
+                target: "gaur",
+                tracing::Level::$level,
+                store = crate::trace::store(store),
+                kind = event.kind(),
+                "{event}"
+            )
+        };
+    }
+    match event {
+        Event::Checkpoint { .. } => at!(DEBUG),
+        Event::Throttled { .. } | Event::Unthrottled => at!(INFO),
+        Event::Grown { .. } | Event::Closed => at!(INFO),
+        Event::GrowthFailed { .. } => at!(WARN),
+        Event::SlowReader { .. } | Event::ReadersGivenUp { .. } => at!(WARN),
+        Event::Stopped { .. } => at!(ERROR),
     }
 }
 

@@ -17,6 +17,7 @@ use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig};
 use crate::options::{FormatOptions, OpenOptions};
 use crate::recovery::{self, RecoveryReport};
+use crate::trace::span;
 use crate::writeback::checkpoint::{self, Checkpointer};
 use crate::writeback::evict;
 use crate::writeback::superblock::read_pair;
@@ -105,6 +106,7 @@ impl Store {
             device.treat_as_sparse();
         }
         let device = device.with_durable_method(method);
+        let _span = span!("open", stored.newest.store_id as u64);
         let mut opening = recovery::begin(device.clone(), name, options)?;
         let core = opening.core.clone();
 
@@ -169,6 +171,15 @@ impl Store {
                 core.progress().ask();
             }
         }
+        #[cfg(feature = "tracing")]
+        tracing::info!(
+            target: "gaur",
+            clean = inner.recovery.clean,
+            last_csn = inner.recovery.last_csn,
+            replayed = inner.recovery.replayed,
+            read_only = options.read_only,
+            "the store is open"
+        );
         Ok(Self {
             inner: Arc::new(inner),
         })

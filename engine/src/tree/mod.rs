@@ -89,7 +89,7 @@ impl Forest {
             shortage: Shortage::default(),
             mend,
             growth: Growth::default(),
-            events: Hub::default(),
+            events: Hub::new(sb.store_id as u64),
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }

@@ -37,6 +37,7 @@ use crate::events::Event;
 use crate::format::superblock::{FLAG_CLEAN, Superblock};
 use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
 use crate::node::{Child, store_image};
+use crate::trace::span;
 use crate::tree::{Found, Toward, TreeState};
 
 /// Blocks written with one request at most, where nodes lie side by side.
@@ -252,11 +253,12 @@ impl Checkpointer {
     fn checkpoint_growing(&mut self, core: &Core, flags: u32, plan: &Plan) -> Result<()> {
         let begun = now();
         let forest = &core.forest;
+        let _span = span!("checkpoint", forest.store);
         let nodes = core.checkpointing.nodes.load(Ordering::Relaxed);
         self.reserve_catalog(core)?;
         core.progress().begin();
         core.throttle.begin(core);
-        let site = within("freeze");
+        let site = (within("freeze"), span!("freeze", forest.store));
         let freezing = loop {
             let freezing = now();
             forest.workers.close();
@@ -294,7 +296,7 @@ impl Checkpointer {
             .freeze_nanos_most
             .fetch_max(took, Ordering::Relaxed);
 
-        let site = within("node writes");
+        let site = (within("node writes"), span!("node writes", forest.store));
         let mut entries = Vec::with_capacity(frozen.len());
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
@@ -545,7 +547,7 @@ impl Checkpointer {
 /// extents that a view may still look at: a later commit freed them. Returns those.
 fn release(core: &Core, generation: Generation, extents: Vec<(Csn, Run)>) -> Vec<(Csn, Run)> {
     let forest = &core.forest;
-    let oldest = forest.workers.oldest_view();
+    let oldest = forest.oldest_reader();
     let keep: Vec<(Csn, Run)> = extents
         .into_iter()
         .filter(|(csn, _)| oldest.is_some_and(|o| o < *csn))

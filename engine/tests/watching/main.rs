@@ -1,6 +1,9 @@
-//! What is told of a running store: events.
+//! What is told of a running store: events, slow readers, metrics.
 
 mod events;
+#[cfg(feature = "prometheus")]
+mod prometheus;
+mod slow;
 
 use std::time::Duration;
 
