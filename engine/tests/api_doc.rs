@@ -166,7 +166,7 @@ fn documented(lines: &[String], at: usize) -> Option<String> {
         .collect();
     above.reverse();
     let hidden = |l: &&str| l.contains("cfg(test)") || l.contains("experiment-cow");
-    if above.iter().any(|l| hidden(l)) {
+    if above.iter().any(hidden) {
         return None;
     }
     Some(first_sentence(&above, "///"))
