@@ -66,15 +66,24 @@ fn wrong(run: Run, what: &str) -> Damage {
 impl Space {
     /// Begins a generation's freeze: what it frees is pending from here on.
     ///
+    /// # Errors
+    /// If a freed run ends behind the store: the trees, which named it, are damaged.
+    ///
     /// # Panics
     /// If the generation before it is not released: its map would be overwritten.
-    pub(super) fn begin(&mut self, generation: Generation, freed: RunList) {
+    pub(super) fn begin(&mut self, generation: Generation, freed: RunList) -> Result<(), Damage> {
+        if let Some(&run) = freed.runs().last()
+            && run.end() > self.geometry.capacity
+        {
+            return Err(wrong(run, "freed but behind the end of the store"));
+        }
         assert!(
             self.pending.is_empty(),
             "generation {generation} freezes before {:?} is released",
             self.pending.keys()
         );
         self.pending.insert(generation, freed);
+        Ok(())
     }
 
     /// Applies a generation's change to a ready group, and fills `block` with its

@@ -50,7 +50,10 @@ impl Worker {
         add(&self.shared.counters.freezes, 1);
         #[cfg(faults)]
         self.discard_early(&sorted.freed);
-        self.space.begin(generation, sorted.freed);
+        if let Err(damage) = self.space.begin(generation, sorted.freed) {
+            let _ = reply.try_send(Err(damage.into()));
+            return;
+        }
         let mut todo = sorted.groups;
         for &group in &self.space.rebuilt {
             todo.entry(group).or_default();

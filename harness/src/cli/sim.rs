@@ -48,7 +48,7 @@ pub(super) struct SimArgs {
     #[arg(long, value_name = "N", default_value_t = 2)]
     images: u32,
     /// Crash points of each round, at most.
-    #[arg(long, value_name = "N", default_value_t = 400)]
+    #[arg(long, value_name = "N", default_value_t = 150)]
     most: usize,
     /// Instead: every sequence of up to N operations on a fresh store.
     #[arg(long, value_name = "N", num_args = 0..=1, default_missing_value = "3")]

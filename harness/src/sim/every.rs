@@ -14,6 +14,7 @@ use gaur_iodriver::sync::schedule::Failing;
 use super::campaign::{Finding, Workers};
 use super::examine::{Case, Extra, examine};
 use super::live::{Beginning, Broken, live};
+use super::script::Step;
 use super::swarm::{Trouble, World};
 use super::tally::Tally;
 use crate::failure::Failure;
@@ -26,7 +27,7 @@ pub(crate) enum Call {
     Named(&'static str),
 }
 
-const CALLS: [(&str, Call); 8] = [
+const CALLS: [(&str, Call); 9] = [
     ("reads", Call::Io(OpKind::Read, IoErrorKind::Failed)),
     ("writes", Call::Io(OpKind::Write, IoErrorKind::Failed)),
     (
@@ -36,6 +37,10 @@ const CALLS: [(&str, Call); 8] = [
     ("flushes", Call::Io(OpKind::Flush, IoErrorKind::Failed)),
     ("discards", Call::Io(OpKind::Discard, IoErrorKind::Failed)),
     ("growths", Call::Io(OpKind::Grow, IoErrorKind::NoSpace)),
+    (
+        "looks at the size",
+        Call::Io(OpKind::Refresh, IoErrorKind::Failed),
+    ),
     ("reservations", Call::Named("reservation")),
     ("hand-offs", Call::Named("hand-off")),
 ];
@@ -83,10 +88,18 @@ fn world(seed: u64) -> World {
     (mix.keys, mix.hot, mix.sync, mix.deletes) = (300, 300, 40, 20);
     (mix.large, mix.largest, mix.usual, mix.batch) = (60, 30_000, 300, 8);
     (mix.checkpoints, mix.grow, mix.trim) = (60, true, true);
-    mix.sweeps = 50;
+    (mix.sweeps, mix.scans, mix.transactions) = (50, 30, 15);
     world.faults = Vec::new();
     world.trouble = Trouble::Calm;
     world.script = world.mix.script(&mut seeded(seed ^ 0xe7e2));
+    let first = &mut world.script.threads[0];
+    for (at, step) in [
+        (10, Step::Enlarge(1 << 20)),
+        (20, Step::Grow(1 << 20)),
+        (30, Step::Enlarge(130 << 20)),
+    ] {
+        first.insert(at, step);
+    }
     world.script.close = true;
     world
 }
@@ -166,7 +179,7 @@ fn one(seed: u64, a: &Attempt, tally: &mut Tally) -> Result<(bool, bool), (Strin
                 what: FaultKind::Fail(kind),
             });
             world.trouble = match op {
-                OpKind::Discard | OpKind::Grow => Trouble::Calm,
+                OpKind::Discard | OpKind::Grow | OpKind::Refresh => Trouble::Calm,
                 _ => Trouble::Failing,
             };
         }

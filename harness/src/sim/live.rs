@@ -7,7 +7,7 @@ use gaur_iodriver::sim::{Cut, SimDisk};
 use gaur_iodriver::sync::schedule::{self, End, Report};
 use gaur_iodriver::sync::{thread, time::Duration};
 
-use super::looked::Looked;
+use super::looked::{Looked, ReadSet};
 use super::oracle::{Commit, Done, Expected};
 use super::script::{Change, Script, Step, key, tree_name};
 use super::swarm::{Trouble, World};
@@ -115,10 +115,13 @@ pub(crate) fn live(world: &World, from: &Beginning) -> Result<Lived, Broken> {
     let full = all.iter().map(|d| d.full).sum();
     let stopped = all.iter().find_map(|d| d.stopped.clone());
     let looked: Vec<Looked> = all.iter().flat_map(|d| d.looked.clone()).collect();
+    let read: Vec<ReadSet> = all.iter().flat_map(|d| d.read.clone()).collect();
     let expected = from.past.after(from.csn, all).map_err(Broken)?;
     if world.trouble != Trouble::Lying {
         let judge = |l: &Looked| l.judge(&expected);
         looked.iter().try_for_each(judge).map_err(Broken)?;
+        let judge = |r: &ReadSet| r.judge(&expected);
+        read.iter().try_for_each(judge).map_err(Broken)?;
     }
     let cuts = disk.take_cuts();
     Ok(Lived {
@@ -345,6 +348,13 @@ impl Actor {
                     Err(e) => self.failed(&e),
                 }
             }
+            Step::Enlarge(bytes) => {
+                let have = self.disk.device().geometry().capacity;
+                match self.store.grow(Some(have + bytes)) {
+                    Ok(_) | Err(Error::CannotGrow { .. }) => Ok(true),
+                    Err(e) => self.failed(&e),
+                }
+            }
             Step::Cache(part) => {
                 let bytes = self.store.cache_budget().most / 64 * part;
                 match self.store.set_cache_bytes(bytes) {
@@ -384,16 +394,31 @@ impl Actor {
         }
     }
 
-    fn transaction(&self, all: &[Named], durability: Durability) -> Result<u64, Error> {
+    /// Reads what it is about to change, and changes it.
+    fn transaction(
+        &mut self,
+        changes: &[Change],
+        all: &[Named],
+        durability: Durability,
+    ) -> Result<u64, Error> {
         let mut t = self.store.transaction()?;
-        for (tree, key, value) in all {
-            t.get(tree, key)?;
+        let mut set = ReadSet::default();
+        for (change, (tree, key, value)) in changes.iter().zip(all) {
+            let found = t.get(tree, key)?;
+            let (Change::Put(in_tree, n, _) | Change::Delete(in_tree, n)) = *change;
+            // Of a key that comes twice the second read is of its own write.
+            if set.reads.iter().all(|r| (r.0, r.1) != (in_tree, n)) {
+                set.reads.push((in_tree, n, found));
+            }
             match value {
                 Some(value) => t.put(tree, key, value)?,
                 None => t.delete(tree, key)?,
             }
         }
-        t.commit(durability)
+        set.csn = t.commit(durability)?;
+        let csn = set.csn;
+        self.done.read.push(set);
+        Ok(csn)
     }
 
     fn commit(
@@ -418,7 +443,7 @@ impl Actor {
             named.push((tree, key(*n), value));
         }
         let result = match &named[..] {
-            all if transaction => self.transaction(all, durability),
+            all if transaction => self.transaction(changes, all, durability),
             [(tree, key, Some(value))] => tree.put_with(key, value, durability),
             [(tree, key, None)] => tree.delete_with(key, durability),
             all => {

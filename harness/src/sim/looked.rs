@@ -1,5 +1,5 @@
-//! What the scans of a world saw: each the state at one commit, in order, with every
-//! large value whole.
+//! What the scans and transactions of a world saw: each the state at one commit, in
+//! order, with every large value whole.
 
 use gaur::{Csn, Scan};
 use gaur_iodriver::sync::{thread, time::Duration};
@@ -11,6 +11,34 @@ use super::script::{Value, key};
 const STRIDE: usize = 6;
 /// For so long.
 const PAUSE: Duration = Duration::from_micros(300);
+
+/// What a serializable transaction read before it wrote.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct ReadSet {
+    /// The commit it became.
+    pub(crate) csn: Csn,
+    pub(crate) reads: Vec<(u8, u32, Option<Vec<u8>>)>,
+}
+
+impl ReadSet {
+    /// Whether that is what there was just before its commit.
+    pub(crate) fn judge(&self, expected: &Expected) -> Result<(), String> {
+        let state = expected.state_at(self.csn - 1);
+        for (tree, n, found) in &self.reads {
+            let right = state.get(tree).and_then(|records| records.get(n));
+            if *found != right.map(|value| value.bytes()) {
+                let len = |v: Option<usize>| v.map_or("nothing".into(), |n| format!("{n} bytes"));
+                return Err(format!(
+                    "TRANSACTION: commit {} read {} at key {n} of tree {tree}, {} was there",
+                    self.csn,
+                    len(found.as_ref().map(Vec::len)),
+                    len(right.map(|value| value.len)),
+                ));
+            }
+        }
+        Ok(())
+    }
+}
 
 /// What one scan saw.
 #[derive(Clone, Debug)]

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use gaur::{Csn, Store};
 use xxhash_rust::xxh3::Xxh3Default;
 
-use super::looked::Looked;
+use super::looked::{Looked, ReadSet};
 use super::script::{Change, Value, key, tree_name};
 
 /// The records of all trees.
@@ -95,6 +95,7 @@ pub(crate) struct Done {
     pub(crate) created: Vec<u8>,
     pub(crate) full: u64,
     pub(crate) looked: Vec<Looked>,
+    pub(crate) read: Vec<ReadSet>,
     /// The first error that a fault explains.
     pub(crate) stopped: Option<String>,
 }

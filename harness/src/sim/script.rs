@@ -66,6 +66,8 @@ pub(crate) enum Step {
     Trim,
     /// The device is this many bytes larger, and the store is told.
     Grow(u64),
+    /// The store is to make its file this many bytes larger.
+    Enlarge(u64),
     /// This many 64ths of the most.
     Cache(u64),
     /// Reads a tree, so many records of it.
@@ -117,6 +119,8 @@ pub(crate) struct Mix {
     pub(crate) checkpoints: u32,
     /// Of a thousand further steps, how many are scans.
     pub(crate) scans: u32,
+    /// Of a hundred commits, how many are transactions.
+    pub(crate) transactions: u32,
     pub(crate) grow: bool,
     pub(crate) trim: bool,
 }
@@ -139,6 +143,7 @@ impl Mix {
             sweeps: 0,
             checkpoints: 0,
             scans: 0,
+            transactions: 0,
             grow: false,
             trim: false,
         }
@@ -201,7 +206,7 @@ impl Mix {
                 Step::Commit {
                     changes: (0..n).map(|_| self.change(rng)).collect(),
                     sync: rng.random_range(0..100) < self.sync,
-                    transaction: rng.random_bool(0.15),
+                    transaction: rng.random_range(0..100) < self.transactions,
                 }
             }
         }

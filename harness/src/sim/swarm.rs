@@ -96,9 +96,9 @@ impl World {
         let open = open_options(rng, scale);
         let mix = mix(rng, small);
         let trouble = match rng.random_range(0..20) {
-            0..13 => Trouble::Calm,
-            13..17 => Trouble::Rough,
-            17..19 => Trouble::Failing,
+            0..11 => Trouble::Calm,
+            11..14 => Trouble::Rough,
+            14..18 => Trouble::Failing,
             _ => Trouble::Lying,
         };
         let faults = faults(trouble, rng);
@@ -141,13 +141,24 @@ impl World {
 
 fn latency(rng: &mut Rng) -> LatencyProfile {
     let us = Duration::from_micros;
-    match rng.random_range(0..4) {
+    match rng.random_range(0..5) {
         0 => LatencyProfile::default(),
         1 => LatencyProfile::all(Latency {
             fixed: us(20),
             jitter: us(80),
         }),
+        // Discards that take their time.
         2 => LatencyProfile {
+            discard: Latency {
+                fixed: us(5000),
+                jitter: us(20_000),
+            },
+            ..LatencyProfile::all(Latency {
+                fixed: us(20),
+                jitter: us(80),
+            })
+        },
+        3 => LatencyProfile {
             flush: Latency {
                 fixed: us(1000),
                 jitter: us(3000),
@@ -201,7 +212,8 @@ fn mix(rng: &mut Rng, small: bool) -> Mix {
         deletes: pick(rng, &[5, 20, 60]),
         sweeps: pick(rng, &[0, 20, 200]),
         checkpoints: pick(rng, &[5, 30, 100]),
-        scans: pick(rng, &[0, 0, 100]),
+        scans: pick(rng, &[0, 50, 200]),
+        transactions: pick(rng, &[0, 15, 60]),
         grow: rng.random_bool(0.2),
         trim: rng.random_bool(0.2),
     };
@@ -209,6 +221,8 @@ fn mix(rng: &mut Rng, small: bool) -> Mix {
         // Full most of the time.
         mix.large = mix.large.max(400);
         mix.steps = mix.steps.max(150);
+        mix.grow |= rng.random_bool(0.4);
+        mix.scans = mix.scans.max(50);
         mix.largest = 60_000;
         mix.keys = 3000;
         mix.hot = 3000;
@@ -263,17 +277,17 @@ fn faults(trouble: Trouble, rng: &mut Rng) -> Vec<Fault> {
         Trouble::Failing => {
             let kind = pick(rng, &[IoErrorKind::Failed, IoErrorKind::NoSpace]);
             match rng.random_bool(0.6) {
-                true => add(OpKind::Write, FaultKind::Fail(kind), 300, rng),
-                false => add(OpKind::Flush, FaultKind::Fail(kind), 60, rng),
+                true => add(OpKind::Write, FaultKind::Fail(kind), 120, rng),
+                false => add(OpKind::Flush, FaultKind::Fail(kind), 30, rng),
             }
         }
         Trouble::Lying => {
             let elsewhere = rng.random_range(0..4096_u64) * 4096;
             match rng.random_range(0..4) {
-                0 => add(OpKind::Write, FaultKind::Lost, 300, rng),
-                1 => add(OpKind::Write, FaultKind::Misdirected(elsewhere), 300, rng),
+                0 => add(OpKind::Write, FaultKind::Lost, 120, rng),
+                1 => add(OpKind::Write, FaultKind::Misdirected(elsewhere), 120, rng),
                 2 => add(OpKind::Read, FaultKind::Stale, 100, rng),
-                _ => add(OpKind::Flush, FaultKind::Lost, 60, rng),
+                _ => add(OpKind::Flush, FaultKind::Lost, 30, rng),
             }
         }
     }

@@ -44,7 +44,7 @@ fn try_freeze(space: &mut Space, count: u32, used: &[Run], freed: &[Run]) -> Res
         freed: freed.to_vec(),
     };
     let sorted = Sorted::new(&space.geometry, changes)?;
-    space.begin(generation, sorted.freed);
+    space.begin(generation, sorted.freed)?;
     for (group, change) in sorted.groups {
         space.apply(group, &change, generation, &mut vec![0; 4096])?;
     }
@@ -113,6 +113,15 @@ fn what_the_trees_free_and_did_not_use_is_damage() {
     let half = Run { len: 5, ..run };
     refused(free(&[run], &[run, half]), "freed twice");
     refused(free(&[], &[Run::single(1)]), "metadata or log");
+    let end = space().geometry.capacity;
+    let beyond = |start, len| {
+        let mut s = space();
+        try_freeze(&mut s, 0, &[], &[Run { start, len }])
+            .map_err(|damage| (damage.what, damage.detail))
+    };
+    // Of a group that there is, and of one that there is not.
+    refused(beyond(end - 1, 2), "behind the end");
+    refused(beyond(end * 40, 1), "behind the end");
     free(&[run], &[half]).unwrap();
 }
 

@@ -229,7 +229,7 @@ impl Model {
             freed: freed.clone(),
         };
         let mut sorted = Sorted::new(&self.config.geometry, changes).unwrap();
-        self.space.begin(generation, sorted.freed);
+        self.space.begin(generation, sorted.freed).unwrap();
         let before = self.config.geometry;
         let grown = self.grow(generation, &mut sorted.groups);
         let longer = grown.and(Some(before.groups() - 1));
