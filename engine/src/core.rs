@@ -12,10 +12,13 @@ use crate::commit::versions::Versions;
 use crate::commit::view::View;
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
+use crate::events::Event;
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
+use crate::options::OpenOptions;
 use crate::overlay::Overlay;
 use crate::progress::Progress;
+use crate::readers::Readers;
 use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::throttle::Throttle;
@@ -39,6 +42,7 @@ pub(crate) struct Core {
     overlay: OnceLock<Overlay>,
     pub(crate) visible: Visible,
     pub(crate) versions: Versions,
+    pub(crate) readers: Readers,
     pub(crate) trees: ShortMutex<Trees>,
     /// Held while a tree is created, so that a name is given once.
     pub(crate) creating: Mutex<()>,
@@ -85,8 +89,7 @@ impl Core {
         forest: Forest,
         applied: Csn,
         next_tree: TreeId,
-        version_bytes: usize,
-        read_only: bool,
+        options: &OpenOptions,
     ) -> Self {
         Self {
             home: Home::here(),
@@ -94,12 +97,13 @@ impl Core {
             log: OnceLock::new(),
             overlay: OnceLock::new(),
             visible: Visible::new(applied),
-            versions: Versions::new(version_bytes),
+            versions: Versions::new(options.version_memory),
+            readers: Readers::new(options),
             trees: ShortMutex::default(),
             creating: Mutex::new(()),
             next_tree: AtomicU32::new(next_tree),
             for_catalog: ShortMutex::default(),
-            read_only,
+            read_only: options.read_only,
             closing: AtomicBool::new(false),
             throttle: Throttle::new(),
             evicting: EvictCounters::default(),
@@ -170,7 +174,9 @@ impl Core {
         if let Some(log) = self.log.get() {
             log.stop(why.clone());
         }
-        self.progress().stop(&why);
+        if self.progress().stop(&why) {
+            self.forest.events.tell(Event::Stopped { why });
+        }
     }
 
     /// Hands an error on, and sees that who comes next gets it too if it means that one of

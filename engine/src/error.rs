@@ -211,6 +211,10 @@ pub enum Error {
     #[error("tree {0:?} belongs to another store")]
     OtherStore(String),
 
+    /// A record of a typed tree is not of the tree's types. Only this record is meant.
+    #[error("{0}; read it as bytes, or with the types that it was written with")]
+    WrongType(Box<WrongType>),
+
     /// A reader lasted so long that the before-images it needs were given up for
     /// memory. Start it again.
     #[error("the view at commit {csn} is too old; start again")]
@@ -281,6 +285,34 @@ pub enum ConflictOn {
     /// It writes the key, and the first committer wins (snapshot isolation).
     #[error("which the transaction writes too")]
     Write,
+}
+
+/// A record that is not of the types that a [`TypedTree`](crate::TypedTree) has.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {part} of record {} of tree {tree:?} encodes no {expected}",
+    shown(key)
+)]
+pub struct WrongType {
+    /// The name of the tree.
+    pub tree: String,
+    /// The record's key.
+    pub key: Vec<u8>,
+    /// Which part of the record.
+    pub part: Part,
+    /// The type it should be of, as [`std::any::type_name`] says it.
+    pub expected: &'static str,
+}
+
+/// A part of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Part {
+    /// The key.
+    #[error("key")]
+    Key,
+    /// The value.
+    #[error("value")]
+    Value,
 }
 
 /// A key in a message.

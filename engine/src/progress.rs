@@ -78,11 +78,13 @@ impl Progress {
         self.changed.notify_all();
     }
 
-    /// No further checkpoint will end: wakes all who wait.
-    pub(crate) fn stop(&self, why: &str) {
+    /// No further checkpoint will end: wakes all who wait. Whether that is news.
+    pub(crate) fn stop(&self, why: &str) -> bool {
         let mut s = self.state.lock();
+        let first = s.stopped.is_none();
         s.stopped.get_or_insert_with(|| why.to_owned());
         self.changed.notify_all();
+        first
     }
 
     /// Why there will be no further checkpoint.

@@ -35,6 +35,7 @@ use crate::options::OpenOptions;
 use crate::overlay::{self, Beside, Rules, bad_record};
 use crate::pool::Pool;
 use crate::shortage::Claim;
+use crate::trace::span;
 use crate::tree::{Anchor, Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::catalog::CatalogEntry;
@@ -133,7 +134,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         Mend::new(sb),
     );
     forest.growth = Growth::new(o, sb.flags & FLAG_SPARSE != 0);
-    let core = Core::new(forest, sb.cut, sb.next_tree, o.version_memory, o.read_only);
+    let core = Core::new(forest, sb.cut, sb.next_tree, o);
 
     let mut entries = Vec::new();
     let mut catalog = Vec::new();
@@ -342,6 +343,7 @@ pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()
 /// Step 3. The evictor runs already.
 pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     let _site = within("replay");
+    let _span = span!("replay", opening.core.forest.store);
     let begun = now();
     let core = &opening.core;
     let block_size = core.forest.geometry.block_size;

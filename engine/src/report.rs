@@ -1,5 +1,9 @@
 //! Statistics for people and programs: named rows.
 
+mod help;
+#[cfg(feature = "prometheus")]
+mod prometheus;
+
 use std::sync::atomic::Ordering;
 
 use crate::core::Core;
@@ -30,6 +34,15 @@ pub struct StatRow {
     pub unit: Unit,
     /// Whether it is a state (a level, a maximum) and not a sum since opening.
     pub gauge: bool,
+}
+
+impl StatRow {
+    /// What it is, in a few words.
+    pub fn help(&self) -> &'static str {
+        let this =
+            |(group, name, _): &&(&str, &str, &str)| *group == self.group && *name == self.name;
+        help::HELP.iter().find(this).map_or("", |(_, _, help)| help)
+    }
 }
 
 /// All statistics of a store at a moment.
@@ -199,6 +212,8 @@ impl Stats {
         let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
         let behind = upto.saturating_sub(oldest);
         s.add("views", "oldest_behind", behind, Unit::Count, true);
+        let given_up = load(&core.readers.given_up);
+        s.add("views", "given_up", given_up, Unit::Count, false);
 
         let c = &core.checkpointing;
         s.add(
@@ -286,12 +301,12 @@ impl Stats {
         s.add("discard", "limit_bytes", limit, Unit::Bytes, true);
         if let Some(log) = core.log_if_started() {
             for (name, value) in log.stats().named() {
-                let unit = if name.ends_with("nanos") {
-                    Unit::Nanos
-                } else {
-                    Unit::Count
+                let unit = match name.rsplit('_').next() {
+                    Some("nanos") => Unit::Nanos,
+                    Some("bytes") => Unit::Bytes,
+                    _ => Unit::Count,
                 };
-                s.add("log", name, value, unit, false);
+                s.add("log", name, value, unit, name.starts_with("max"));
             }
             s.add("log", "used_blocks", log.usage().used, Unit::Count, true);
             s.add("log", "last_csn", log.last_csn(), Unit::Count, true);

@@ -47,7 +47,17 @@ pub(crate) struct Shortage {
     lane: Mutex<()>,
     /// Freed extents that views may still look at, with the commit that freed them.
     pinned: ShortMutex<Vec<(Csn, Run)>>,
+    /// Readers below this were given up.
+    given_up_below: AtomicU64,
     pub(crate) counters: ShortageCounters,
+}
+
+impl Shortage {
+    /// What is kept for readers below `floor` alone is kept no more. They must find
+    /// themselves below by now.
+    pub(crate) fn give_up_below(&self, floor: Csn) {
+        self.given_up_below.fetch_max(floor, Ordering::SeqCst);
+    }
 }
 
 /// What is counted of shortages.
@@ -208,6 +218,12 @@ impl Forest {
         })
     }
 
+    /// Least CSN that an open view looks at, those that were given up left out.
+    pub(crate) fn oldest_reader(&self) -> Option<Csn> {
+        let oldest = self.workers.oldest_view()?;
+        Some(oldest.max(self.shortage.given_up_below.load(Ordering::SeqCst)))
+    }
+
     /// Keeps extents that a generation freed until no view looks at them.
     pub(crate) fn pin(&self, extents: Vec<(Csn, Run)>) {
         self.shortage.pinned.lock().extend(extents);
@@ -219,7 +235,7 @@ impl Forest {
         if pinned.is_empty() {
             return;
         }
-        let oldest = self.workers.oldest_view();
+        let oldest = self.oldest_reader();
         let needed = |csn: Csn| oldest.is_some_and(|o| o < csn);
         let (keep, free): (Vec<_>, Vec<_>) = pinned.drain(..).partition(|p| needed(p.0));
         *pinned = keep;

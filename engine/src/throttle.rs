@@ -17,13 +17,14 @@
 //! checkpoints, and while nothing is short, it costs one relaxed load of a word that
 //! changes only when a checkpoint begins or ends, or, in between, once a millisecond.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use crossbeam_utils::CachePadded;
 use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::{ShortMutex, thread};
 
 use crate::core::Core;
+use crate::events::Event;
 
 /// How often the interval is computed anew, in nanoseconds.
 const LOOK: u64 = 1_000_000;
@@ -34,11 +35,17 @@ const LEAST: u64 = 100_000;
 /// Commits after which what one of them uses is known.
 const ENOUGH: u64 = 16;
 
-/// What is short.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Cause {
+/// What is so short that writers are slowed down.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ThrottleCause {
+    /// Room in the log.
+    #[error("log")]
     Log = 1,
+    /// Room in the cache for changed nodes.
+    #[error("cache")]
     Cache = 2,
+    /// Free blocks.
+    #[error("space")]
     Space = 3,
 }
 
@@ -73,6 +80,8 @@ pub(crate) struct Throttle {
     lasted: AtomicU64,
     pub(crate) commits: AtomicU64,
     pub(crate) nanos: AtomicU64,
+    /// It was told that writers are slowed down.
+    told: AtomicBool,
 }
 
 /// The throttle's state, for reports.
@@ -95,6 +104,7 @@ impl Throttle {
             lasted: AtomicU64::new(0),
             commits: AtomicU64::new(0),
             nanos: AtomicU64::new(0),
+            told: AtomicBool::new(false),
         }
     }
 
@@ -109,11 +119,14 @@ impl Throttle {
     }
 
     /// It has ended: what it releases is free.
-    pub(crate) fn end(&self) {
+    pub(crate) fn end(&self, core: &Core) {
         let began = self.begun.lock().0;
         self.lasted.store(self.clock() - began, Ordering::Relaxed);
         self.word.store(0, Ordering::Relaxed);
         self.turn.store(0, Ordering::Relaxed);
+        if self.told.swap(false, Ordering::Relaxed) {
+            core.forest.events.tell(Event::Unthrottled);
+        }
     }
 
     /// Has a commit wait for its turn, if writers are too fast. What frees space is
@@ -136,17 +149,22 @@ impl Throttle {
                 .is_ok();
         let seen = self.word.load(Ordering::Relaxed);
         if mine && seen != 0 {
+            let (word, cause) = self.measure(core, clock);
             // Fails if the checkpoint has ended meanwhile.
-            let _ = self.word.compare_exchange(
-                seen,
-                self.measure(core, clock),
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+            let is = self
+                .word
+                .compare_exchange(seen, word, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok();
+            // Once in a checkpoint: it may go to and fro.
+            if let Some(cause) = cause.filter(|_| is)
+                && !self.told.swap(true, Ordering::Relaxed)
+            {
+                core.forest.events.tell(Event::Throttled { cause });
+            }
         }
         let word = self.word.load(Ordering::Relaxed);
         let interval = word & INTERVAL;
-        if interval == 0 || frees && word >> CAUSE == Cause::Space as u64 {
+        if interval == 0 || frees && word >> CAUSE == ThrottleCause::Space as u64 {
             return;
         }
         let mut wait = 0;
@@ -168,13 +186,13 @@ impl Throttle {
         }
     }
 
-    /// The word for now.
-    fn measure(&self, core: &Core, clock: u64) -> u64 {
+    /// The word for now, and what it is for if writers are slowed down.
+    fn measure(&self, core: &Core, clock: u64) -> (u64, Option<ThrottleCause>) {
         let (began, before) = *self.begun.lock();
         let since = used(core);
         let commits = since.commits - before.commits;
         if commits < ENOUGH {
-            return ARMED;
+            return (ARMED, None);
         }
         let elapsed = clock.saturating_sub(began).max(1);
         let lasted = self.lasted.load(Ordering::Relaxed);
@@ -182,13 +200,21 @@ impl Throttle {
         let cleaned = (since.early - before.early) as u128 * u128::from(left) / u128::from(elapsed);
         let (room_log, room_frames, room_blocks) = room(core);
         let each = [
-            (Cause::Log, since.log.saturating_sub(before.log), room_log),
             (
-                Cause::Cache,
+                ThrottleCause::Log,
+                since.log.saturating_sub(before.log),
+                room_log,
+            ),
+            (
+                ThrottleCause::Cache,
                 since.frames - before.frames,
                 room_frames.saturating_add(cleaned as u64),
             ),
-            (Cause::Space, since.blocks - before.blocks, room_blocks),
+            (
+                ThrottleCause::Space,
+                since.blocks - before.blocks,
+                room_blocks,
+            ),
         ];
         let intervals = each.map(|(cause, used, room)| {
             let needed = u128::from(used) * u128::from(left);
@@ -198,19 +224,24 @@ impl Throttle {
         let (interval, cause) = intervals.into_iter().max_by_key(|i| i.0).expect("three");
         // Writers that are slow enough by themselves are left alone.
         if interval <= elapsed / commits / 2 {
-            return ARMED;
+            return (ARMED, None);
         }
-        ((cause as u64) << CAUSE) | ARMED | interval
+        (((cause as u64) << CAUSE) | ARMED | interval, Some(cause))
     }
 
     /// Whether and why writers wait now, and how long.
     pub(crate) fn state(&self) -> Throttling {
         let word = self.word.load(Ordering::Relaxed);
         let active = word & INTERVAL != 0;
-        let is = |cause: Cause| active && word >> CAUSE == cause as u64;
+        let is = |cause: ThrottleCause| active && word >> CAUSE == cause as u64;
         let turn = self.turn.load(Ordering::Relaxed);
         Throttling {
-            causes: [Cause::Log, Cause::Cache, Cause::Space].map(is),
+            causes: [
+                ThrottleCause::Log,
+                ThrottleCause::Cache,
+                ThrottleCause::Space,
+            ]
+            .map(is),
             delay: if active {
                 turn.saturating_sub(self.clock()).min(MOST)
             } else {

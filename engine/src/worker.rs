@@ -74,6 +74,16 @@ impl Journal {
     }
 }
 
+/// The open views of one worker that were announced at one CSN.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct OpenViews {
+    /// How many.
+    pub(crate) open: u64,
+    /// When the first and the last of them were opened.
+    pub(crate) oldest: Instant,
+    pub(crate) newest: Instant,
+}
+
 /// One thread's own part of the engine.
 #[derive(Debug, Default)]
 pub(crate) struct Worker {
@@ -84,8 +94,8 @@ pub(crate) struct Worker {
     committing: CachePadded<AtomicBool>,
     /// Least CSN of the views this worker opened, or [`NO_VIEW`].
     oldest_view: CachePadded<AtomicU64>,
-    /// The open views by the CSN they were announced at: how many, and since when.
-    views: ShortMutex<BTreeMap<Csn, (u64, Instant)>>,
+    /// The open views by the CSN they were announced at.
+    views: ShortMutex<BTreeMap<Csn, OpenViews>>,
     misses_seen: AtomicU64,
     /// For reads that go to the device together; with the thread that made it.
     pub(crate) queue: Mutex<Option<(thread::ThreadId, Box<dyn Queue>)>>,
@@ -346,7 +356,13 @@ impl Worker {
     pub(crate) fn add_view(&self, csn: Csn) {
         let since = now();
         let mut views = self.views.lock();
-        views.entry(csn).or_insert((0, since)).0 += 1;
+        let fresh = OpenViews {
+            open: 0,
+            oldest: since,
+            newest: since,
+        };
+        let of = views.entry(csn).or_insert(fresh);
+        (of.open, of.newest) = (of.open + 1, since);
         let oldest = views.keys().next().copied().unwrap_or(NO_VIEW);
         self.oldest_view.store(oldest, Ordering::SeqCst);
     }
@@ -358,9 +374,9 @@ impl Worker {
             return;
         }
         let mut views = self.views.lock();
-        let (open, _) = views.get_mut(&csn).expect("the view was announced");
-        *open -= 1;
-        if *open == 0 {
+        let of = views.get_mut(&csn).expect("the view was announced");
+        of.open -= 1;
+        if of.open == 0 {
             views.remove(&csn);
         }
         let oldest = views.keys().next().copied().unwrap_or(NO_VIEW);
@@ -370,9 +386,15 @@ impl Worker {
     /// How many views this worker opened that are open still, and how old the oldest is.
     pub(crate) fn open_views(&self) -> (u64, Duration) {
         let views = self.views.lock();
-        let open = views.values().map(|(open, _)| open).sum();
-        let oldest = views.values().next().map(|(_, since)| since.elapsed());
+        let open = views.values().map(|of| of.open).sum();
+        let oldest = views.values().next().map(|of| of.oldest.elapsed());
         (open, oldest.unwrap_or_default())
+    }
+
+    /// Goes through the open views from the oldest on while `visit` says so.
+    pub(crate) fn visit_views(&self, mut visit: impl FnMut(Csn, &OpenViews) -> bool) {
+        let views = self.views.lock();
+        let _ = views.iter().all(|(csn, of)| visit(*csn, of));
     }
 
     /// Whether nodes were missing since the last time this was asked.

@@ -6,8 +6,47 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use campaign::Watchdog;
-use gaur::{Durability, FormatOptions, OpenOptions, Store, WriteBatch};
+use gaur::{Durability, Error, FormatOptions, OpenOptions, Store, WriteBatch};
 use gaur_iodriver::sim::{SimDisk, SimOptions};
+
+#[test]
+fn a_tree_of_another_store_is_refused() {
+    let disks = [1, 2].map(|seed| {
+        let disk = SimDisk::new(SimOptions {
+            seed,
+            ..SimOptions::default()
+        });
+        Store::format_device(disk.device(), &FormatOptions::default()).unwrap();
+        disk
+    });
+    let open = |disk: &SimDisk| Store::open_device(disk.device(), &OpenOptions::default()).unwrap();
+    let (store, other) = (open(&disks[0]), open(&disks[1]));
+    let ours = store.tree("ours").unwrap();
+    // Of the same number.
+    let theirs = other.tree("theirs").unwrap();
+    let refused = |store: &Store| {
+        let mut batch = WriteBatch::new();
+        batch.put(&ours, b"k", b"v").put(&theirs, b"k", b"w");
+        store.commit(batch, Durability::Buffered).unwrap_err()
+    };
+    assert!(matches!(refused(&store), Error::OtherStore(t) if t == "theirs"));
+    assert!(matches!(refused(&other), Error::OtherStore(t) if t == "ours"));
+    let mut batch = WriteBatch::new();
+    batch.delete(&theirs, b"k");
+    let e = store.commit(batch, Durability::Buffered).unwrap_err();
+    assert!(matches!(e, Error::OtherStore(_)), "{e}");
+    assert_eq!(store.stats().get("log", "last_csn"), Some(1));
+    assert_eq!(ours.get(b"k").unwrap(), None);
+
+    // Nor one of the same store that was opened before: its nodes are of that time.
+    let mut batch = WriteBatch::new();
+    batch.put(&ours, b"k", b"v");
+    store.close().unwrap();
+    let again = open(&disks[0]);
+    let e = again.commit(batch, Durability::Buffered).unwrap_err();
+    assert!(matches!(e, Error::OtherStore(t) if t == "ours"));
+    assert_eq!(again.open_tree("ours").unwrap().get(b"k").unwrap(), None);
+}
 
 #[test]
 fn leaves_of_a_batch_may_merge_before_it_latches_them() {

@@ -32,7 +32,8 @@ pub const MAX_VALUE: u64 = 1 << 30;
 pub struct WriteBatch {
     /// Keys and values, one after another.
     bytes: Vec<u8>,
-    trees: Vec<Arc<TreeState>>,
+    /// With the openings of stores that they belong to.
+    trees: Vec<(u64, Arc<TreeState>)>,
     places: Vec<Place>,
 }
 
@@ -63,7 +64,8 @@ impl WriteBatch {
         Self::default()
     }
 
-    /// Sets `key` to `value`. Limits are checked when the batch is committed.
+    /// Sets `key` to `value`. Limits, and whether the tree is of that store, are checked
+    /// when the batch is committed.
     pub fn put(&mut self, tree: &Tree, key: &[u8], value: &[u8]) -> &mut Self {
         self.push(tree, key, Some(value))
     }
@@ -76,13 +78,13 @@ impl WriteBatch {
     fn push(&mut self, tree: &Tree, key: &[u8], value: Option<&[u8]>) -> &mut Self {
         let state = tree.state();
         // A batch goes to one tree mostly, or to few.
-        let known = self.trees.iter().rposition(|t| Arc::ptr_eq(t, state));
-        let tree = known.unwrap_or_else(|| {
-            self.trees.push(state.clone());
+        let known = self.trees.iter().rposition(|(_, t)| Arc::ptr_eq(t, state));
+        let at = known.unwrap_or_else(|| {
+            self.trees.push((tree.opening(), state.clone()));
             self.trees.len() - 1
         });
         self.places.push(Place {
-            tree,
+            tree: at,
             at: self.bytes.len(),
             key_len: key.len(),
             value_len: value.map(<[u8]>::len),
@@ -102,12 +104,18 @@ impl WriteBatch {
         self.places.is_empty()
     }
 
+    /// A tree that does not belong to this opening of a store.
+    pub(crate) fn stranger(&self, opening: u64) -> Option<&TreeState> {
+        let other = self.trees.iter().find(|(of, _)| *of != opening);
+        other.map(|(_, tree)| &**tree)
+    }
+
     /// The operations by tree and key, the last one on each key.
     pub(crate) fn sorted(&self) -> Vec<BatchOp<'_>> {
         let op = |p: &Place| {
             let (key, rest) = self.bytes[p.at..].split_at(p.key_len);
             BatchOp {
-                tree: &self.trees[p.tree],
+                tree: &self.trees[p.tree].1,
                 key,
                 value: p.value_len.map(|len| &rest[..len]),
             }

@@ -164,6 +164,16 @@ impl Versions {
         Ok(())
     }
 
+    /// Views below this have lost what they look at.
+    pub(crate) fn floor(&self) -> Csn {
+        self.floor.load(Ordering::SeqCst)
+    }
+
+    /// Gives up all views below `floor`.
+    pub(crate) fn raise_floor(&self, floor: Csn) {
+        self.floor.fetch_max(floor, Ordering::SeqCst);
+    }
+
     /// Drops images that no view needs: those of changes not after `oldest`. Over
     /// the limit, drops the oldest anyway.
     pub(crate) fn collect(&self, oldest: Csn) {

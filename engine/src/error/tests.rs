@@ -47,7 +47,8 @@ produced_by! { ERRORS, Error:
     Interrupted => "tests/stale.rs" "a_format_discards_all_but_the_superblocks_and_only_when_nothing_forbids_it",
     Conflict => "tests/transactions/basics.rs" "it_is_run_again_until_it_commits_or_gives_up",
     NoSuchSavepoint => "tests/transactions/basics.rs" "savepoints_go_back_and_are_released",
-    OtherStore => "tests/transactions/limits.rs" "ends_and_refusals",
+    OtherStore => "tests/batches.rs" "a_tree_of_another_store_is_refused",
+    WrongType => "tests/typed.rs" "a_record_of_other_types_is_told_and_passed_over",
     Closed => "tests/concurrency/stopping.rs" "a_scan_ends_with_its_store",
     Forked => "tests/process/fork.rs" "children_are_refused",
 }

@@ -4,12 +4,14 @@ use std::sync::atomic::Ordering;
 
 use super::Inner;
 use crate::error::{Error, Result};
+use crate::trace::span;
 use crate::writeback::checkpoint::Checkpointer;
 
 impl Inner {
     pub(super) fn close(&self) -> Result<()> {
         let core = &self.core;
         core.check_home()?;
+        let _span = span!("close", core.forest.store);
         let _one = self.closing.lock();
         core.refuse_commits();
         let mut result = Ok(());
@@ -39,6 +41,7 @@ impl Inner {
         }
         core.progress().stop("the store was closed");
         core.forest.pool.allocator().shutdown();
+        core.forest.events.end();
         result
     }
 

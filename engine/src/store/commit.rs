@@ -25,13 +25,14 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
-    /// [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`], [`Error::Forked`],
-    /// [`Error::Stopped`]: nothing happened. [`Error::Io`] and [`Error::Damaged`]:
+    /// [`Error::OtherStore`], [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`],
+    /// [`Error::Forked`], [`Error::Stopped`]: nothing happened. [`Error::Io`] and [`Error::Damaged`]:
     /// what the commit had to read could not be read; nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
     /// commit was in flight.
     pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Csn> {
         let core = self.core();
         core.check_writable()?;
+        self.check_owns_all(&batch)?;
         if batch.is_empty() {
             return Ok(core.visible.upto());
         }

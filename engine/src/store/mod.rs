@@ -16,6 +16,7 @@ use std::sync::Arc;
 use gaur_iodriver::sync::Mutex;
 use gaur_iodriver::sync::thread::JoinHandle;
 
+use crate::commit::batch::WriteBatch;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::recovery::RecoveryReport;
@@ -54,6 +55,9 @@ pub struct Store {
 struct Inner {
     core: Arc<Core>,
     id: u128,
+    /// Which opening of a store it is, of all in this process: not even a tree of the same
+    /// store, opened before, belongs to it.
+    opening: u64,
     sparse: bool,
     notes: Vec<String>,
     recovery: RecoveryReport,
@@ -66,6 +70,14 @@ struct Inner {
 impl Store {
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// Refuses a batch with a tree of another store.
+    pub(crate) fn check_owns_all(&self, batch: &WriteBatch) -> Result<()> {
+        match batch.stranger(self.inner.opening) {
+            None => Ok(()),
+            Some(tree) => Err(Error::OtherStore(tree.name.clone())),
+        }
     }
 
     /// Refuses a tree of another store.

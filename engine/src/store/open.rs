@@ -1,6 +1,7 @@
 //! Formatting and opening.
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 
 use gaur_iodriver::sync::Mutex;
@@ -16,9 +17,13 @@ use crate::format_store::{FormatReport, format_device, format_path};
 use crate::log::{Log, LogConfig};
 use crate::options::{FormatOptions, OpenOptions};
 use crate::recovery::{self, RecoveryReport};
+use crate::trace::span;
 use crate::writeback::checkpoint::{self, Checkpointer};
 use crate::writeback::evict;
 use crate::writeback::superblock::read_pair;
+
+/// The number of the next opening.
+static NEXT: AtomicU64 = AtomicU64::new(0);
 
 impl Store {
     /// Makes a store at `path`, a block device or a file, and says what it did.
@@ -101,6 +106,7 @@ impl Store {
             device.treat_as_sparse();
         }
         let device = device.with_durable_method(method);
+        let _span = span!("open", stored.newest.store_id as u64);
         let mut opening = recovery::begin(device.clone(), name, options)?;
         let core = opening.core.clone();
 
@@ -112,6 +118,7 @@ impl Store {
         let mut inner = Inner {
             core: core.clone(),
             id: opening.superblock.store_id,
+            opening: NEXT.fetch_add(1, Ordering::Relaxed),
             sparse: stored.newest.flags & FLAG_SPARSE != 0,
             notes: Vec::new(),
             recovery: RecoveryReport::default(),
@@ -166,6 +173,15 @@ impl Store {
                 core.progress().ask();
             }
         }
+        #[cfg(feature = "tracing")]
+        tracing::info!(
+            target: "gaur",
+            clean = inner.recovery.clean,
+            last_csn = inner.recovery.last_csn,
+            replayed = inner.recovery.replayed,
+            read_only = options.read_only,
+            "the store is open"
+        );
         Ok(Self {
             inner: Arc::new(inner),
         })

@@ -12,11 +12,11 @@ use crate::options::Durability;
 
 /// What came of a change that depended on what its key held.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Swap {
+pub enum Swap<V = Vec<u8>> {
     /// The change was made, by this commit.
     Done(Csn),
     /// Nothing was done: the key held this; `None`: it was not there.
-    Differs(Option<Vec<u8>>),
+    Differs(Option<V>),
 }
 
 impl Tree {

@@ -21,8 +21,9 @@ use crate::txn::reads::Bounds;
 /// Taking one costs about a microsecond and no I/O, and there may be any number. None
 /// makes a writer wait. What is overwritten while a snapshot is open is kept in
 /// memory, up to [`OpenOptions::version_memory`](crate::OpenOptions::version_memory)
-/// for all snapshots and scans together. Beyond that the oldest lose what they look
-/// at: they get [`Error::ViewTooOld`], and the writers go on. The statistics, group
+/// for all snapshots and scans together. Beyond that, or when they are older than
+/// [`OpenOptions::max_reader_age`](crate::OpenOptions::max_reader_age), the oldest lose
+/// what they look at: they get [`Error::ViewTooOld`], and the writers go on. The statistics, group
 /// `views`, tell how many are open and how old the oldest is.
 ///
 /// A snapshot lasts as long as it is held and the store is open. It does not keep the

@@ -56,6 +56,11 @@ impl Tree {
         &self.state
     }
 
+    /// Which opening of a store it belongs to.
+    pub(crate) fn opening(&self) -> u64 {
+        self.inner.opening
+    }
+
     /// The tree's name.
     pub fn name(&self) -> &str {
         &self.state.name

@@ -29,6 +29,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gaur_iodriver::Device;
 
 use crate::cache::{Cache, FrameId, Latch, Version};
+use crate::events::Hub;
 use crate::format::superblock::Superblock;
 use crate::format::{Generation, Geometry, TreeId};
 use crate::growth::Growth;
@@ -64,6 +65,7 @@ pub(crate) struct Forest {
     pub(crate) mend: Mend,
     /// How the store grows while it is open.
     pub(crate) growth: Growth,
+    pub(crate) events: Hub,
     running: AtomicU64,
 }
 
@@ -87,6 +89,7 @@ impl Forest {
             shortage: Shortage::default(),
             mend,
             growth: Growth::default(),
+            events: Hub::new(sb.store_id as u64),
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }

@@ -33,9 +33,11 @@ use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
 use crate::core::Core;
 use crate::error::Result;
+use crate::events::Event;
 use crate::format::superblock::{FLAG_CLEAN, Superblock};
 use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
 use crate::node::{Child, store_image};
+use crate::trace::span;
 use crate::tree::{Found, Toward, TreeState};
 
 /// Blocks written with one request at most, where nodes lie side by side.
@@ -251,10 +253,12 @@ impl Checkpointer {
     fn checkpoint_growing(&mut self, core: &Core, flags: u32, plan: &Plan) -> Result<()> {
         let begun = now();
         let forest = &core.forest;
+        let _span = span!("checkpoint", forest.store);
+        let nodes = core.checkpointing.nodes.load(Ordering::Relaxed);
         self.reserve_catalog(core)?;
         core.progress().begin();
         core.throttle.begin(core);
-        let site = within("freeze");
+        let site = (within("freeze"), span!("freeze", forest.store));
         let freezing = loop {
             let freezing = now();
             forest.workers.close();
@@ -292,7 +296,7 @@ impl Checkpointer {
             .freeze_nanos_most
             .fetch_max(took, Ordering::Relaxed);
 
-        let site = within("node writes");
+        let site = (within("node writes"), span!("node writes", forest.store));
         let mut entries = Vec::with_capacity(frozen.len());
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
@@ -364,11 +368,19 @@ impl Checkpointer {
         // the next checkpoint tries again.
         let _ = self.reserve_catalog(core);
         core.progress().end();
-        core.throttle.end();
+        core.throttle.end(core);
         let c = &core.checkpointing;
         c.checkpoints.fetch_add(1, Ordering::Relaxed);
+        let lasted = begun.elapsed();
         c.nanos
-            .fetch_add(begun.elapsed().as_nanos() as u64, Ordering::Relaxed);
+            .fetch_add(lasted.as_nanos() as u64, Ordering::Relaxed);
+        forest.events.tell(Event::Checkpoint {
+            generation,
+            csn: cut.csn,
+            nodes: c.nodes.load(Ordering::Relaxed) - nodes,
+            took: lasted,
+            frozen: Duration::from_nanos(took),
+        });
         Ok(())
     }
 
@@ -535,7 +547,7 @@ impl Checkpointer {
 /// extents that a view may still look at: a later commit freed them. Returns those.
 fn release(core: &Core, generation: Generation, extents: Vec<(Csn, Run)>) -> Vec<(Csn, Run)> {
     let forest = &core.forest;
-    let oldest = forest.workers.oldest_view();
+    let oldest = forest.oldest_reader();
     let keep: Vec<(Csn, Run)> = extents
         .into_iter()
         .filter(|(csn, _)| oldest.is_some_and(|o| o < *csn))

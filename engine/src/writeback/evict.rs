@@ -19,6 +19,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::{BlockPtr, Generation};
 use crate::node::store_image;
+use crate::readers::GivenUp;
 use crate::tree::{Found, Toward};
 use crate::worker::Worker;
 
@@ -89,12 +90,23 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
     let mut shrink = Shrink::default();
     while !core.closing.load(Ordering::Acquire) {
         cache.wait_for_demand(shrink.pause());
+        if !core.read_only {
+            core.readers.look(core);
+        }
         collect_versions(core);
         while cache.free_frames() >= cache.low_watermark() && cache.give_ahead() {}
         if let Some(why) = core.forest.pool.allocator().fallen()
             && core.progress().stopped().is_none()
         {
             core.fail(&Error::Stopped(why.to_owned()));
+        }
+        // The log's thread cannot tell the others.
+        if let Some(log) = core.log_if_started()
+            && log.has_stopped()
+            && core.progress().stopped().is_none()
+            && let Some(why @ Error::Stopped(_)) = log.stopped()
+        {
+            core.fail(&why);
         }
         let mut idle = 0;
         // After a fail-stop reads go on, and clean nodes still make room.
@@ -137,7 +149,12 @@ pub(crate) fn collect_versions(core: &Core) {
     } else {
         oldest
     };
-    core.versions.collect(oldest);
+    // What was given up needs nothing any more.
+    let floor = core.versions.floor();
+    core.versions.collect(oldest.max(floor));
+    if core.versions.floor() > floor {
+        core.readers.floor_rose(core, GivenUp::Memory);
+    }
 }
 
 /// Looks at up to [`PASS`] frames; returns how many became free or were written.

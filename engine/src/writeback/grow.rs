@@ -6,6 +6,7 @@
 use gaur_iodriver::{IoError, IoErrorKind};
 
 use crate::error::Result;
+use crate::events::Event;
 use crate::format::Geometry;
 use crate::growth::{Ask, GrowReport};
 use crate::tree::Forest;
@@ -72,7 +73,7 @@ impl Forest {
                 Err(cause) => {
                     let wanted = ask.bytes.unwrap_or(plan.before);
                     let e = self.cannot_grow(wanted, cause);
-                    growth.failed(e.to_string());
+                    self.growth_failed(e.to_string());
                     let _ = ask.reply.try_send(Err(e));
                 }
             }
@@ -82,11 +83,16 @@ impl Forest {
                 Ok(to) => plan.to = to,
                 Err(cause) => {
                     let wanted = growth.grow_to.max(plan.before);
-                    growth.failed(self.cannot_grow(wanted, cause).to_string());
+                    self.growth_failed(self.cannot_grow(wanted, cause).to_string());
                 }
             }
         }
         plan
+    }
+
+    fn growth_failed(&self, why: String) {
+        self.growth.failed(why.clone());
+        self.events.tell(Event::GrowthFailed { why });
     }
 
     /// What `plan` takes in is durable, or there was nothing.
@@ -100,6 +106,12 @@ impl Forest {
             capacity: self.bytes(),
             device: self.device.geometry().capacity,
         };
+        if plan.to.is_some() {
+            self.events.tell(Event::Grown {
+                before: report.before,
+                capacity: report.capacity,
+            });
+        }
         for ask in plan.asks {
             let _ = ask.reply.try_send(Ok(report));
         }

@@ -109,7 +109,8 @@ pub(super) fn compare(a: &CompareArgs) -> Outcome {
         write(file, &(output::to_json(&found.as_data())? + "\n"))?;
     }
     output::line(match output::form() {
-        None | Some(Form::Text) => as_text(&found),
+        // Prometheus was refused.
+        None | Some(Form::Text | Form::Prometheus) => as_text(&found),
         Some(Form::Markdown) => as_markdown(&found),
         Some(Form::Json | Form::Jsonl) => output::to_json(&found.as_data())?,
     })?;

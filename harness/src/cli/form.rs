@@ -17,6 +17,8 @@ pub(crate) enum Form {
     Jsonl,
     /// For a document; of `gaur compare` alone.
     Markdown,
+    /// Metrics in Prometheus' text format; of `gaur stat` alone.
+    Prometheus,
 }
 
 /// Has the verb give its results as `--format` says; refused where it cannot.
@@ -28,6 +30,15 @@ pub(super) fn apply(cli: &mut Cli) -> Result<(), Failure> {
     let wanted = form != Form::Text;
     if wanted {
         possible(&cli.verb, form)?;
+    }
+    if let (Form::Prometheus, Verb::Stat(a)) = (form, &mut cli.verb) {
+        if a.json {
+            return Err(Failure::refused(
+                "--json and --format prometheus contradict each other; leave out one of them",
+            ));
+        }
+        a.prometheus = true;
+        return Ok(());
     }
     match flag(&mut cli.verb) {
         Some(json) if *json && !wanted => Err(Failure::refused(
@@ -84,6 +95,10 @@ fn possible(verb: &Verb, form: Form) -> Result<(), Failure> {
         )))
     };
     match verb {
+        Verb::Stat(_) if form == Form::Prometheus => Ok(()),
+        _ if form == Form::Prometheus => Err(Failure::refused(
+            "only gaur stat writes metrics for Prometheus; use --format text, json or jsonl",
+        )),
         Verb::Compare(_) => Ok(()),
         Verb::Plot(_) => none("plot", ", and see summary.json of the runs"),
         Verb::Completions(_) => none("completions", ""),

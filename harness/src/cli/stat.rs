@@ -20,7 +20,8 @@ gaur check looks everywhere.
 Examples:
   gaur stat demo.store
   gaur stat demo.store --count            also reads all keys and counts them
-  gaur stat /dev/loop0 --json";
+  gaur stat /dev/loop0 --json
+  gaur stat demo.store --format prometheus  the statistics, for a text-file collector";
 
 /// Tell what a store holds and how it was left.
 #[derive(Debug, Args)]
@@ -34,6 +35,9 @@ pub(super) struct StatArgs {
     /// Print JSON.
     #[arg(long)]
     pub(super) json: bool,
+    /// `--format prometheus`.
+    #[arg(skip)]
+    pub(super) prometheus: bool,
 }
 
 /// What is shown of the superblock, under which name.
@@ -88,6 +92,11 @@ pub(super) fn stat(a: &StatArgs) -> Outcome {
     let counters = summary::counters(&stats);
     let sparse = store.is_sparse();
     store.close()?;
+    if a.prometheus {
+        let text = stats.to_prometheus(&a.store.path.display().to_string());
+        output::raw(text.as_bytes())?;
+        return Ok(if damage.is_empty() { FINE } else { FOUND });
+    }
     let next = next(&recovery, &damage);
     let code = if damage.is_empty() { FINE } else { FOUND };
     if a.json {

@@ -80,6 +80,9 @@ fn one_option_gives_the_form_of_all_results() {
         );
     }
     assert!(place.ok("dump s --format jsonl").lines().count() > 2);
+    let metrics = place.ok("stat s --format prometheus");
+    let capacity = "gaur_growth_capacity_bytes{store=\"s\"} 67108864\n";
+    assert!(metrics.contains(capacity), "{metrics}");
     for (line, says) in [
         ("plot x --format json", "gaur plot has no structured output"),
         ("man --format json", "gaur man"),
@@ -90,6 +93,8 @@ fn one_option_gives_the_form_of_all_results() {
         ("get s a --raw --format json", "--raw"),
         ("dump s --format json", "--format jsonl"),
         ("stat s --format markdown", "only gaur compare"),
+        ("get s a --format prometheus", "only gaur stat"),
+        ("stat s --json --format prometheus", "contradict"),
     ] {
         let said = place.refused(line);
         assert!(said.contains(says), "{line}: {said}");
