@@ -430,11 +430,6 @@ mod tests {
         assert_eq!(extents.iter().collect::<Vec<_>>(), [e, e, e]);
         assert_eq!((extents.len(), extents.is_empty()), (3, false));
         assert!(Extents(&[]).is_empty());
-        b.clear();
-        assert_eq!(
-            (b.count(), b.as_bytes().len(), b.names_extents()),
-            (0, 0, false)
-        );
     }
 
     #[test]
