@@ -373,7 +373,8 @@ mod tests {
             let before = l.version();
             let held = l.lock();
             assert_eq!(held.version(), before);
-            l.0.fetch_or(PARKED, Ordering::Relaxed);
+            let word = l.0.load(Ordering::Relaxed);
+            l.0.store(word | PARKED, Ordering::Relaxed);
             assert_eq!(held.version(), before);
             drop(held);
             assert!(!l.has_parked() && l.version().0 == before.0 + STEP);
