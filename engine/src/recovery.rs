@@ -205,6 +205,9 @@ pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geomet
     if need > have {
         return Err(Error::Shrunk { need, have });
     }
+    if !geometry.can_be() {
+        return cannot("has a capacity or log length that cannot be");
+    }
     Ok(geometry)
 }
 

@@ -54,6 +54,17 @@ impl Geometry {
         g
     }
 
+    /// Whether a store can be like this: there is room for the second superblock, the
+    /// whole log, and the metadata of the last group. Only a forged superblock says
+    /// otherwise. Takes time in proportion to the groups.
+    pub fn can_be(&self) -> bool {
+        let tail = self.capacity % self.group_blocks();
+        let log = self.log_pieces().iter().map(|p| u64::from(p.len)).sum();
+        self.capacity > self.superblock(1)
+            && (tail == 0 || tail >= MIN_GROUP || self.capacity < self.group_blocks())
+            && self.log_blocks == log
+    }
+
     /// The same store on a device of `bytes`: what was there stays where it is.
     /// `None` if no block is won.
     pub fn grown(&self, bytes: u64) -> Option<Self> {
@@ -204,6 +215,24 @@ impl Geometry {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_format_makes_can_be_and_what_has_no_room_cannot() {
+        for bytes in [4 << 20, 100 << 20, 126 << 20, 127 << 20, 3 << 30] {
+            assert!(Geometry::new(4096, bytes, 64).can_be(), "{bytes}");
+        }
+        let good = Geometry::new(4096, 3 << 30, 64);
+        let group = good.group_blocks();
+        let with = |capacity, log_blocks| Geometry {
+            capacity,
+            log_blocks,
+            ..good
+        };
+        assert!(with(group, 64).can_be() && with(group + 64, 64).can_be());
+        assert!(!with(8, 0).can_be() && !with(256, 0).can_be());
+        assert!(!with(group + 63, 64).can_be());
+        assert!(!with(1024, 1024).can_be());
+    }
 
     #[test]
     fn nothing_overlaps() {

@@ -40,8 +40,11 @@ fn a_superblock_that_cannot_be_is_damage() {
     };
     let far = 1 << 62;
     assert!(!damaged(&|_| ()));
-    assert!(!damaged(&|sb| sb.log_blocks = BLOCKS));
-    assert!(damaged(&|sb| sb.log_blocks = BLOCKS + 1));
+    // The log begins behind the second superblock, block 256.
+    assert!(!damaged(&|sb| sb.log_blocks = BLOCKS - 257));
+    assert!(damaged(&|sb| sb.log_blocks = BLOCKS - 256));
+    assert!(damaged(&|sb| sb.log_blocks = u64::MAX));
+    assert!(damaged(&|sb| sb.capacity = 256));
     assert!(damaged(&|sb| (sb.capacity, sb.log_blocks) = (0, 0)));
     assert!(damaged(&|sb| sb.capacity = 1 << ADDR_BITS));
     assert!(!damaged(&|sb| (sb.map_slot, sb.map_untouched) = (1, 1)));
