@@ -422,7 +422,8 @@ impl World {
         if write {
             self.work(bad, part);
         }
-        (!report.clean, lost)
+        let noted = report.superblocks.iter().any(|s| s.behind.is_some());
+        (!report.clean || noted, lost)
     }
 
     /// Opens a spoilt store for writing, and writes. What is sound stays so.
