@@ -367,13 +367,14 @@ impl Checkpointer {
         // Now, since there is space again: before others take it. If there is none,
         // the next checkpoint tries again.
         let _ = self.reserve_catalog(core);
-        core.progress().end();
-        core.throttle.end(core);
+        // Who waits for the end finds it counted.
         let c = &core.checkpointing;
         c.checkpoints.fetch_add(1, Ordering::Relaxed);
         let lasted = begun.elapsed();
         c.nanos
             .fetch_add(lasted.as_nanos() as u64, Ordering::Relaxed);
+        core.progress().end();
+        core.throttle.end(core);
         forest.events.tell(Event::Checkpoint {
             generation,
             csn: cut.csn,
