@@ -16,16 +16,17 @@ use crate::events::Event;
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
 use crate::options::OpenOptions;
-use crate::overlay::Overlay;
+use crate::overlay::{Added, Overlay};
 use crate::progress::Progress;
 use crate::readers::Readers;
 use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::throttle::Throttle;
-use crate::tree::{Anchor, Forest, TreeState};
+use crate::tree::{Forest, TreeState};
 use crate::worker::Worker;
 use crate::writeback::checkpoint::CheckpointCounters;
 use crate::writeback::evict::EvictCounters;
+use crate::writeback::reclaim::ReclaimCounters;
 
 /// The most pieces a large value may lie in.
 pub(crate) const MAX_PIECES: usize = 16;
@@ -44,7 +45,7 @@ pub(crate) struct Core {
     pub(crate) versions: Versions,
     pub(crate) readers: Readers,
     pub(crate) trees: ShortMutex<Trees>,
-    /// Held while a tree is created, so that a name is given once.
+    /// Held while a tree is created, renamed or dropped, so that a name is given once.
     pub(crate) creating: Mutex<()>,
     pub(crate) next_tree: AtomicU32,
     /// Blocks that new trees brought for the next tree of trees.
@@ -55,6 +56,7 @@ pub(crate) struct Core {
     pub(crate) throttle: Throttle,
     pub(crate) evicting: EvictCounters,
     pub(crate) checkpointing: CheckpointCounters,
+    pub(crate) reclaiming: ReclaimCounters,
 }
 
 /// The trees by name and by id.
@@ -62,12 +64,58 @@ pub(crate) struct Core {
 pub(crate) struct Trees {
     by_name: BTreeMap<String, Arc<TreeState>>,
     by_id: BTreeMap<TreeId, Arc<TreeState>>,
+    /// Dropped in this generation: without a name, but nodes that say its number may have
+    /// to be written.
+    dropped: Vec<Arc<TreeState>>,
 }
 
 impl Trees {
     pub(crate) fn insert(&mut self, tree: Arc<TreeState>) {
-        self.by_name.insert(tree.name.clone(), tree.clone());
+        self.by_name.insert(tree.name().to_string(), tree.clone());
         self.by_id.insert(tree.id, tree);
+    }
+
+    /// The tree is no more; its nodes are still to be freed.
+    pub(crate) fn drop_tree(&mut self, tree: &Arc<TreeState>, csn: Csn) {
+        tree.set_dropped(csn);
+        self.by_name.remove(&*tree.name());
+        self.dropped.push(tree.clone());
+    }
+
+    /// How many trees were dropped in this generation.
+    pub(crate) fn dropped(&self) -> usize {
+        self.dropped.len()
+    }
+
+    /// The trees dropped since the last time.
+    pub(crate) fn take_dropped(&mut self) -> Vec<Arc<TreeState>> {
+        let dropped = std::mem::take(&mut self.dropped);
+        for tree in &dropped {
+            self.by_id.remove(&tree.id);
+        }
+        dropped
+    }
+
+    /// Does what the log says of the trees of a store that is only read.
+    pub(crate) fn change(&mut self, added: &Added) {
+        self.by_id.retain(|id, _| !added.dropped.contains(id));
+        for (id, name) in &added.renamed {
+            if let Some(tree) = self.by_id.get(id) {
+                tree.rename(name);
+            }
+        }
+        for (id, name) in &added.created {
+            self.by_id
+                .insert(*id, Arc::new(TreeState::empty(*id, name)));
+        }
+        let trees = self.by_id.values();
+        self.by_name = trees.map(|t| (t.name().to_string(), t.clone())).collect();
+    }
+
+    pub(crate) fn rename(&mut self, tree: &Arc<TreeState>, name: &str) {
+        self.by_name.remove(&*tree.name());
+        tree.rename(name);
+        self.by_name.insert(name.to_owned(), tree.clone());
     }
 
     pub(crate) fn named(&self, name: &str) -> Option<Arc<TreeState>> {
@@ -108,6 +156,7 @@ impl Core {
             throttle: Throttle::new(),
             evicting: EvictCounters::default(),
             checkpointing: CheckpointCounters::default(),
+            reclaiming: ReclaimCounters::default(),
         }
     }
 
@@ -142,13 +191,18 @@ impl Core {
 
     /// Adds a tree that the log makes.
     pub(crate) fn add_tree(&self, id: TreeId, name: String) {
-        self.trees.lock().insert(Arc::new(TreeState {
-            id,
-            name,
-            anchor: Anchor::default(),
-        }));
-        self.next_tree
-            .fetch_max(id.saturating_add(1), Ordering::AcqRel);
+        self.trees
+            .lock()
+            .insert(Arc::new(TreeState::empty(id, &name)));
+        self.note_numbers([id]);
+    }
+
+    /// These trees' numbers are given out.
+    pub(crate) fn note_numbers(&self, ids: impl IntoIterator<Item = TreeId>) {
+        for id in ids {
+            let next = id.saturating_add(1);
+            self.next_tree.fetch_max(next, Ordering::AcqRel);
+        }
     }
 
     /// The last commit that drew its number.

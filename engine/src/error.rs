@@ -195,8 +195,8 @@ pub enum Error {
     TreeExists(String),
 
     /// The tree was dropped while a handle to it was held.
-    #[error("tree {0} was dropped")]
-    TreeDropped(TreeId),
+    #[error("tree {0:?} was dropped; open or create one of that name anew")]
+    TreeDropped(String),
 
     /// A commit that came between changed what the transaction depends on. Nothing of
     /// the transaction was done. Run it again.

@@ -65,6 +65,15 @@ impl Overlay {
         (keys, self.bytes)
     }
 
+    /// The tree is no more.
+    fn forget(&mut self, tree: TreeId) {
+        let gone = self.trees.remove(&tree).unwrap_or_default();
+        self.bytes -= gone
+            .iter()
+            .map(|(key, image)| cost(key, image))
+            .sum::<u64>();
+    }
+
     fn set(&mut self, tree: TreeId, key: &[u8], image: Image) {
         self.bytes += cost(key, &image);
         let old = self.trees.entry(tree).or_default();
@@ -83,7 +92,7 @@ fn cost(key: &[u8], image: &Image) -> u64 {
 #[derive(Debug)]
 pub(crate) struct Rules {
     geometry: Geometry,
-    ids: BTreeSet<TreeId>,
+    trees: BTreeMap<TreeId, Vec<u8>>,
     names: BTreeSet<Vec<u8>>,
 }
 
@@ -93,13 +102,13 @@ impl Rules {
         geometry: Geometry,
         trees: impl Iterator<Item = (TreeId, &'a str)>,
     ) -> Self {
-        let (ids, names) = trees
+        let trees: BTreeMap<_, _> = trees
             .map(|(id, name)| (id, name.as_bytes().to_vec()))
-            .unzip();
+            .collect();
         Self {
             geometry,
-            ids,
-            names,
+            names: trees.values().cloned().collect(),
+            trees,
         }
     }
 
@@ -108,13 +117,13 @@ impl Rules {
     pub(crate) fn check(&mut self, op: &LogOp<'_>) -> Result<(), String> {
         let (tree, key) = match *op {
             LogOp::CreateTree { tree, name, .. } => return self.create(tree, name),
-            // Nothing writes this yet, so nothing knows what it would mean.
-            LogOp::DropTree { .. } => return Err("drops a tree".into()),
+            LogOp::DropTree { tree, name } => return self.drop_tree(tree, name),
+            LogOp::RenameTree { tree, name } => return self.rename(tree, name),
             LogOp::Put { tree, key, .. }
             | LogOp::PutExtent { tree, key, .. }
             | LogOp::Delete { tree, key } => (tree, key),
         };
-        if !self.ids.contains(&tree) {
+        if !self.trees.contains_key(&tree) {
             return Err(format!("names tree {tree}, which there is not"));
         }
         if key.len() > MAX_KEY {
@@ -151,26 +160,55 @@ impl Rules {
         match *op {
             LogOp::CreateTree { .. } => false,
             LogOp::DropTree { tree, .. }
+            | LogOp::RenameTree { tree, .. }
             | LogOp::Put { tree, .. }
             | LogOp::PutExtent { tree, .. }
-            | LogOp::Delete { tree, .. } => !self.ids.contains(&tree),
+            | LogOp::Delete { tree, .. } => !self.trees.contains_key(&tree),
+        }
+    }
+
+    fn drop_tree(&mut self, tree: TreeId, name: &[u8]) -> Result<(), String> {
+        if self.trees.get(&tree).is_none_or(|n| n != name) {
+            return Err(format!("drops tree {tree}, which there is not"));
+        }
+        self.trees.remove(&tree);
+        self.names.remove(name);
+        Ok(())
+    }
+
+    fn rename(&mut self, tree: TreeId, name: &[u8]) -> Result<(), String> {
+        Self::check_name(name)?;
+        if self.names.contains(name) {
+            return Err("gives a tree a name that another has".into());
+        }
+        let Some(old) = self.trees.get_mut(&tree) else {
+            return Err(format!("renames tree {tree}, which there is not"));
+        };
+        self.names.remove(old);
+        self.names.insert(name.to_vec());
+        *old = name.to_vec();
+        Ok(())
+    }
+
+    fn check_name(name: &[u8]) -> Result<(), String> {
+        if name.is_empty() || name.len() > MAX_NAME {
+            return Err(format!("names a tree with {} bytes", name.len()));
+        }
+        match std::str::from_utf8(name) {
+            Ok(_) => Ok(()),
+            Err(_) => Err("a tree's name is not UTF-8".into()),
         }
     }
 
     fn create(&mut self, tree: TreeId, name: &[u8]) -> Result<(), String> {
-        if name.is_empty() || name.len() > MAX_NAME {
-            return Err(format!("names a tree with {} bytes", name.len()));
-        }
-        if std::str::from_utf8(name).is_err() {
-            return Err("a tree's name is not UTF-8".into());
-        }
+        Self::check_name(name)?;
         if tree == CATALOG || tree == TreeId::MAX {
             return Err(format!("makes a tree of number {tree}"));
         }
-        if self.ids.contains(&tree) || self.names.contains(name) {
+        if self.trees.contains_key(&tree) || self.names.contains(name) {
             return Err(format!("makes tree {tree}, which there is already"));
         }
-        self.ids.insert(tree);
+        self.trees.insert(tree, name.to_vec());
         self.names.insert(name.to_vec());
         Ok(())
     }
@@ -193,6 +231,10 @@ pub(crate) struct Beside {
 pub(crate) struct Added {
     pub(crate) overlay: Overlay,
     pub(crate) created: Vec<(TreeId, String)>,
+    /// Names of trees that the checkpoint has.
+    pub(crate) renamed: BTreeMap<TreeId, String>,
+    /// Trees that the checkpoint has and the log drops.
+    pub(crate) dropped: BTreeSet<TreeId>,
     pub(crate) commits: u64,
     pub(crate) ops: u64,
     pub(crate) last_csn: Csn,
@@ -289,7 +331,26 @@ impl Added {
                 self.created.push((tree, name));
                 return 0;
             }
-            LogOp::DropTree { .. } => unreachable!("the rules refuse it"),
+            LogOp::DropTree { tree, .. } => {
+                self.overlay.forget(tree);
+                self.renamed.remove(&tree);
+                let before = self.created.len();
+                self.created.retain(|c| c.0 != tree);
+                if self.created.len() == before {
+                    self.dropped.insert(tree);
+                }
+                return 0;
+            }
+            LogOp::RenameTree { tree, name } => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                match self.created.iter_mut().find(|c| c.0 == tree) {
+                    Some(created) => created.1 = name,
+                    None => {
+                        self.renamed.insert(tree, name);
+                    }
+                }
+                return 0;
+            }
         };
         let image = image.map(|(kind, value)| (kind, value.to_vec()));
         if only_count {
@@ -337,7 +398,9 @@ mod tests {
             ops.put_extents(1, b"k", &[piece(data), piece(0)]).unwrap();
             ops.put_extents(1, b"k", &vec![piece(data); MAX_PIECES + 1])
                 .unwrap();
+            ops.drop_tree(1, b"two").unwrap();
             ops.drop_tree(1, b"one").unwrap();
+            ops.delete(1, b"k").unwrap();
         });
         let no = |why: &str| Err(why.to_owned());
         assert_eq!(
@@ -351,7 +414,9 @@ mod tests {
                 Ok(()),
                 no("names an extent outside the data, block 0"),
                 no(&format!("has a value in {} pieces", MAX_PIECES + 1)),
-                no("drops a tree"),
+                no("drops tree 1, which there is not"),
+                Ok(()),
+                no("names tree 1, which there is not"),
             ]
         );
     }
@@ -382,6 +447,36 @@ mod tests {
                 no("a tree's name is not UTF-8"),
                 no(&format!("makes a tree of number {CATALOG}")),
                 no(&format!("makes a tree of number {}", TreeId::MAX)),
+            ]
+        );
+    }
+
+    #[test]
+    fn a_name_is_free_again_once_its_tree_is_dropped_or_renamed() {
+        let said = judge(|ops| {
+            ops.create_tree(2, b"two", b"").unwrap();
+            ops.rename_tree(2, b"one").unwrap();
+            ops.rename_tree(2, b"three").unwrap();
+            ops.rename_tree(3, b"x").unwrap();
+            ops.rename_tree(1, b"").unwrap();
+            ops.rename_tree(1, b"two").unwrap();
+            ops.drop_tree(1, b"one").unwrap();
+            ops.drop_tree(1, b"two").unwrap();
+            ops.create_tree(4, b"two", b"").unwrap();
+        });
+        let no = |why: &str| Err(why.to_owned());
+        assert_eq!(
+            said,
+            [
+                Ok(()),
+                no("gives a tree a name that another has"),
+                Ok(()),
+                no("renames tree 3, which there is not"),
+                no("names a tree with 0 bytes"),
+                Ok(()),
+                no("drops tree 1, which there is not"),
+                Ok(()),
+                Ok(()),
             ]
         );
     }

@@ -57,6 +57,12 @@ impl Core {
     /// The newest visible entry of `key`, with its value.
     pub(crate) fn current(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<Current> {
         worker.counters.gets.add(1);
+        let current = self.read_current(worker, tree, key);
+        tree.check(Csn::MAX)?;
+        current
+    }
+
+    fn read_current(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<Current> {
         loop {
             let entry = self.lookup(worker, tree, key)?;
             let Some((KIND_EXTENT, pieces)) = &entry else {
@@ -82,7 +88,9 @@ impl Core {
     /// Whether `key` is there.
     pub(crate) fn contains(&self, worker: &Worker, tree: &TreeState, key: &[u8]) -> Result<bool> {
         worker.counters.gets.add(1);
-        Ok(self.lookup(worker, tree, key)?.is_some())
+        let entry = self.lookup(worker, tree, key);
+        tree.check(Csn::MAX)?;
+        Ok(entry?.is_some())
     }
 
     /// The value of `key` at the commit that an open view looks at.
@@ -93,7 +101,9 @@ impl Core {
         key: &[u8],
         view: Csn,
     ) -> Result<Option<Vec<u8>>> {
-        let value = match self.lookup_at(worker, tree, key, view)? {
+        let entry = self.lookup_at(worker, tree, key, view);
+        tree.check(view)?;
+        let value = match entry? {
             // The view keeps the extents from being used again.
             Some((KIND_EXTENT, pieces)) => Some(self.read_extents(tree, &pieces)),
             other => other.map(|(_, value)| Ok(value)),
@@ -110,9 +120,10 @@ impl Core {
         key: &[u8],
         view: Csn,
     ) -> Result<bool> {
-        let entry = self.lookup_at(worker, tree, key, view)?;
+        let entry = self.lookup_at(worker, tree, key, view);
+        tree.check(view)?;
         self.versions.check(view)?;
-        Ok(entry.is_some())
+        Ok(entry?.is_some())
     }
 
     /// The entry of `key` at `view`. Good if the view has lost no images by then.

@@ -36,10 +36,11 @@ use crate::overlay::{self, Beside, Rules, bad_record};
 use crate::pool::Pool;
 use crate::shortage::Claim;
 use crate::trace::span;
-use crate::tree::{Anchor, Forest, TreeState};
+use crate::tree::{Forest, TreeState};
 use crate::worker::Worker;
-use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::catalog::Contents;
 use crate::writeback::checkpoint::reserve_catalog;
+use crate::writeback::doomed::Doomed;
 use crate::writeback::mend::Mend;
 use crate::writeback::superblock::{read_pair, write_pair};
 
@@ -79,6 +80,8 @@ pub(crate) struct Opening {
     pub(crate) catalog: Vec<Run>,
     /// Blocks that the first checkpoint needs, taken before replay takes any.
     pub(crate) spare: Vec<Run>,
+    /// What is left of dropped trees.
+    pub(crate) doomed: Vec<Doomed>,
     pub(crate) report: RecoveryReport,
 }
 
@@ -136,7 +139,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
     forest.growth = Growth::new(o, sb.flags & FLAG_SPARSE != 0);
     let core = Core::new(forest, sb.cut, sb.next_tree, o);
 
-    let mut entries = Vec::new();
+    let mut contents = Contents::default();
     let mut catalog = Vec::new();
     let mut left_out = o.salvage.then(Vec::new);
     if !sb.catalog().is_null() {
@@ -148,21 +151,20 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         reader.read(
             sb.catalog(),
             sb.catalog_level as u8,
-            &mut entries,
+            &mut contents,
             &mut catalog,
             &mut left_out,
         )?;
     }
-    for e in entries {
-        core.trees.lock().insert(Arc::new(TreeState {
-            id: e.id,
-            name: e.name,
-            anchor: Anchor::new(Child {
-                ptr: e.root,
-                hint: 0,
-            }),
-        }));
+    for e in contents.trees {
+        let root = Child {
+            ptr: e.root,
+            hint: 0,
+        };
+        let tree = TreeState::new(e.id, &e.name, root, e.large);
+        core.trees.lock().insert(Arc::new(tree));
     }
+    core.reclaiming.begin(contents.doomed.len());
     let report = RecoveryReport {
         clean,
         superblocks_behind: pair.behind,
@@ -174,6 +176,7 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
         superblock: sb,
         catalog,
         spare: Vec::new(),
+        doomed: contents.doomed,
         report,
     })
 }
@@ -219,17 +222,17 @@ pub(crate) struct CatalogReader<'a> {
 }
 
 impl CatalogReader<'_> {
-    /// Collects the entries below `ptr`, and the blocks they lie in. What is damaged
+    /// Collects what is below `ptr`, and the blocks they lie in. What is damaged
     /// is an error, or, if there is a list for it, noted there and left out.
     pub(crate) fn read(
         &self,
         ptr: BlockPtr,
         level: u8,
-        entries: &mut Vec<CatalogEntry>,
+        contents: &mut Contents,
         blocks: &mut Vec<Run>,
         left_out: &mut Option<Vec<Damage>>,
     ) -> Result<()> {
-        match (self.node(ptr, level, entries, blocks, left_out), left_out) {
+        match (self.node(ptr, level, contents, blocks, left_out), left_out) {
             (Err(Error::Damaged(damage)), Some(list)) => list.push(damage),
             (Err(Error::Io(e)), Some(list)) => {
                 let damage = Damage::new("node", ptr.addr, e.to_string());
@@ -244,7 +247,7 @@ impl CatalogReader<'_> {
         &self,
         ptr: BlockPtr,
         level: u8,
-        entries: &mut Vec<CatalogEntry>,
+        contents: &mut Contents,
         blocks: &mut Vec<Run>,
         left_out: &mut Option<Vec<Damage>>,
     ) -> Result<()> {
@@ -261,11 +264,11 @@ impl CatalogReader<'_> {
         blocks.push(ptr.run());
         for i in 0..page.slots() {
             if level > 0 {
-                self.read(page.child(i).ptr, level - 1, entries, blocks, left_out)?;
+                self.read(page.child(i).ptr, level - 1, contents, blocks, left_out)?;
             } else {
                 let mut value = Vec::new();
                 page.copy_value(i, &mut value);
-                entries.push(CatalogEntry::decode(&page.key(i), &value, ptr.addr)?);
+                contents.add(&page.key(i), &value, ptr.addr)?;
             }
         }
         Ok(())
@@ -308,7 +311,8 @@ fn open_log(opening: &Opening) -> Result<LogReader> {
 /// The conditions for replaying, with the trees there are.
 fn rules_of(core: &Core) -> Rules {
     let trees = core.trees.lock().all();
-    let trees = trees.iter().map(|t| (t.id, t.name.as_str()));
+    let names: Vec<_> = trees.iter().map(|t| (t.id, t.name())).collect();
+    let trees = names.iter().map(|(id, name)| (*id, &**name));
     Rules::new(core.forest.geometry.now(), trees)
 }
 
@@ -324,9 +328,8 @@ pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()
     let cut = opening.superblock.cut;
     let mut reader = open_log(opening)?;
     let added = overlay::read(&mut reader, &mut rules_of(&core), cut, how)?;
-    for (id, name) in added.created {
-        core.add_tree(id, name);
-    }
+    core.trees.lock().change(&added);
+    core.note_numbers(added.created.iter().map(|c| c.0));
     for csn in cut + 1..=added.last_csn {
         core.visible.applied(csn);
     }
@@ -368,7 +371,8 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
     }
 
     // If there is no space for it, the log may free some.
-    let _ = reserve_catalog(core, &mut opening.spare, opening.superblock.catalog_addr);
+    let hint = opening.superblock.catalog_addr;
+    let _ = reserve_catalog(core, &mut opening.spare, hint, opening.doomed.len());
 
     let worker = core.forest.workers.mine()?;
     let mut replayed = 0;
@@ -418,7 +422,17 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
                     .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
                 core.add_tree(id, name.to_owned());
             }
-            LogOp::DropTree { .. } => return Err(bad_record(csn, "drops a tree")),
+            LogOp::DropTree { tree: id, .. } => {
+                let tree = tree(id)?;
+                core.trees.lock().drop_tree(&tree, csn);
+                core.reclaiming.begin(1);
+            }
+            LogOp::RenameTree { tree: id, name } => {
+                let name = std::str::from_utf8(name)
+                    .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
+                let tree = tree(id)?;
+                core.trees.lock().rename(&tree, name);
+            }
             LogOp::Put {
                 tree: id,
                 key,

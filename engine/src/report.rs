@@ -248,6 +248,10 @@ impl Stats {
         );
         s.add("checkpoints", "bytes", load(&c.bytes), Unit::Bytes, false);
 
+        let c = &core.reclaiming;
+        s.add("reclaim", "trees", load(&c.trees), Unit::Count, true);
+        s.add("reclaim", "blocks", load(&c.blocks), Unit::Count, false);
+
         let allocator = core.forest.pool.allocator();
         for (name, value) in allocator.counts().named() {
             match name.strip_prefix("discard_") {

@@ -19,7 +19,7 @@ use crossbeam_utils::CachePadded;
 use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence, order};
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, Instant, now};
-use gaur_iodriver::sync::{Condvar, Home, Mutex, ShortMutex};
+use gaur_iodriver::sync::{Condvar, Home, Mutex, MutexGuard, ShortMutex};
 use gaur_iodriver::{Queue, fault};
 
 use crate::error::{Error, Result};
@@ -124,6 +124,8 @@ pub(crate) struct Workers {
     /// No commit may begin any more.
     refusing: AtomicBool,
     adding: Mutex<()>,
+    /// Held by who closes the gate, from before that until it is open again.
+    closers: Mutex<()>,
     gate: Mutex<()>,
     opened: Condvar,
 }
@@ -173,6 +175,7 @@ impl Workers {
             closed: CachePadded::default(),
             refusing: AtomicBool::new(false),
             adding: Mutex::new(()),
+            closers: Mutex::new(()),
             gate: Mutex::new(()),
             opened: Condvar::new(),
         })
@@ -255,7 +258,13 @@ impl Workers {
         }
     }
 
-    /// Closes the gate and waits until nobody is inside. One closer at a time.
+    /// The turn to close the gate; kept until it is open again.
+    pub(crate) fn turn(&self) -> MutexGuard<'_, ()> {
+        self.closers.lock()
+    }
+
+    /// Closes the gate and waits until nobody is inside. One closer at a time: whose
+    /// [`Workers::turn`] it is.
     pub(crate) fn close(&self) {
         {
             let _guard = self.gate.lock();

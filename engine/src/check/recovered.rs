@@ -89,6 +89,9 @@ impl Checker<'_> {
         let mut fails = state.fails;
         let mut trees = Vec::new();
         for e in entries {
+            if state.added.dropped.contains(&e.id) {
+                continue;
+            }
             let [met, more, less] = state.met.get(&e.id).copied().unwrap_or_default();
             let beside = overlay.keys(e.id) - met.min(overlay.keys(e.id));
             let records = self.report.trees.iter().find(|t| t.id == e.id);
@@ -103,8 +106,9 @@ impl Checker<'_> {
                     )
                 });
             }
+            let renamed = state.added.renamed.get(&e.id);
             trees.push(RecoveredTree {
-                name: e.name.clone(),
+                name: renamed.unwrap_or(&e.name).clone(),
                 id: e.id,
                 records: records.filter(|_| !state.damaged.contains(&e.id)),
             });
@@ -124,6 +128,10 @@ impl Checker<'_> {
         r.last_csn = log.last_csn;
         (r.changes, r.memory) = overlay.size();
         if r.verified {
+            let dropped = entries
+                .iter()
+                .filter(|e| state.added.dropped.contains(&e.id));
+            r.dropped = dropped.map(|e| e.name.clone()).collect();
             r.created = state.added.created.into_iter().map(|c| c.1).collect();
             r.trees = trees;
         }

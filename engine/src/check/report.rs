@@ -162,8 +162,10 @@ pub struct RecoveryFacts {
     pub memory: u64,
     /// Names of the trees they make.
     pub created: Vec<String>,
+    /// Names of the trees they drop.
+    pub dropped: Vec<String>,
     /// Whether the changes were compared with the trees; if not, `changes`,
-    /// `created` and `trees` are not known.
+    /// `created`, `dropped` and `trees` are not known.
     pub verified: bool,
     /// The trees there would be, by name.
     pub trees: Vec<RecoveredTree>,

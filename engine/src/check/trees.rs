@@ -6,7 +6,7 @@ use crate::format::node::KIND_EXTENT;
 use crate::format::{ExtentPtr, TreeId};
 use crate::node::Page;
 use crate::walk::{Visit, Visitor};
-use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::catalog::Contents;
 
 use super::Checker;
 use super::ledger::Claim;
@@ -26,19 +26,22 @@ impl Checker<'_> {
     }
 
     /// The entries of the tree of trees.
-    pub(super) fn catalog(&mut self, entries: &[CatalogEntry]) {
+    pub(super) fn catalog(&mut self, contents: &Contents) {
         let place = self.sb.catalog().addr;
-        for e in entries {
-            let twice = self.report.trees.iter().any(|t| t.id == e.id);
-            self.add_tree(e.id, e.name.clone());
+        let trees = contents.trees.iter().map(|e| (e.id, e.name.clone()));
+        let doomed = contents.doomed.iter();
+        let doomed = doomed.map(|d| (d.id, format!("(dropped tree {})", d.id)));
+        for (id, name) in trees.chain(doomed) {
+            let twice = self.report.trees.iter().any(|t| t.id == id);
+            self.add_tree(id, name);
             if twice {
-                let detail = format!("two trees have the number {}", e.id);
-                self.problem(Damage::new("catalog entry", place, detail).in_tree(e.id));
+                let detail = format!("two trees have the number {id}");
+                self.problem(Damage::new("catalog entry", place, detail).in_tree(id));
             }
-            if e.id >= self.sb.next_tree {
+            if id >= self.sb.next_tree {
                 let next = self.sb.next_tree;
-                let detail = format!("tree {} exists, but the next number is {next}", e.id);
-                self.problem(Damage::new("catalog entry", place, detail).in_tree(e.id));
+                let detail = format!("tree {id} exists, but the next number is {next}");
+                self.problem(Damage::new("catalog entry", place, detail).in_tree(id));
             }
         }
     }

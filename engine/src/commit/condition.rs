@@ -119,6 +119,7 @@ impl Core {
         if lacks(&on, Part::Whole) {
             return Ok(self.log().try_append(record)?);
         }
+        on.reads.check_trees()?;
         if on.writes {
             for (leaf, from, to) in leaves {
                 for change in &changes[*from..*to] {
@@ -165,6 +166,7 @@ impl Core {
         if lacks(on, Part::Whole) {
             return Ok(());
         }
+        on.reads.check_trees()?;
         self.unchanged(on.reads, on.view)?;
         self.versions.check(on.view)
     }
@@ -265,7 +267,7 @@ impl Core {
 
 fn conflict(tree: &TreeState, key: Vec<u8>, csn: Csn, on: ConflictOn) -> Error {
     Error::Conflict(Box::new(Conflict {
-        tree: tree.name.clone(),
+        tree: tree.name().to_string(),
         key,
         csn,
         on,

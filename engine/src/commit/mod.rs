@@ -248,6 +248,10 @@ impl Core {
             groups.push(Group::of(leaf, from, to));
         }
         op.enter();
+        // None is dropped from here to the end of the commit.
+        for g in &groups {
+            changes[g.from].tree.check(Csn::MAX)?;
+        }
         let mut leaves: Vec<(Leaf<'a>, usize, usize)> = Vec::with_capacity(groups.len());
         for (i, g) in groups.iter().enumerate() {
             if let Some(soon) = groups.get(i + GROUP / 2) {
@@ -377,6 +381,7 @@ impl Core {
         match change.value {
             Some((kind, value)) => {
                 if kind == KIND_EXTENT {
+                    change.tree.has_large();
                     let block_size = self.forest.geometry.block_size;
                     let mut journal = worker.journal.lock();
                     journal

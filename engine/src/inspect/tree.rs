@@ -107,15 +107,17 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
         entered: BTreeSet::new(),
     };
     let mut walker = Walker::new(s.device.as_ref(), s.geometry, &s.sb, DEPTH)?;
-    let mut entries = walker.catalog(&s.sb, &mut shapes)?;
+    let mut contents = walker.catalog(&s.sb, &mut shapes)?;
     if let Some(name) = &options.tree {
-        entries.retain(|e| e.name == *name);
-        if entries.is_empty() {
+        contents.trees.retain(|e| e.name == *name);
+        contents.doomed.clear();
+        if contents.trees.is_empty() {
             return Err(Error::NoSuchTree(name.clone()));
         }
         shapes.levels.clear();
     }
-    walker.walk(Walker::roots(&s.sb, &entries), &mut shapes)?;
+    walker.walk(Walker::roots(&s.sb, &contents), &mut shapes)?;
+    let entries = &contents.trees;
 
     let mut trees = Section::new("trees", &["name", "number", "root"]);
     if options.tree.is_none() {
@@ -126,8 +128,13 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
         ];
         trees.row(options.limit, row);
     }
-    for e in &entries {
+    for e in entries {
         let row = vec![e.name.clone(), e.id.to_string(), pointer(e.root)];
+        trees.row(options.limit, row);
+    }
+    for d in &contents.doomed {
+        let path: Vec<String> = d.path.iter().map(|(ptr, _)| pointer(*ptr)).collect();
+        let row = vec!["(dropped)".into(), d.id.to_string(), path.join(" → ")];
         trees.row(options.limit, row);
     }
     let mut levels = Section::new(

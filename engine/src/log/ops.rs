@@ -5,7 +5,7 @@
 
 use crate::error::{Error, Result};
 use crate::format::log::{
-    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_PUT, OP_PUT_EXTENT, OpHeader,
+    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_PUT, OP_PUT_EXTENT, OP_RENAME_TREE, OpHeader,
 };
 use crate::format::{ExtentPtr, TreeId, checksum};
 
@@ -51,6 +51,13 @@ pub enum LogOp<'a> {
         /// Its number.
         tree: TreeId,
         /// Its name.
+        name: &'a [u8],
+    },
+    /// Renames a tree.
+    RenameTree {
+        /// Its number.
+        tree: TreeId,
+        /// Its new name.
         name: &'a [u8],
     },
 }
@@ -152,6 +159,14 @@ impl OpsBuilder {
         self.push(OP_DROP_TREE, tree, name, &[])
     }
 
+    /// Gives a tree another name.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`].
+    pub fn rename_tree(&mut self, tree: TreeId, name: &[u8]) -> Result<()> {
+        self.push(OP_RENAME_TREE, tree, name, &[])
+    }
+
     fn push(&mut self, kind: u8, tree: TreeId, key: &[u8], value: &[u8]) -> Result<()> {
         let key_len = u16::try_from(key.len()).map_err(|_| Error::KeyTooLong {
             len: key.len(),
@@ -244,7 +259,10 @@ impl<'a> Ops<'a> {
                 options: value,
             },
             OP_DROP_TREE if value.is_empty() => LogOp::DropTree { tree, name: key },
-            OP_DELETE | OP_DROP_TREE => return Err("an operation has a value where none belongs"),
+            OP_RENAME_TREE if value.is_empty() => LogOp::RenameTree { tree, name: key },
+            OP_DELETE | OP_DROP_TREE | OP_RENAME_TREE => {
+                return Err("an operation has a value where none belongs");
+            }
             _ => return Err("an operation of an unknown kind"),
         };
         self.rest = rest;
@@ -287,6 +305,7 @@ mod tests {
         b.delete(4, b"gone").unwrap();
         b.create_tree(5, b"name", b"opts").unwrap();
         b.drop_tree(6, b"old").unwrap();
+        b.rename_tree(7, b"new").unwrap();
         b
     }
 
@@ -294,7 +313,7 @@ mod tests {
     fn operations_survive_the_round_trip() {
         let b = sample();
         let ops: Vec<LogOp<'_>> = Ops::new(b.as_bytes()).map(Result::unwrap).collect();
-        assert_eq!(b.count(), 5);
+        assert_eq!(b.count(), 6);
         assert!(b.names_extents());
         assert!(matches!(
             ops[0],
@@ -329,6 +348,13 @@ mod tests {
             LogOp::DropTree {
                 tree: 6,
                 name: b"old"
+            }
+        ));
+        assert!(matches!(
+            ops[5],
+            LogOp::RenameTree {
+                tree: 7,
+                name: b"new"
             }
         ));
     }
@@ -371,7 +397,9 @@ mod tests {
                         LogOp::CreateTree { name, options, .. } => {
                             OpsBuilder::size_of(name.len(), options.len())
                         }
-                        LogOp::DropTree { name, .. } => OpsBuilder::size_of(name.len(), 0),
+                        LogOp::DropTree { name, .. } | LogOp::RenameTree { name, .. } => {
+                            OpsBuilder::size_of(name.len(), 0)
+                        }
                     };
                     Some(*n)
                 })
@@ -388,7 +416,7 @@ mod tests {
             b.push(kind, 1, key, value).unwrap();
             b.bytes
         };
-        for kind in [OP_DELETE, OP_DROP_TREE] {
+        for kind in [OP_DELETE, OP_DROP_TREE, OP_RENAME_TREE] {
             assert!(reads(&op(kind, b"k", b"")) && !reads(&op(kind, b"k", b"v")));
         }
         let size = ExtentPtr::SIZE;

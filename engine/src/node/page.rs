@@ -57,7 +57,7 @@ pub(crate) fn entry_words(key_len: usize, value_len: usize) -> usize {
 }
 
 /// A child pointer with its hint: frame number + 1, or 0.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Child {
     pub(crate) ptr: BlockPtr,
     pub(crate) hint: u32,

@@ -232,6 +232,12 @@ pub(super) const HELP: &[(&str, &str, &str)] = &[
     ),
     ("checkpoints", "bytes", "Bytes written by checkpoints"),
     (
+        "reclaim",
+        "trees",
+        "Dropped trees of which something is left to free",
+    ),
+    ("reclaim", "blocks", "Blocks of dropped trees freed"),
+    (
         "allocator",
         "channel_runs",
         "Runs of blocks taken from the channel",

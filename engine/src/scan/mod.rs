@@ -221,7 +221,9 @@ impl Scan {
             };
             let core = self.core.upgrade().ok_or(Error::Closed)?;
             core.check_open()?;
-            let mut piece = self.read_leaf(&core, &position)?;
+            let piece = self.read_leaf(&core, &position);
+            self.tree.check(self.view.csn())?;
+            let mut piece = piece?;
             if piece.csn > self.view.csn() {
                 self.restore(&core, &mut piece);
             }

@@ -76,7 +76,7 @@ impl Store {
     pub(crate) fn check_owns_all(&self, batch: &WriteBatch) -> Result<()> {
         match batch.stranger(self.inner.opening) {
             None => Ok(()),
-            Some(tree) => Err(Error::OtherStore(tree.name.clone())),
+            Some(tree) => Err(Error::OtherStore(tree.name().to_string())),
         }
     }
 
@@ -84,7 +84,7 @@ impl Store {
     pub(crate) fn check_owns(&self, tree: &Tree) -> Result<()> {
         match Arc::ptr_eq(&self.inner, &tree.inner) {
             true => Ok(()),
-            false => Err(Error::OtherStore(tree.name().to_owned())),
+            false => Err(Error::OtherStore(tree.name().to_string())),
         }
     }
 

@@ -159,7 +159,8 @@ impl Store {
             let head = recovery::head_of(&sb);
             core.set_log(Log::start(device.clone(), config, head, tail, pressure)?);
             let queue = device.queue(checkpoint::DEPTH as u32)?;
-            let checkpointer = Checkpointer::new(sb, opening.catalog, opening.spare, queue);
+            let checkpointer =
+                Checkpointer::new(sb, opening.catalog, opening.spare, opening.doomed, queue);
             let interval = options.checkpoint_interval;
             let body = {
                 let core = core.clone();

@@ -152,7 +152,7 @@ impl Snapshot {
     pub(super) fn of<'a>(&self, tree: &'a Tree) -> Result<&'a Arc<Core>> {
         let core = &tree.inner.core;
         if !std::ptr::eq(self.core.as_ptr(), Arc::as_ptr(core)) {
-            return Err(Error::OtherStore(tree.name().to_owned()));
+            return Err(Error::OtherStore(tree.name().to_string()));
         }
         core.check_open()?;
         Ok(core)

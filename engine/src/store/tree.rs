@@ -61,9 +61,9 @@ impl Tree {
         self.inner.opening
     }
 
-    /// The tree's name.
-    pub fn name(&self) -> &str {
-        &self.state.name
+    /// The tree's name now; of a dropped tree the last one.
+    pub fn name(&self) -> Arc<str> {
+        self.state.name()
     }
 
     /// The value of `key`, if it is there.

@@ -24,14 +24,16 @@ mod warm;
 mod write;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gaur_iodriver::Device;
+use gaur_iodriver::sync::ShortMutex;
 
 use crate::cache::{Cache, FrameId, Latch, Version};
+use crate::error::{Error, Result};
 use crate::events::Hub;
 use crate::format::superblock::Superblock;
-use crate::format::{Generation, Geometry, TreeId};
+use crate::format::{Csn, Generation, Geometry, TreeId};
 use crate::growth::Growth;
 use crate::node::Child;
 use crate::places::Places;
@@ -110,8 +112,67 @@ impl Forest {
 #[derive(Debug)]
 pub(crate) struct TreeState {
     pub(crate) id: TreeId,
-    pub(crate) name: String,
+    /// Changed under the lock of all trees.
+    name: ShortMutex<Arc<str>>,
     pub(crate) anchor: Anchor,
+    /// It may have large values. Once set, it stays.
+    large: AtomicBool,
+    /// The commit that dropped it; 0: none.
+    dropped: AtomicU64,
+}
+
+impl TreeState {
+    /// A tree with this root; `large`: it may have large values.
+    pub(crate) fn new(id: TreeId, name: &str, root: Child, large: bool) -> Self {
+        Self {
+            id,
+            name: ShortMutex::new(name.into()),
+            anchor: Anchor::new(root),
+            large: AtomicBool::new(large),
+            dropped: AtomicU64::new(0),
+        }
+    }
+
+    /// A tree without records.
+    pub(crate) fn empty(id: TreeId, name: &str) -> Self {
+        Self::new(id, name, Child::default(), false)
+    }
+
+    /// Its name now.
+    pub(crate) fn name(&self) -> Arc<str> {
+        self.name.lock().clone()
+    }
+
+    pub(crate) fn rename(&self, name: &str) {
+        *self.name.lock() = name.into();
+    }
+
+    pub(crate) fn may_have_large(&self) -> bool {
+        self.large.load(Ordering::Relaxed)
+    }
+
+    /// Notes that it gets a large value. Called inside the gate, before the freeze that
+    /// takes the value in.
+    pub(crate) fn has_large(&self) {
+        if !self.may_have_large() {
+            self.large.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Notes the commit that drops it. The gate is closed.
+    pub(crate) fn set_dropped(&self, csn: Csn) {
+        self.dropped.store(csn, Ordering::Release);
+    }
+
+    /// An error if the tree was dropped by a commit that `view` sees. Writers ask inside
+    /// the gate; readers when they have read, for what they read may be gone.
+    pub(crate) fn check(&self, view: Csn) -> Result<()> {
+        match self.dropped.load(Ordering::Acquire) {
+            0 => Ok(()),
+            dropped if dropped > view => Ok(()),
+            _ => Err(Error::TreeDropped(self.name().to_string())),
+        }
+    }
 }
 
 /// Where the root is: the parent of the root node, latched like a node.

@@ -10,7 +10,7 @@ use super::{Forest, TreeState};
 use crate::alloc::{SpaceError, Urgency};
 use crate::cache::{Exclusive, FrameId, State, Version};
 use crate::error::{Error, Result};
-use crate::format::{BlockNo, BlockPtr, Generation, Run};
+use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
 use crate::node::{Bounds, Child, Page};
 use crate::pool::Pool;
 use crate::shortage::Claim;
@@ -83,6 +83,7 @@ impl<'a> Op<'a> {
     pub(crate) fn leaf(&mut self, tree: &TreeState, key: &[u8]) -> Result<Leaf<'a>> {
         loop {
             let running = self.enter();
+            tree.check(Csn::MAX)?;
             match self
                 .forest
                 .descend(tree, Toward::Key(key), 0, Some(running))

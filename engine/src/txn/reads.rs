@@ -4,7 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::{Bound, RangeBounds};
 use std::sync::Arc;
 
-use crate::format::TreeId;
+use crate::error::Result;
+use crate::format::{Csn, TreeId};
 use crate::tree::TreeState;
 
 /// Bytes, about, above which what was read is kept coarser.
@@ -213,6 +214,13 @@ impl Reads {
             .flat_map(|of| of.points.iter().map(|key| (&*of.tree, key.as_slice())))
     }
 
+    /// An error if a tree that was read was dropped.
+    pub(crate) fn check_trees(&self) -> Result<()> {
+        self.trees
+            .values()
+            .try_for_each(|of| of.tree.check(Csn::MAX))
+    }
+
     /// The ranges read, by tree.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (&TreeState, &Bounds)> {
         self.trees
@@ -224,14 +232,9 @@ impl Reads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::tree::Anchor;
 
     fn tree(id: TreeId) -> Arc<TreeState> {
-        Arc::new(TreeState {
-            id,
-            name: id.to_string(),
-            anchor: Anchor::default(),
-        })
+        Arc::new(TreeState::empty(id, &id.to_string()))
     }
 
     fn bounds(lower: Bound<&[u8]>, upper: Bound<&[u8]>) -> Bounds {

@@ -383,6 +383,6 @@ impl<K: OrderedKey, V: Value> TypedTree<K, V> {
     }
 
     fn decoded(&self, key: &[u8], value: &[u8]) -> Result<V> {
-        decoded(self.tree.name(), key, value)
+        decoded(&self.tree.name(), key, value)
     }
 }

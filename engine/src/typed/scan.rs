@@ -33,8 +33,8 @@ impl<'t> From<TransactionScan<'t>> for Walk<'t> {
 }
 
 fn record<K: OrderedKey, V: Value>(tree: &TreeState, (key, value): Record) -> Result<(K, V)> {
-    let value = decoded(&tree.name, &key, &value)?;
-    Ok((decoded_key(&tree.name, &key)?, value))
+    let value = decoded(&tree.name(), &key, &value)?;
+    Ok((decoded_key(&tree.name(), &key)?, value))
 }
 
 /// An ordered walk over a range of a [`TypedTree`](crate::TypedTree), as a [`Scan`], or in

@@ -20,7 +20,7 @@ use crate::error::{Damage, Result};
 use crate::format::superblock::Superblock;
 use crate::format::{BlockPtr, CATALOG, Csn, Generation, Geometry, TreeId};
 use crate::node::{NodeBuf, Page, load_image};
-use crate::writeback::catalog::CatalogEntry;
+use crate::writeback::catalog::Contents;
 
 /// Nodes that lie side by side are read with one request, up to this many.
 const CLUSTER: usize = 16;
@@ -36,6 +36,9 @@ pub(crate) struct Visit {
     pub(crate) upper: Option<Vec<u8>>,
     /// The parent's birth: it may not be younger.
     newest: Generation,
+    /// A node of a dropped tree, of which only the children from this slot on are there
+    /// still. Who came by its pointer does not know its fences.
+    left_from: Option<usize>,
     /// Its read failed together with others: it is read again alone.
     alone: bool,
 }
@@ -50,6 +53,7 @@ impl Visit {
             lower: Vec::new(),
             upper: None,
             newest,
+            left_from: None,
             alone: false,
         }
     }
@@ -202,7 +206,8 @@ impl Walker {
         }
         let (lower, upper) = (page.lower(), page.upper());
         let mut wrong = Vec::new();
-        if lower != visit.lower || upper != visit.upper {
+        let known = visit.left_from.is_none();
+        if known && (lower != visit.lower || upper != visit.upper) {
             wrong.push("its fences are not what its parent says".to_owned());
         }
         if ptr.birth > visit.newest {
@@ -249,18 +254,20 @@ impl Walker {
                 lower: fences[i].clone().unwrap_or_default(),
                 upper: fences[i + 1].clone(),
                 newest: page.birth(),
+                left_from: None,
                 alone: false,
             })
+            .skip(visit.left_from.unwrap_or(0))
             .collect();
         children.sort_by_key(|c| std::cmp::Reverse(c.ptr.addr));
         children.into_iter().for_each(|c| self.push(c, visitor));
     }
 }
 
-/// Reads the tree of trees through another visitor, and keeps its entries.
+/// Reads the tree of trees through another visitor, and keeps what it says.
 pub(crate) struct CatalogVisitor<'a> {
     pub(crate) inner: &'a mut dyn Visitor,
-    pub(crate) entries: Vec<CatalogEntry>,
+    pub(crate) contents: Contents,
 }
 
 impl Visitor for CatalogVisitor<'_> {
@@ -276,10 +283,8 @@ impl Visitor for CatalogVisitor<'_> {
         for slot in 0..page.slots() {
             let mut value = Vec::new();
             page.copy_value(slot, &mut value);
-            match CatalogEntry::decode(&page.key(slot), &value, visit.ptr.addr) {
-                Ok(entry) => self.entries.push(entry),
-                Err(damage) => self.inner.damaged(visit, damage),
-            }
+            let added = self.contents.add(&page.key(slot), &value, visit.ptr.addr);
+            added.unwrap_or_else(|damage| self.inner.damaged(visit, damage));
         }
         Ok(())
     }
@@ -290,7 +295,7 @@ impl Visitor for CatalogVisitor<'_> {
 }
 
 impl Walker {
-    /// Walks the tree of trees and returns its entries, by name.
+    /// Walks the tree of trees and returns what it says, trees by name.
     ///
     /// # Errors
     /// As [`Walker::walk`].
@@ -298,24 +303,29 @@ impl Walker {
         &mut self,
         sb: &Superblock,
         visitor: &mut dyn Visitor,
-    ) -> Result<Vec<CatalogEntry>> {
+    ) -> Result<Contents> {
         let level = u8::try_from(sb.catalog_level).ok();
         let root = Visit::root(CATALOG, sb.catalog(), level, sb.generation());
         let mut catalog = CatalogVisitor {
             inner: visitor,
-            entries: Vec::new(),
+            contents: Contents::default(),
         };
         self.walk(vec![root], &mut catalog)?;
-        let mut entries = catalog.entries;
-        entries.sort_by(|a, b| a.name.cmp(&b.name));
-        Ok(entries)
+        let mut contents = catalog.contents;
+        contents.trees.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(contents)
     }
 
-    /// The roots of the trees in these entries.
-    pub(crate) fn roots(sb: &Superblock, entries: &[CatalogEntry]) -> Vec<Visit> {
-        entries
-            .iter()
-            .map(|e| Visit::root(e.id, e.root, None, sb.generation()))
-            .collect()
+    /// The roots of these trees, and what is left of dropped ones.
+    pub(crate) fn roots(sb: &Superblock, contents: &Contents) -> Vec<Visit> {
+        let root = |id, ptr| Visit::root(id, ptr, None, sb.generation());
+        let trees = contents.trees.iter().map(|e| root(e.id, e.root));
+        let doomed = contents.doomed.iter().flat_map(|d| {
+            d.path.iter().map(move |(ptr, next)| Visit {
+                left_from: Some(*next as usize),
+                ..root(d.id, *ptr)
+            })
+        });
+        trees.chain(doomed).collect()
     }
 }

@@ -1,10 +1,12 @@
-//! The tree of trees: name → identity and root of each tree.
+//! The tree of trees: name → identity and root of each tree, and what is left of
+//! trees that were dropped (`doomed`).
 //!
 //! It is small and written whole at each checkpoint, bottom up, when all roots
 //! are known; nothing changes it in between.
 
 use gaur_iodriver::IoBuf;
 
+use super::doomed::Doomed;
 use crate::error::Damage;
 use crate::format::node::KIND_VALUE;
 use crate::format::{BlockNo, BlockPtr, CATALOG, Generation, TreeId};
@@ -12,52 +14,122 @@ use crate::node::{Bounds, Child, NodeBuf, shortest_separator, store_image};
 
 /// The longest name of a tree, in bytes.
 pub(crate) const MAX_NAME: usize = 255;
+/// First byte of a key that is no tree's name: no UTF-8 has it.
+pub(super) const NO_NAME: u8 = 0xFF;
+/// Flag of a tree: it never had a large value.
+pub(super) const FLAG_NO_LARGE: u32 = 1;
 
-/// What the catalog says of a tree. Stored: the tree's number (4 bytes), 4 bytes
-/// of zeros, the root's pointer (24 bytes).
+/// A key of the catalog and its value.
+pub(crate) type Item = (Vec<u8>, Vec<u8>);
+
+/// What the catalog says of a tree. Stored: the tree's number (4 bytes), its flags
+/// (4 bytes; bit 0: it never had a large value), the root's pointer (24 bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CatalogEntry {
     pub(crate) name: String,
     pub(crate) id: TreeId,
+    /// There may be large values in it.
+    pub(crate) large: bool,
     pub(crate) root: BlockPtr,
+}
+
+/// Reads numbers and pointers one behind another.
+pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+
+impl Fields<'_> {
+    pub(super) fn word(&mut self) -> Option<u64> {
+        let (head, rest) = self.0.split_first_chunk::<8>()?;
+        self.0 = rest;
+        Some(u64::from_le_bytes(*head))
+    }
+
+    pub(super) fn pointer(&mut self) -> Option<BlockPtr> {
+        Some(BlockPtr::from_words([
+            self.word()?,
+            self.word()?,
+            self.word()?,
+        ]))
+    }
+}
+
+/// Adds a pointer to a value.
+pub(super) fn put_pointer(out: &mut Vec<u8>, ptr: BlockPtr) {
+    let words = ptr.to_words();
+    out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
 }
 
 impl CatalogEntry {
     const SIZE: usize = 8 + BlockPtr::SIZE;
 
-    fn value(&self) -> [u8; Self::SIZE] {
-        let mut v = [0; Self::SIZE];
-        v[..4].copy_from_slice(&self.id.to_le_bytes());
-        for (chunk, word) in v[8..].chunks_exact_mut(8).zip(self.root.to_words()) {
-            chunk.copy_from_slice(&word.to_le_bytes());
-        }
-        v
+    /// The entry as it is stored.
+    pub(crate) fn item(&self) -> Item {
+        let flags = if self.large { 0 } else { FLAG_NO_LARGE };
+        let mut value = self.id.to_le_bytes().to_vec();
+        value.extend(flags.to_le_bytes());
+        put_pointer(&mut value, self.root);
+        (self.name.as_bytes().to_vec(), value)
     }
 
-    /// Reads an entry of the catalog leaf at block `place`.
-    pub(crate) fn decode(name: &[u8], value: &[u8], place: BlockNo) -> Result<Self, Damage> {
-        let bad = |why: &str| Damage::new("catalog entry", place, why).in_tree(CATALOG);
-        let name = std::str::from_utf8(name).map_err(|_| bad("a name is not UTF-8"))?;
+    fn decode(name: &[u8], value: &[u8]) -> Result<Self, &'static str> {
+        let name = std::str::from_utf8(name).map_err(|_| "a name is not UTF-8")?;
         if value.len() != Self::SIZE {
-            return Err(bad("an entry has a wrong length"));
+            return Err("an entry has a wrong length");
         }
-        let word = |i: usize| u64::from_le_bytes(value[i..i + 8].try_into().expect("8 bytes"));
-        let id = TreeId::try_from(word(0)).map_err(|_| bad("bytes where none belong"))?;
-        let root = BlockPtr::from_words([word(8), word(16), word(24)]);
+        let mut fields = Fields(value);
+        let (Some(word), Some(root)) = (fields.word(), fields.pointer()) else {
+            return Err("an entry has a wrong length");
+        };
+        let flags = (word >> 32) as u32;
+        if flags & !FLAG_NO_LARGE != 0 {
+            return Err("bytes where none belong");
+        }
         if !root.is_null() && root.checksum == 0 {
-            return Err(bad("a root's pointer without a checksum"));
+            return Err("a root's pointer without a checksum");
         }
         Ok(Self {
             name: name.to_owned(),
-            id,
+            id: word as TreeId,
+            large: flags & FLAG_NO_LARGE == 0,
             root,
         })
     }
 }
 
-/// Blocks that a catalog of names of these lengths takes at most.
-pub(crate) fn blocks_needed(names: impl Iterator<Item = usize>, block_size: u32) -> u64 {
-    let bytes: u64 = names.map(|n| (n + CatalogEntry::SIZE + 48) as u64).sum();
+/// All that a catalog says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Contents {
+    /// By name.
+    pub(crate) trees: Vec<CatalogEntry>,
+    pub(crate) doomed: Vec<Doomed>,
+}
+
+impl Contents {
+    /// Takes in an entry of the catalog leaf at block `place`.
+    pub(crate) fn add(&mut self, key: &[u8], value: &[u8], place: BlockNo) -> Result<(), Damage> {
+        let read = match key.first() {
+            Some(&NO_NAME) => Doomed::decode(key, value).map(|d| self.doomed.push(d)),
+            _ => CatalogEntry::decode(key, value).map(|e| self.trees.push(e)),
+        };
+        read.map_err(|why| Damage::new("catalog entry", place, why).in_tree(CATALOG))
+    }
+
+    /// All of it as it is stored, by key.
+    pub(crate) fn items(&self) -> Vec<Item> {
+        let trees = self.trees.iter().map(CatalogEntry::item);
+        trees.chain(self.doomed.iter().map(Doomed::item)).collect()
+    }
+}
+
+/// Blocks that a catalog takes at most, of trees with names of these lengths, each of
+/// which may be dropped, and of so many dropped ones.
+pub(crate) fn blocks_needed(
+    names: impl Iterator<Item = usize>,
+    doomed: usize,
+    block_size: u32,
+) -> u64 {
+    let entry = |key: usize, value: usize| (key + value + 48) as u64;
+    let trees = names.map(|n| entry(n, CatalogEntry::SIZE).max(Doomed::MOST));
+    let bytes: u64 = trees.sum::<u64>() + doomed as u64 * Doomed::MOST;
     // Leaves are filled to half at least; each inner level is a fraction of that.
     2 * bytes.div_ceil(u64::from(block_size) / 2 - 512) + 4
 }
@@ -71,9 +143,9 @@ pub(crate) struct Built {
     pub(crate) images: Vec<(BlockNo, IoBuf)>,
 }
 
-/// Builds the catalog of `entries`, sorted by name, on blocks from `take`.
+/// Builds the catalog of `entries`, sorted by key, on blocks from `take`.
 pub(crate) fn build(
-    entries: &[CatalogEntry],
+    entries: &[Item],
     block_size: u32,
     store: u64,
     birth: Generation,
@@ -112,30 +184,23 @@ pub(crate) fn build(
         );
         let mut to = from;
         while to < entries.len() {
-            let key = entries[to].name.as_bytes();
-            if !trial
-                .page()
-                .fits(key.len() + MAX_NAME + 8, CatalogEntry::SIZE)
-            {
+            let (key, value) = &entries[to];
+            if !trial.page().fits(key.len() + MAX_NAME + 8, value.len()) {
                 break;
             }
-            trial
-                .page()
-                .insert(to - from, key, KIND_VALUE, &entries[to].value());
+            trial.page().insert(to - from, key, KIND_VALUE, value);
             to += 1;
         }
-        let upper = (to < entries.len()).then(|| {
-            shortest_separator(entries[to - 1].name.as_bytes(), entries[to].name.as_bytes())
-        });
+        let upper =
+            (to < entries.len()).then(|| shortest_separator(&entries[to - 1].0, &entries[to].0));
         let leaf = NodeBuf::new(words);
         let bounds = Bounds {
             lower: lower.clone(),
             upper: upper.clone(),
         };
         leaf.page().init(0, CATALOG, store, 0, &bounds);
-        for (i, e) in entries[from..to].iter().enumerate() {
-            leaf.page()
-                .insert(i, e.name.as_bytes(), KIND_VALUE, &e.value());
+        for (i, (key, value)) in entries[from..to].iter().enumerate() {
+            leaf.page().insert(i, key, KIND_VALUE, value);
         }
         row.push((lower, seal(&leaf)));
         let Some(next) = upper else { break };
@@ -175,7 +240,7 @@ mod tests {
     use super::*;
     use crate::node::load_image;
 
-    fn read(built: &Built, ptr: BlockPtr, out: &mut Vec<CatalogEntry>) {
+    fn read(built: &Built, ptr: BlockPtr, out: &mut Contents) {
         let image = &built.images.iter().find(|(a, _)| *a == ptr.addr).unwrap().1;
         let node = NodeBuf::new(512);
         load_image(image, ptr, 7, Some(CATALOG), None, node.page()).unwrap();
@@ -186,7 +251,7 @@ mod tests {
             } else {
                 let mut value = Vec::new();
                 page.copy_value(i, &mut value);
-                out.push(CatalogEntry::decode(&page.key(i), &value, ptr.addr).unwrap());
+                out.add(&page.key(i), &value, ptr.addr).unwrap();
             }
         }
     }
@@ -194,30 +259,43 @@ mod tests {
     #[test]
     fn what_is_built_reads_back() {
         for n in [0, 1, 5, 40, 3000] {
-            let entries: Vec<_> = (0..n)
+            let ptr = |i: usize| BlockPtr {
+                checksum: 4,
+                ..BlockPtr::unwritten(i as u64, Generation(3))
+            };
+            let trees: Vec<_> = (0..n)
                 .map(|i| CatalogEntry {
                     name: format!("{i:05}{}", "x".repeat(i % 200)),
                     id: i as TreeId,
-                    root: BlockPtr {
-                        checksum: 4,
-                        ..BlockPtr::unwritten(i as u64, Generation(3))
-                    },
+                    large: i % 3 == 0,
+                    root: ptr(i),
                 })
                 .collect();
+            let doomed = (0..n / 2).map(|i| Doomed {
+                number: i as u64,
+                id: 7,
+                large: i % 3 == 1,
+                path: (0..1 + i % 5).map(|k| (ptr(k), k as u32)).collect(),
+            });
+            let contents = Contents {
+                trees,
+                doomed: doomed.collect(),
+            };
             let mut next = 100;
-            let built = build(&entries, 4096, 7, Generation(9), || {
+            let built = build(&contents.items(), 4096, 7, Generation(9), || {
                 next += 1;
                 next
             });
-            let needed = blocks_needed(entries.iter().map(|e| e.name.len()), 4096);
+            let names = contents.trees.iter().map(|e| e.name.len());
+            let needed = blocks_needed(names, contents.doomed.len(), 4096);
             assert!(
                 built.images.len() as u64 <= needed,
                 "{n}: {} > {needed}",
                 built.images.len()
             );
-            let mut back = Vec::new();
+            let mut back = Contents::default();
             read(&built, built.root, &mut back);
-            assert_eq!(back, entries);
+            assert_eq!(back, contents);
         }
     }
 }

@@ -26,8 +26,10 @@ use gaur_iodriver::sync::time::{Duration, now};
 use gaur_iodriver::sync::within;
 use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request, fault};
 
-use super::catalog::{self, CatalogEntry};
+use super::catalog::{self, CatalogEntry, Contents};
+use super::doomed::Doomed;
 use super::grow::Plan;
+use super::reclaim::Reclaim;
 use super::superblock::write_pair;
 use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
@@ -69,6 +71,8 @@ pub(crate) struct Checkpointer {
     /// Blocks reserved for the next tree of trees: a checkpoint must not need the
     /// space that only a checkpoint can bring back.
     spare: Vec<Run>,
+    /// What is left of dropped trees.
+    reclaim: Reclaim,
     queue: Box<dyn Queue>,
     /// Writes in flight and the frames in each.
     writing: HashMap<u64, Vec<FrameId>>,
@@ -98,7 +102,24 @@ enum Above {
 #[derive(Debug)]
 struct Frozen {
     tree: Arc<TreeState>,
+    name: Arc<str>,
     root: Child,
+    large: bool,
+    /// It was dropped in this generation, and is written once more, for what is freed is
+    /// what the device has.
+    dropped: bool,
+}
+
+impl Frozen {
+    fn new(tree: Arc<TreeState>, dropped: bool) -> Self {
+        Self {
+            name: tree.name(),
+            root: tree.anchor.child(),
+            large: tree.may_have_large(),
+            tree,
+            dropped,
+        }
+    }
 }
 
 /// Stops the store if the checkpointer panics.
@@ -110,21 +131,28 @@ impl Drop for Guard<'_> {
     }
 }
 
-/// Blocks that the tree of trees takes at most.
-fn catalog_blocks(core: &Core) -> u64 {
-    let trees = core.trees.lock().all();
-    let names = trees.iter().map(|t| t.name.len());
-    catalog::blocks_needed(names, core.forest.geometry.block_size)
+/// Blocks that the tree of trees takes at most, with what is left of so many trees.
+fn catalog_blocks(core: &Core, doomed: usize) -> u64 {
+    let trees = core.trees.lock();
+    let doomed = doomed + trees.dropped();
+    let trees = trees.all();
+    let names = trees.iter().map(|t| t.name().len());
+    catalog::blocks_needed(names, doomed, core.forest.geometry.block_size)
 }
 
 /// Fills `spare` with blocks for the next tree of trees, and some for trees to come;
 /// what it has beyond that is given back. As many blocks are left to this in the
 /// allocator: between two checkpoints the old tree of trees and the spare blocks
 /// change places, and nobody takes what is free in between.
-pub(crate) fn reserve_catalog(core: &Core, spare: &mut Vec<Run>, hint: BlockNo) -> Result<()> {
+pub(crate) fn reserve_catalog(
+    core: &Core,
+    spare: &mut Vec<Run>,
+    hint: BlockNo,
+    doomed: usize,
+) -> Result<()> {
     let allocator = core.forest.pool.allocator();
     spare.append(&mut core.for_catalog.lock());
-    let needed = catalog_blocks(core);
+    let needed = catalog_blocks(core, doomed);
     allocator.set_floor(needed);
     let want = needed + CATALOG_AHEAD;
     let have: u64 = spare.iter().map(|r| u64::from(r.len)).sum();
@@ -155,12 +183,14 @@ impl Checkpointer {
         superblock: Superblock,
         catalog: Vec<Run>,
         spare: Vec<Run>,
+        doomed: Vec<Doomed>,
         queue: Box<dyn Queue>,
     ) -> Self {
         Self {
             superblock,
             catalog,
             spare,
+            reclaim: Reclaim::new(doomed),
             queue,
             writing: HashMap::new(),
             next_token: 0,
@@ -187,13 +217,14 @@ impl Checkpointer {
         watch();
         let mut low = false;
         while !core.closing.load(Ordering::Acquire) {
-            core.progress().asked_within(interval);
+            let freed = self.rest(core, interval);
             if core.closing.load(Ordering::Acquire) {
                 break;
             }
             core.forest.unpin();
-            let news =
-                core.last_drawn() != self.superblock.cut || core.forest.cache.dirty_frames() > 0;
+            let news = freed
+                || core.last_drawn() != self.superblock.cut
+                || core.forest.cache.dirty_frames() > 0;
             let plan = forest.begin_growth(std::mem::take(&mut low));
             if news || core.progress().is_wanted() || plan.to.is_some() {
                 if let Err(e) = self.checkpoint_growing(core, 0, &plan) {
@@ -214,6 +245,26 @@ impl Checkpointer {
         // The last checkpoint is made by who closes the store.
         self.leave_queue();
         self
+    }
+
+    /// Frees what dropped trees had until a checkpoint is asked for, `interval` is over,
+    /// or enough was freed. Whether something was.
+    fn rest(&mut self, core: &Core, interval: Duration) -> bool {
+        let due = now() + interval;
+        let mut freed = false;
+        loop {
+            let left = due.saturating_duration_since(now());
+            let pause = self.reclaim.pause(core).min(left);
+            if core.progress().asked_within(pause) || core.closing.load(Ordering::Acquire) {
+                return freed;
+            }
+            let before = self.reclaim.freed();
+            let enough = self.reclaim.step(core);
+            freed |= self.reclaim.freed() > before;
+            if enough || due <= now() {
+                return freed;
+            }
+        }
     }
 
     /// Waits until the device is done with what a failed checkpoint left, and lets go
@@ -259,33 +310,32 @@ impl Checkpointer {
         core.progress().begin();
         core.throttle.begin(core);
         let site = (within("freeze"), span!("freeze", forest.store));
-        let freezing = loop {
+        let (freezing, turn) = loop {
+            let turn = forest.workers.turn();
             let freezing = now();
             forest.workers.close();
-            if self.spare_blocks() >= catalog_blocks(core) {
-                break freezing;
+            if self.spare_blocks() >= catalog_blocks(core, self.reclaim.len()) {
+                break (freezing, turn);
             }
             // More trees were made meanwhile than there is room for.
             forest.workers.open();
+            drop(turn);
             self.reserve_catalog(core)?;
         };
         let cut = core.log().freeze();
         let generation = forest.running();
-        let frozen: Vec<Frozen> = core
-            .trees
-            .lock()
-            .all()
-            .into_iter()
-            .map(|tree| Frozen {
-                root: tree.anchor.child(),
-                tree,
-            })
-            .collect();
+        let frozen: Vec<Frozen> = {
+            let mut trees = core.trees.lock();
+            let dropped = trees.take_dropped().into_iter();
+            let dropped: Vec<_> = dropped.map(|tree| Frozen::new(tree, true)).collect();
+            let there = trees.all().into_iter().map(|tree| Frozen::new(tree, false));
+            there.chain(dropped).collect()
+        };
         let mut journal = forest.workers.take_journals();
         let next_tree = core.next_tree.load(Ordering::Acquire);
         forest.advance();
         forest.workers.open();
-        drop(site);
+        drop((turn, site));
         // From here to the release nobody may take the durable trees for the newest.
         let mut durable = forest.mend.lock();
         let took = freezing.elapsed().as_nanos() as u64;
@@ -297,19 +347,25 @@ impl Checkpointer {
             .fetch_max(took, Ordering::Relaxed);
 
         let site = (within("node writes"), span!("node writes", forest.store));
-        let mut entries = Vec::with_capacity(frozen.len());
+        let mut contents = Contents::default();
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
-            entries.push(CatalogEntry {
-                name: f.tree.name.clone(),
+            if f.dropped {
+                self.reclaim.add(core, &f.tree, cut.csn, root, f.large);
+                continue;
+            }
+            contents.trees.push(CatalogEntry {
+                name: f.name.to_string(),
                 id: f.tree.id,
+                large: f.large,
                 root,
             });
         }
+        contents.doomed = self.reclaim.left();
         let mut used = std::mem::take(&mut journal.used);
         let mut freed = std::mem::take(&mut journal.freed);
         let (catalog_root, level) =
-            self.write_catalog(core, &entries, generation, &mut used, &mut freed)?;
+            self.write_catalog(core, &contents, generation, &mut used, &mut freed)?;
         self.drain(core)?;
         while core.evicting.in_flight.count(generation) > 0 {
             if core.progress().stopped().is_some() {
@@ -391,7 +447,8 @@ impl Checkpointer {
 
     /// Has enough blocks for the tree of trees, and some for trees to come.
     fn reserve_catalog(&mut self, core: &Core) -> Result<()> {
-        reserve_catalog(core, &mut self.spare, self.superblock.catalog_addr)
+        let hint = self.superblock.catalog_addr;
+        reserve_catalog(core, &mut self.spare, hint, self.reclaim.len())
     }
 
     /// Writes the dirty nodes of a frozen tree and returns its root, complete.
@@ -511,7 +568,7 @@ impl Checkpointer {
     fn write_catalog(
         &mut self,
         core: &Core,
-        entries: &[CatalogEntry],
+        contents: &Contents,
         generation: Generation,
         used: &mut Vec<Run>,
         freed: &mut Vec<Run>,
@@ -520,7 +577,7 @@ impl Checkpointer {
         let spare = std::mem::take(&mut self.spare);
         let mut blocks = spare.iter().flat_map(|r| r.start..r.end());
         let built = catalog::build(
-            entries,
+            &contents.items(),
             forest.geometry.block_size,
             forest.store,
             generation,

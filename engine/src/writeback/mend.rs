@@ -64,7 +64,7 @@ impl Mend {
         self.notes.lock().clone()
     }
 
-    fn note(&self, note: String) {
+    pub(super) fn note(&self, note: String) {
         let mut notes = self.notes.lock();
         if notes.len() < NOTES {
             notes.push(note);
@@ -101,8 +101,8 @@ impl Forest {
         };
         let sb = durable.superblock;
         let mut walker = Walker::new(self.device.as_ref(), geometry, &sb, DEPTH)?;
-        let entries = walker.catalog(&sb, &mut collect)?;
-        walker.walk(Walker::roots(&sb, &entries), &mut collect)?;
+        let contents = walker.catalog(&sb, &mut collect)?;
+        walker.walk(Walker::roots(&sb, &contents), &mut collect)?;
         let mut rebuilt = 0;
         for ((group, why), used) in damaged.iter().zip(collect.used.into_values()) {
             let done = match &collect.trouble {

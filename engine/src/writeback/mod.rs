@@ -3,9 +3,11 @@
 
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
+pub(crate) mod doomed;
 pub(crate) mod evict;
 pub(crate) mod grow;
 pub(crate) mod mend;
+pub(crate) mod reclaim;
 mod shrink;
 pub(crate) mod superblock;
 

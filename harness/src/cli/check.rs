@@ -154,6 +154,7 @@ fn as_json(r: &CheckReport) -> Value {
             "changes": r.recovery.changes,
             "memory": r.recovery.memory,
             "created": r.recovery.created,
+            "dropped": r.recovery.dropped,
             "verified": r.recovery.verified,
             "trees": r.recovery.trees.iter().map(recovered).collect::<Vec<_>>(),
             "fails": r.recovery.fails,

@@ -154,7 +154,7 @@ fn write(a: &DumpArgs, store: &Store, to: impl Write, place: &Path) -> Result<Do
     let (progress, begin) = (Progress::of_work("dumping", 0), Instant::now());
     let mut records = 0u64;
     for tree in &trees {
-        dump.tree(tree.name()).map_err(unwritten)?;
+        dump.tree(&tree.name()).map_err(unwritten)?;
         let mut scan = tree.iter()?;
         if a.skip_damaged {
             scan = scan.skip_damaged();
