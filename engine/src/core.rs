@@ -15,10 +15,12 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
 use crate::log::Log;
+use crate::node::Child;
 use crate::options::OpenOptions;
 use crate::overlay::{Added, Overlay};
 use crate::progress::Progress;
 use crate::readers::Readers;
+use crate::saved::{Origin, Shelf};
 use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::throttle::Throttle;
@@ -45,6 +47,8 @@ pub(crate) struct Core {
     pub(crate) versions: Versions,
     pub(crate) readers: Readers,
     pub(crate) trees: ShortMutex<Trees>,
+    /// The named snapshots.
+    pub(crate) shelf: ShortMutex<Shelf>,
     /// Held while a tree is created, renamed or dropped, so that a name is given once.
     pub(crate) creating: Mutex<()>,
     pub(crate) next_tree: AtomicU32,
@@ -104,9 +108,8 @@ impl Trees {
                 tree.rename(name);
             }
         }
-        for (id, name) in &added.created {
-            self.by_id
-                .insert(*id, Arc::new(TreeState::empty(*id, name)));
+        for (id, name, from) in &added.created {
+            self.by_id.insert(*id, Arc::new(state_of(*id, name, *from)));
         }
         let trees = self.by_id.values();
         self.by_name = trees.map(|t| (t.name().to_string(), t.clone())).collect();
@@ -132,6 +135,18 @@ impl Trees {
     }
 }
 
+/// A tree as it begins.
+pub(crate) fn state_of(id: TreeId, name: &str, from: Option<Origin>) -> TreeState {
+    let Some(from) = from else {
+        return TreeState::empty(id, name);
+    };
+    let root = Child {
+        ptr: from.root,
+        hint: 0,
+    };
+    TreeState::new(id, name, root, from.large).begun_as(from.generation)
+}
+
 impl Core {
     pub(crate) fn new(
         forest: Forest,
@@ -148,6 +163,7 @@ impl Core {
             versions: Versions::new(options.version_memory),
             readers: Readers::new(options),
             trees: ShortMutex::default(),
+            shelf: ShortMutex::default(),
             creating: Mutex::new(()),
             next_tree: AtomicU32::new(next_tree),
             for_catalog: ShortMutex::default(),
@@ -190,11 +206,12 @@ impl Core {
     }
 
     /// Adds a tree that the log makes.
-    pub(crate) fn add_tree(&self, id: TreeId, name: String) {
-        self.trees
-            .lock()
-            .insert(Arc::new(TreeState::empty(id, &name)));
+    pub(crate) fn add_tree(&self, id: TreeId, name: &str, from: Option<Origin>) {
+        self.trees.lock().insert(Arc::new(state_of(id, name, from)));
         self.note_numbers([id]);
+        if let Some(from) = from {
+            self.shelf.lock().depend(from.generation);
+        }
     }
 
     /// These trees' numbers are given out.

@@ -198,6 +198,27 @@ pub enum Error {
     #[error("tree {0:?} was dropped; open or create one of that name anew")]
     TreeDropped(String),
 
+    /// There is no snapshot of this name.
+    #[error("no snapshot named {0:?}")]
+    NoSuchSnapshot(String),
+
+    /// A snapshot of this name exists.
+    #[error("a snapshot named {0:?} exists already")]
+    SnapshotExists(String),
+
+    /// The snapshot cannot be deleted, because something came from it.
+    #[error("snapshot {name:?} cannot be deleted: {by}; drop that first")]
+    SnapshotInUse {
+        /// Its name.
+        name: String,
+        /// What needs it.
+        by: String,
+    },
+
+    /// The tree is a snapshot's, which does not change.
+    #[error("tree {0:?} is of a snapshot and does not change; write to a clone of it")]
+    FrozenTree(String),
+
     /// A commit that came between changed what the transaction depends on. Nothing of
     /// the transaction was done. Run it again.
     #[error("{0}; run the transaction again")]

@@ -15,9 +15,10 @@ use crate::commit::versions::Image;
 use crate::core::MAX_PIECES;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
-use crate::format::{CATALOG, Csn, Geometry, TreeId};
+use crate::format::{CATALOG, Csn, Generation, Geometry, TreeId};
 use crate::log::{LogOp, LogReader, Ops};
 use crate::node::{MAX_KEY, max_inline};
+use crate::saved::Origin;
 use crate::writeback::catalog::MAX_NAME;
 
 /// Memory that an entry takes beside its key and value, about: two allocations,
@@ -94,6 +95,8 @@ pub(crate) struct Rules {
     geometry: Geometry,
     trees: BTreeMap<TreeId, Vec<u8>>,
     names: BTreeSet<Vec<u8>>,
+    /// Generations of the snapshots.
+    snapshots: Vec<Generation>,
 }
 
 impl Rules {
@@ -101,6 +104,7 @@ impl Rules {
     pub(crate) fn new<'a>(
         geometry: Geometry,
         trees: impl Iterator<Item = (TreeId, &'a str)>,
+        snapshots: Vec<Generation>,
     ) -> Self {
         let trees: BTreeMap<_, _> = trees
             .map(|(id, name)| (id, name.as_bytes().to_vec()))
@@ -109,6 +113,7 @@ impl Rules {
             geometry,
             names: trees.values().cloned().collect(),
             trees,
+            snapshots,
         }
     }
 
@@ -116,7 +121,11 @@ impl Rules {
     /// before; if not, why.
     pub(crate) fn check(&mut self, op: &LogOp<'_>) -> Result<(), String> {
         let (tree, key) = match *op {
-            LogOp::CreateTree { tree, name, .. } => return self.create(tree, name),
+            LogOp::CreateTree {
+                tree,
+                name,
+                options,
+            } => return self.create(tree, name, options),
             LogOp::DropTree { tree, name } => return self.drop_tree(tree, name),
             LogOp::RenameTree { tree, name } => return self.rename(tree, name),
             LogOp::Put { tree, key, .. }
@@ -200,8 +209,20 @@ impl Rules {
         }
     }
 
-    fn create(&mut self, tree: TreeId, name: &[u8]) -> Result<(), String> {
+    fn create(&mut self, tree: TreeId, name: &[u8], options: &[u8]) -> Result<(), String> {
         Self::check_name(name)?;
+        if let Some(from) = Origin::decode(options)? {
+            if !self.snapshots.contains(&from.generation) {
+                let generation = from.generation;
+                return Err(format!(
+                    "makes a tree from snapshot {generation}, which there is not"
+                ));
+            }
+            let root = from.root;
+            if !root.is_null() && !self.geometry.is_data(root.run()) {
+                return Err("makes a tree with a root outside the data".into());
+            }
+        }
         if tree == CATALOG || tree == TreeId::MAX {
             return Err(format!("makes a tree of number {tree}"));
         }
@@ -230,7 +251,7 @@ pub(crate) struct Beside {
 #[derive(Debug, Default)]
 pub(crate) struct Added {
     pub(crate) overlay: Overlay,
-    pub(crate) created: Vec<(TreeId, String)>,
+    pub(crate) created: Vec<(TreeId, String, Option<Origin>)>,
     /// Names of trees that the checkpoint has.
     pub(crate) renamed: BTreeMap<TreeId, String>,
     /// Trees that the checkpoint has and the log drops.
@@ -326,9 +347,14 @@ impl Added {
                 (tree, key, Some((KIND_EXTENT, extents.as_bytes())))
             }
             LogOp::Delete { tree, key } => (tree, key, None),
-            LogOp::CreateTree { tree, name, .. } => {
+            LogOp::CreateTree {
+                tree,
+                name,
+                options,
+            } => {
                 let name = String::from_utf8_lossy(name).into_owned();
-                self.created.push((tree, name));
+                let from = Origin::decode(options).ok().flatten();
+                self.created.push((tree, name, from));
                 return 0;
             }
             LogOp::DropTree { tree, .. } => {
@@ -364,7 +390,7 @@ impl Added {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::format::{ExtentPtr, Generation};
+    use crate::format::ExtentPtr;
     use crate::log::OpsBuilder;
 
     /// What the rules say of each operation that `build` makes, one after another.
@@ -372,7 +398,7 @@ mod tests {
         let mut ops = OpsBuilder::new();
         build(&mut ops);
         let geometry = Geometry::new(4096, 64 << 20, 1000);
-        let mut rules = Rules::new(geometry, [(1, "one")].into_iter());
+        let mut rules = Rules::new(geometry, [(1, "one")].into_iter(), Vec::new());
         let ops = Ops::new(ops.as_bytes()).map(|op| op.unwrap());
         ops.map(|op| rules.check(&op)).collect()
     }

@@ -34,6 +34,7 @@ use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
 use crate::overlay::{self, Beside, Rules, bad_record};
 use crate::pool::Pool;
+use crate::saved::Origin;
 use crate::shortage::Claim;
 use crate::trace::span;
 use crate::tree::{Forest, TreeState};
@@ -156,12 +157,14 @@ pub(crate) fn begin(device: Arc<dyn Device>, name: &str, o: &OpenOptions) -> Res
             &mut left_out,
         )?;
     }
+    contents.place_held(&sb)?;
+    core.shelf.lock().open(&contents);
     for e in contents.trees {
         let root = Child {
             ptr: e.root,
             hint: 0,
         };
-        let tree = TreeState::new(e.id, &e.name, root, e.large);
+        let tree = TreeState::new(e.id, &e.name, root, e.large).begun_as(e.origin);
         core.trees.lock().insert(Arc::new(tree));
     }
     core.reclaiming.begin(contents.doomed.len());
@@ -313,7 +316,7 @@ fn rules_of(core: &Core) -> Rules {
     let trees = core.trees.lock().all();
     let names: Vec<_> = trees.iter().map(|t| (t.id, t.name())).collect();
     let trees = names.iter().map(|(id, name)| (*id, &**name));
-    Rules::new(core.forest.geometry.now(), trees)
+    Rules::new(core.forest.geometry.now(), trees, core.shelf.lock().kept())
 }
 
 /// Step 3 of a read-only open.
@@ -330,6 +333,10 @@ pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()
     let added = overlay::read(&mut reader, &mut rules_of(&core), cut, how)?;
     core.trees.lock().change(&added);
     core.note_numbers(added.created.iter().map(|c| c.0));
+    for (.., from) in &added.created {
+        let origin = from.map(|f| f.generation).unwrap_or_default();
+        core.shelf.lock().depend(origin);
+    }
     for csn in cut + 1..=added.last_csn {
         core.visible.applied(csn);
     }
@@ -417,10 +424,15 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
     };
     for op in Ops::new(ops) {
         match op.map_err(|e| bad_record(csn, e))? {
-            LogOp::CreateTree { tree: id, name, .. } => {
+            LogOp::CreateTree {
+                tree: id,
+                name,
+                options,
+            } => {
                 let name = std::str::from_utf8(name)
                     .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
-                core.add_tree(id, name.to_owned());
+                let from = Origin::decode(options).map_err(|why| bad_record(csn, why))?;
+                core.add_tree(id, name, from);
             }
             LogOp::DropTree { tree: id, .. } => {
                 let tree = tree(id)?;

@@ -251,6 +251,14 @@ impl Stats {
         let c = &core.reclaiming;
         s.add("reclaim", "trees", load(&c.trees), Unit::Count, true);
         s.add("reclaim", "blocks", load(&c.blocks), Unit::Count, false);
+        let (deleted, held) = {
+            let shelf = core.shelf.lock();
+            let deleted = shelf.all.iter().filter(|s| s.held.deleted).count();
+            let held: u64 = shelf.all.iter().map(|s| s.held.dead_blocks).sum();
+            (deleted as u64, held)
+        };
+        s.add("reclaim", "snapshots", deleted, Unit::Count, true);
+        s.add("reclaim", "held_blocks", held, Unit::Count, true);
 
         let allocator = core.forest.pool.allocator();
         for (name, value) in allocator.counts().named() {

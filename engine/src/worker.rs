@@ -23,7 +23,7 @@ use gaur_iodriver::sync::{Condvar, Home, Mutex, MutexGuard, ShortMutex};
 use gaur_iodriver::{Queue, fault};
 
 use crate::error::{Error, Result};
-use crate::format::{Csn, Run};
+use crate::format::{BlockPtr, Csn, ExtentPtr, Generation, Run};
 use crate::pool::Stash;
 use crate::stats::WorkerCounters;
 
@@ -32,34 +32,70 @@ pub const MAX_THREADS: usize = 4096;
 
 const NO_VIEW: u64 = u64::MAX;
 
+/// Blocks that went out of use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Freed {
+    pub(crate) run: Run,
+    /// When they were written: a snapshot since then may still have them.
+    pub(crate) birth: Generation,
+    /// It is a piece of a large value: written before its commit, so a snapshot in between
+    /// does not have it, though it came to be before that.
+    pub(crate) piece: bool,
+    /// The last generation that had it, if that is not the one before the running one: of
+    /// a dropped tree it was the last one with the tree.
+    pub(crate) last: Option<Generation>,
+}
+
+impl Freed {
+    /// A node.
+    pub(crate) fn node(ptr: BlockPtr) -> Self {
+        Self {
+            run: ptr.run(),
+            birth: ptr.birth,
+            piece: false,
+            last: None,
+        }
+    }
+
+    /// A piece of a large value.
+    pub(crate) fn piece(ptr: &ExtentPtr, block_size: u32) -> Self {
+        Self {
+            run: ptr.run(block_size),
+            birth: ptr.birth,
+            piece: true,
+            last: None,
+        }
+    }
+}
+
 /// Blocks that came into use and blocks that went out of it, in one generation.
 #[derive(Debug, Default)]
 pub(crate) struct Journal {
     pub(crate) used: Vec<Run>,
-    pub(crate) freed: Vec<Run>,
+    pub(crate) freed: Vec<Freed>,
     /// Freed extents of large values: readers may still look at them.
-    pub(crate) freed_extents: Vec<(Csn, Run)>,
+    pub(crate) freed_extents: Vec<(Csn, Freed)>,
     /// Blocks in both lists of what was freed.
     freed_blocks: u64,
 }
 
 impl Journal {
     /// Notes that a block went out of use.
-    fn free(&mut self, run: Run) {
-        self.freed_blocks += u64::from(run.len);
-        self.freed.push(run);
+    fn free(&mut self, freed: Freed) {
+        self.freed_blocks += u64::from(freed.run.len);
+        self.freed.push(freed);
     }
 
     /// Notes that commit `csn` freed an extent.
-    pub(crate) fn free_extent(&mut self, csn: Csn, run: Run) {
-        self.freed_blocks += u64::from(run.len);
-        self.freed_extents.push((csn, run));
+    pub(crate) fn free_extent(&mut self, csn: Csn, freed: Freed) {
+        self.freed_blocks += u64::from(freed.run.len);
+        self.freed_extents.push((csn, freed));
     }
 
     /// Takes out the nodes that came into use and went out of it again, which no
     /// durable generation knows, and returns their blocks.
     pub(crate) fn take_passed(&mut self) -> Vec<Run> {
-        let freed: BTreeSet<Run> = self.freed.iter().copied().collect();
+        let freed: BTreeSet<Run> = self.freed.iter().map(|f| f.run).collect();
         let mut passed = BTreeSet::new();
         self.used.retain(|r| {
             let stays = !freed.contains(r);
@@ -68,7 +104,7 @@ impl Journal {
             }
             stays
         });
-        self.freed.retain(|r| !passed.contains(r));
+        self.freed.retain(|f| !passed.contains(&f.run));
         self.freed_blocks -= passed.iter().map(|r| u64::from(r.len)).sum::<u64>();
         passed.into_iter().collect()
     }
@@ -418,8 +454,8 @@ impl Worker {
     }
 
     /// Notes that a block went out of use.
-    pub(crate) fn freed(&self, run: Run) {
-        self.journal.lock().free(run);
+    pub(crate) fn freed(&self, freed: Freed) {
+        self.journal.lock().free(freed);
     }
 }
 

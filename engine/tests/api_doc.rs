@@ -32,7 +32,7 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     ("Commits", &["WriteBatch", "Durability", "Csn"]),
     ("Scans and cursors", &["Scan", "LeftOut", "Cursor"]),
-    ("Snapshots", &["Snapshot"]),
+    ("Snapshots", &["Snapshot", "NamedSnapshot", "SnapshotInfo"]),
     (
         "Transactions",
         &[

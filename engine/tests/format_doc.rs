@@ -185,6 +185,7 @@ fn the_constants_are_those_of_the_code() {
         geometry::INDEX_LEVELS, log::FLAG_SKIP, pointer::ADDR_BITS);
     constants!(|n: u64| n.to_string();
         superblock::KNOWN_COMPAT, superblock::KNOWN_RO_COMPAT, superblock::KNOWN_INCOMPAT,
+        superblock::FEATURE_HELD,
         geometry::SECOND_SUPERBLOCK);
     constants!(|n: usize| n.to_string(); space::HEADER, node::HEADER);
     constants!(|n: u16| n.to_string(); node::NO_UPPER);

@@ -93,13 +93,41 @@ impl Checker<'_> {
         let nodes = self.ledger.group(group, Claim::Node);
         let extents = self.ledger.group(group, Claim::Extent);
         let named = self.ledger.group(group, Claim::Log);
-        let reached = nodes.with(&extents);
+        let kept = self.ledger.group(group, Claim::Kept);
+        let dead = self.ledger.group(group, Claim::Dead);
+        let shared = self.ledger.group(group, Claim::Shared);
+        let reached = nodes.with(&extents).with(&kept);
 
         let b = &mut self.report.blocks;
         let fixed_count = ones(fixed) - tail;
         b.metadata += fixed_count;
         b.nodes += ones(&nodes);
         b.extents += ones(&extents.without(&nodes));
+        b.kept += ones(&kept);
+        let base = g.group_start(group);
+        let lists = [
+            (
+                kept.without(&dead),
+                "only a snapshot has them, but they are on no dead list",
+            ),
+            (
+                dead.without(&kept),
+                "are on a dead list, but no snapshot has them",
+            ),
+            (
+                shared.without(&reached),
+                "a tree has them from a snapshot that has them no more",
+            ),
+        ];
+        // What lies below damage was not met.
+        for (bits, why) in lists {
+            if let Some((first, detail)) = describe(&bits, base, why)
+                && self.damaged_nodes == 0
+            {
+                self.problem(Damage::new("space", first.start, detail));
+            }
+        }
+        let b = &mut self.report.blocks;
         let Some(map) = map else {
             b.unknown += len - fixed_count - ones(&reached);
             return;
@@ -110,7 +138,6 @@ impl Checker<'_> {
         let unaccounted = map.without(&reached).without(fixed);
         b.reached_but_free += ones(&lost);
         b.unaccounted += ones(&unaccounted);
-        let base = g.group_start(group);
         let wrongs = [
             (lost, "reached by a tree, but free in the map"),
             (unaccounted, "in use in the map, but nothing reaches them"),

@@ -20,6 +20,12 @@ pub(super) struct Ledger {
     extents: Blocks,
     /// Extents that the log names.
     named: Blocks,
+    /// What trees reach and a snapshot that they came from has.
+    shared: Blocks,
+    /// What snapshots reach and no tree.
+    kept: Blocks,
+    /// What is on dead lists.
+    dead: Blocks,
 }
 
 /// What claims a block.
@@ -28,13 +34,16 @@ pub(super) enum Claim {
     Node,
     Extent,
     Log,
+    Shared,
+    Kept,
+    Dead,
 }
 
 /// What was there before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Before {
-    /// Blocks claimed already, by anything that a tree reaches, or, for a claim of
-    /// the log, by anything.
+    /// Blocks claimed already: by anything that a tree reaches, and, for a claim of the
+    /// log, of a snapshot or of a dead list, by another of these; none if shared.
     pub(super) taken: u32,
     /// Of these, the first.
     pub(super) first: u64,
@@ -50,6 +59,9 @@ impl Ledger {
             nodes: Blocks::default(),
             extents: Blocks::default(),
             named: Blocks::default(),
+            shared: Blocks::default(),
+            kept: Blocks::default(),
+            dead: Blocks::default(),
         }
     }
 
@@ -59,8 +71,14 @@ impl Ledger {
         for (at, mask) in words(run) {
             let nodes = self.nodes.word(at) & mask;
             let mut taken = nodes | self.extents.word(at) & mask;
-            if claim == Claim::Log {
-                taken |= self.named.word(at) & mask;
+            taken |= match claim {
+                Claim::Log => self.named.word(at) & mask,
+                Claim::Kept => self.kept.word(at) & mask,
+                Claim::Dead => self.dead.word(at) & mask,
+                Claim::Node | Claim::Extent | Claim::Shared => 0,
+            };
+            if claim == Claim::Shared {
+                taken = 0;
             }
             if before.taken == 0 && taken != 0 {
                 before.first = at * 64 + u64::from(taken.trailing_zeros());
@@ -71,10 +89,19 @@ impl Ledger {
                 Claim::Node => &mut self.nodes,
                 Claim::Extent => &mut self.extents,
                 Claim::Log => &mut self.named,
+                Claim::Shared => &mut self.shared,
+                Claim::Kept => &mut self.kept,
+                Claim::Dead => &mut self.dead,
             }
             .set(at, mask);
         }
         before
+    }
+
+    /// Whether a tree reaches the first block of a run.
+    pub(super) fn is_reached(&self, run: Run) -> bool {
+        let word = self.nodes.word(run.start / 64) | self.extents.word(run.start / 64);
+        word >> (run.start % 64) & 1 != 0
     }
 
     /// The blocks of a group that are claimed so.
@@ -84,6 +111,9 @@ impl Ledger {
             Claim::Node => &self.nodes,
             Claim::Extent => &self.extents,
             Claim::Log => &self.named,
+            Claim::Shared => &self.shared,
+            Claim::Kept => &self.kept,
+            Claim::Dead => &self.dead,
         };
         let mut bits = Bits::zeroed(g.group_blocks() as u32);
         let start = g.group_start(group);

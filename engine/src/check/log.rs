@@ -28,7 +28,7 @@ impl Checker<'_> {
             reader = reader.closed_cleanly();
         }
         let trees = entries.iter().map(|e| (e.id, e.name.as_str()));
-        let mut rules = Rules::new(self.geometry, trees);
+        let mut rules = Rules::new(self.geometry, trees, self.snapshots.clone());
         loop {
             match reader.next_record() {
                 Ok(Some(record)) => {

@@ -19,6 +19,7 @@ mod log;
 mod pieces;
 mod recovered;
 mod report;
+mod saved;
 mod trees;
 
 use std::path::Path;
@@ -30,7 +31,7 @@ use gaur_iodriver::{Device, DriverChoice};
 use crate::alloc::MapView;
 use crate::error::{Damage, Result};
 use crate::format::superblock::{FLAG_CLEAN, Superblock};
-use crate::format::{CATALOG, Geometry, TreeId};
+use crate::format::{CATALOG, Generation, Geometry, TreeId};
 use crate::recovery::geometry_of;
 use crate::walk::Walker;
 use crate::writeback::superblock::{Pair, facts, read_pair};
@@ -39,8 +40,8 @@ use self::ledger::Ledger;
 use self::pieces::Pieces;
 use self::recovered::Recovered;
 pub use self::report::{
-    Blocks, CheckReport, LogFacts, Problem, RecoveredTree, RecoveryFacts, SuperblockFacts,
-    TreeFacts,
+    Blocks, CheckReport, LogFacts, Problem, RecoveredTree, RecoveryFacts, SnapshotFacts,
+    SuperblockFacts, TreeFacts,
 };
 pub(crate) use self::trees::brief;
 
@@ -163,6 +164,7 @@ fn run(device: &Arc<dyn Device>, name: &str, options: &CheckOptions) -> Result<C
         reached: 0,
         told: 0,
         damaged_nodes: 0,
+        snapshots: Vec::new(),
         recovered: Recovered::default(),
     };
     checker.superblocks(&pair);
@@ -170,11 +172,18 @@ fn run(device: &Arc<dyn Device>, name: &str, options: &CheckOptions) -> Result<C
     checker.map_index(&map);
     let mut walker = Walker::new(device.as_ref(), geometry, &sb, options.depth)?;
     checker.add_tree(CATALOG, trees::CATALOG_NAME.to_owned());
-    let contents = walker.catalog(&sb, &mut checker)?;
+    let mut contents = walker.catalog(&sb, &mut checker)?;
+    if let Err(damage) = contents.place_held(&sb) {
+        checker.problem(damage);
+        contents.held.retain(|h| !h.catalog.is_null());
+    }
+    let kept = contents.held.iter().filter(|h| !h.deleted);
+    checker.snapshots = kept.map(|h| h.generation).collect();
     let entries = &contents.trees;
     checker.catalog(&contents);
     checker.read_changes(entries)?;
     walker.walk(Walker::roots(&sb, &contents), &mut checker)?;
+    checker.held(&contents, &mut walker)?;
     checker.verify_pieces()?;
     checker.log(entries)?;
     checker.judge_recovery(entries);
@@ -200,6 +209,8 @@ struct Checker<'a> {
     reached: u64,
     told: u64,
     damaged_nodes: u64,
+    /// Generations of the snapshots.
+    snapshots: Vec<Generation>,
     recovered: Recovered,
 }
 

@@ -45,7 +45,7 @@ impl Checker<'_> {
             reader = reader.closed_cleanly();
         }
         let trees = entries.iter().map(|e| (e.id, e.name.as_str()));
-        let mut rules = Rules::new(self.geometry, trees);
+        let mut rules = Rules::new(self.geometry, trees, self.snapshots.clone());
         self.report.recovery.verified = true;
         match overlay::read(&mut reader, &mut rules, self.sb.cut, how) {
             Ok(added) => {
@@ -113,11 +113,12 @@ impl Checker<'_> {
                 records: records.filter(|_| !state.damaged.contains(&e.id)),
             });
         }
-        for (id, name) in &state.added.created {
+        for (id, name, from) in &state.added.created {
             trees.push(RecoveredTree {
                 name: name.clone(),
                 id: *id,
-                records: Some(puts(overlay, *id)),
+                // Of one that came from a snapshot nobody counted them.
+                records: from.is_none().then(|| puts(overlay, *id)),
             });
         }
         trees.sort_by(|a, b| a.name.cmp(&b.name));

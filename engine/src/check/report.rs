@@ -1,7 +1,7 @@
 //! What a check found.
 
 use crate::format::superblock::Superblock;
-use crate::format::{BlockNo, Csn, Run, TreeId};
+use crate::format::{BlockNo, Csn, Generation, Run, TreeId};
 use crate::log::{LogHead, LogTail};
 
 /// What [`check`](super::check()) found: plain data, to be printed or encoded.
@@ -18,6 +18,8 @@ pub struct CheckReport {
     pub blocks: Blocks,
     /// The tree of trees first, then the trees by name.
     pub trees: Vec<TreeFacts>,
+    /// The named snapshots, the oldest first.
+    pub snapshots: Vec<SnapshotFacts>,
     /// The log behind the checkpoint.
     pub log: LogFacts,
     /// What recovery would make of all that.
@@ -66,7 +68,7 @@ impl std::fmt::Display for Problem {
 }
 
 /// Every block of the store, by what it is, in the checkpointed state: `metadata +
-/// log + nodes + extents + free + unaccounted + unknown = total`. What was handed
+/// log + nodes + extents + kept + free + unaccounted + unknown = total`. What was handed
 /// out since the checkpoint is free in it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Blocks {
@@ -80,13 +82,15 @@ pub struct Blocks {
     pub nodes: u64,
     /// Blocks of large values that a tree reaches.
     pub extents: u64,
+    /// Blocks that named snapshots have, and no tree.
+    pub kept: u64,
     /// Free in the map, and nothing reaches them.
     pub free: u64,
     /// In use in the map, and nothing reaches them.
     pub unaccounted: u64,
     /// Nothing reaches them, and the map of their group is damaged.
     pub unknown: u64,
-    /// Of `nodes` and `extents`: free in the map.
+    /// Of `nodes`, `extents` and `kept`: free in the map.
     pub reached_but_free: u64,
     /// Times that a block was reached again.
     pub doubly_used: u64,
@@ -121,6 +125,25 @@ pub struct TreeFacts {
     pub free_bytes: u64,
     /// The newest commit in it.
     pub newest_csn: Csn,
+}
+
+/// A named snapshot.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SnapshotFacts {
+    /// Its name.
+    pub name: String,
+    /// The generation whose trees it has.
+    pub generation: Generation,
+    /// Its last commit.
+    pub csn: Csn,
+    /// When it was taken, in seconds since 1970.
+    pub created: u64,
+    /// Whether it was deleted, and what it had is being freed.
+    pub deleted: bool,
+    /// Blocks on its dead list: that it has and nothing newer.
+    pub dead_blocks: u64,
+    /// Blocks that the list itself takes.
+    pub list_blocks: u64,
 }
 
 /// The log behind the checkpoint.

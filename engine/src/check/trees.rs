@@ -84,7 +84,9 @@ impl Checker<'_> {
                 let why = format!("born in {}, its leaf in {}", ptr.birth, visit.ptr.birth);
                 self.problem(bad(ptr.addr, why));
             }
-            let before = self.ledger.claim(run, Claim::Extent);
+            let shared = ptr.birth <= visit.origin;
+            let claim = if shared { Claim::Shared } else { Claim::Extent };
+            let before = self.ledger.claim(run, claim);
             if before.taken > 0 {
                 self.report.blocks.doubly_used += u64::from(before.taken);
                 let why = format!("{} of its blocks are reached twice", before.taken);
@@ -116,6 +118,11 @@ impl Checker<'_> {
 
 impl Visitor for Checker<'_> {
     fn enter(&mut self, visit: &Visit) -> bool {
+        if visit.ptr.birth <= visit.origin {
+            self.ledger.claim(visit.ptr.run(), Claim::Shared);
+            self.progress("trees", 1);
+            return true;
+        }
         let before = self.ledger.claim(visit.ptr.run(), Claim::Node);
         if before.taken > 0 {
             self.report.blocks.doubly_used += u64::from(before.taken);

@@ -37,7 +37,7 @@ use crate::pool::Pool;
 use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::tree::{GROUP, Leaf, Op, TreeState, underfull};
-use crate::worker::Worker;
+use crate::worker::{Freed, Worker};
 use crate::writeback::evict::collect_versions;
 use condition::{Condition, Latched, NotDrawn};
 
@@ -370,7 +370,9 @@ impl Core {
             if let Some((KIND_EXTENT, pieces)) = &image {
                 let block_size = self.forest.geometry.block_size;
                 let mut journal = worker.journal.lock();
-                extents(pieces).for_each(|e| journal.free_extent(csn, e.run(block_size)));
+                extents(pieces)
+                    .filter(|e| change.tree.owns(e.birth))
+                    .for_each(|e| journal.free_extent(csn, Freed::piece(&e, block_size)));
             }
             // Deleting what is not there changes nothing.
             if watched && (found || change.value.is_some()) {

@@ -14,8 +14,11 @@ pub const FORMAT_VERSION: u32 = 1;
 pub const KNOWN_COMPAT: u64 = 0;
 /// Features that a reader, but not a writer, may ignore.
 pub const KNOWN_RO_COMPAT: u64 = 0;
+/// Incompatible feature: the tree of trees has more than trees that began empty: named
+/// snapshots, trees that came from one, or what is left of dropped ones.
+pub const FEATURE_HELD: u64 = 1;
 /// Features that forbid opening to code that does not know them.
-pub const KNOWN_INCOMPAT: u64 = 0;
+pub const KNOWN_INCOMPAT: u64 = FEATURE_HELD;
 
 layout! {
     /// One copy of the superblock. Takes a whole block; the rest is zero.

@@ -137,6 +137,29 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
         let row = vec!["(dropped)".into(), d.id.to_string(), path.join(" → ")];
         trees.row(options.limit, row);
     }
+    let mut snapshots = Section::new(
+        "named snapshots",
+        &[
+            "name",
+            "generation",
+            "commit",
+            "tree of trees",
+            "dead list",
+            "blocks on it",
+        ],
+    );
+    for h in &contents.held {
+        let deleted = if h.deleted { " (deleted)" } else { "" };
+        let row = vec![
+            format!("{}{deleted}", h.name),
+            h.generation.to_string(),
+            h.csn.to_string(),
+            pointer(h.catalog),
+            pointer(h.dead),
+            h.dead_blocks.to_string(),
+        ];
+        snapshots.row(options.limit, row);
+    }
     let mut levels = Section::new(
         "levels, leaves are level 0",
         &[
@@ -176,6 +199,9 @@ pub(super) fn inspect(s: &Subject, options: &InspectOptions) -> Result<Inspectio
         levels.row(options.limit, row);
     }
     let mut sections = vec![trees, levels];
+    if !snapshots.rows.is_empty() {
+        sections.insert(1, snapshots);
+    }
     if !shapes.damage.is_empty() {
         let mut damage = Section::new("damage", &["what", "block", "tree", "detail"]);
         for d in &shapes.damage {

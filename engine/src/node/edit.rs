@@ -63,6 +63,12 @@ impl Page<'_> {
         self.store(2, birth.0);
     }
 
+    /// Writes the number of the node's tree.
+    pub(crate) fn set_tree(self, tree: TreeId) {
+        let rest = self.load(4) & !u64::from(TreeId::MAX);
+        self.store(4, rest | u64::from(tree));
+    }
+
     pub(crate) fn set_csn(self, csn: Csn) {
         self.store(3, csn);
     }

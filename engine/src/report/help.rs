@@ -238,6 +238,16 @@ pub(super) const HELP: &[(&str, &str, &str)] = &[
     ),
     ("reclaim", "blocks", "Blocks of dropped trees freed"),
     (
+        "reclaim",
+        "snapshots",
+        "Deleted snapshots of which something is left to free",
+    ),
+    (
+        "reclaim",
+        "held_blocks",
+        "Blocks that only named snapshots have",
+    ),
+    (
         "allocator",
         "channel_runs",
         "Runs of blocks taken from the channel",

@@ -149,6 +149,7 @@ pub(crate) fn commit_ops_if(
     let mut bytes = 0;
     for op in ops {
         check_key(op.key)?;
+        op.tree.check_writable()?;
         let len = op.value.map_or(0, <[u8]>::len);
         check_value(len)?;
         let stored = if len > max_inline(block_size, op.key.len()) {

@@ -6,6 +6,7 @@ pub(crate) mod commit;
 pub(crate) mod look;
 mod open;
 mod point;
+mod saved;
 mod snapshot;
 mod space;
 pub(crate) mod tree;
@@ -25,6 +26,7 @@ use crate::writeback::checkpoint::Checkpointer;
 
 pub use cache::CacheBudget;
 pub use point::Swap;
+pub use saved::{NamedSnapshot, SnapshotInfo};
 pub use snapshot::Snapshot;
 pub use tree::Tree;
 

@@ -133,6 +133,7 @@ impl Tree {
     ) -> Result<Csn> {
         let core = &self.inner.core;
         core.check_writable()?;
+        self.state.check_writable()?;
         check_key(key)?;
         if let Some(v) = value
             && v.len() > max_inline(core.forest.geometry.block_size, key.len())

@@ -16,14 +16,14 @@ use crate::writeback::catalog::MAX_NAME;
 
 /// How the gate is while a record about trees is appended.
 #[derive(Clone, Copy, Debug)]
-enum Gate {
+pub(super) enum Gate {
     /// Commits go on beside it.
     Inside,
     /// No commit is under way.
     Closed,
 }
 
-fn check_name(name: &str) -> Result<()> {
+pub(super) fn check_name(name: &str) -> Result<()> {
     if name.is_empty() || name.len() > MAX_NAME {
         return Err(Error::BadOption {
             name: "tree name",
@@ -170,7 +170,7 @@ impl Store {
 
     /// Has room for what one name more, or a longer one, adds to the tree of trees:
     /// less than a block, here and in the checkpointer's spare blocks.
-    fn room_for_name(&self, worker: &Worker) -> Result<()> {
+    pub(super) fn room_for_name(&self, worker: &Worker) -> Result<()> {
         let core = self.core();
         let mut claim = Claim::adding();
         let room = core.forest.claim(worker, &mut claim, |urgency| {
@@ -188,7 +188,7 @@ impl Store {
 
     /// Appends a record about trees and applies it, which changes no node. Nothing may
     /// be held but the lock of names.
-    fn append(
+    pub(super) fn append(
         &self,
         worker: &Worker,
         gate: Gate,

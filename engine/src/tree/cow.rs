@@ -22,9 +22,10 @@ use gaur_iodriver::sync::within;
 
 use crate::cache::State;
 use crate::error::Result;
-use crate::format::{BlockPtr, Run};
+use crate::format::BlockPtr;
 use crate::node::Child;
 use crate::pool::Pool;
+use crate::worker::Freed;
 
 impl Op<'_> {
     /// Copies the node at `at`, whose parent is writable, or begins again. In
@@ -98,11 +99,13 @@ impl Op<'_> {
         let child = match fresh {
             None => {
                 self.worker.counters.moved_in_place.add(1);
+                page.set_tree(tree.id);
                 self.adopt(at.frame, block, running, 1)
             }
             Some(new) => {
                 let new_guard = cache.frame(new).latch.lock();
                 crate::node::copy(page, cache.page(new));
+                cache.page(new).set_tree(tree.id);
                 let child: Child = self.adopt(new, block, running, 1);
                 drop(new_guard);
                 if frame.state() == State::Clean {
@@ -113,19 +116,21 @@ impl Op<'_> {
                 }
                 self.forest.set_parent_child(tree, at.parent, child);
                 drop(parent_guard);
-                self.copied(at.ptr, at.level);
+                self.copied(tree, at.ptr, at.level);
                 return Ok(());
             }
         };
         self.forest.set_parent_child(tree, at.parent, child);
         drop(node_guard);
         drop(parent_guard);
-        self.copied(at.ptr, at.level);
+        self.copied(tree, at.ptr, at.level);
         Ok(())
     }
 
-    fn copied(&self, old: BlockPtr, level: u8) {
-        self.worker.freed(Run::single(old.addr));
+    fn copied(&self, tree: &TreeState, old: BlockPtr, level: u8) {
+        if tree.owns(old.birth) {
+            self.worker.freed(Freed::node(old));
+        }
         self.worker.counters.copied(level);
     }
 }

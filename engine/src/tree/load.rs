@@ -151,7 +151,8 @@ impl Forest {
         }
         let checked = worker.counters.waiting(Wait::Read, || {
             self.with_block(ptr.addr, |bytes| {
-                load_image(bytes, ptr, self.store, Some(tree.id), level, node.page())
+                let expected = tree.expects(ptr.birth);
+                load_image(bytes, ptr, self.store, expected, level, node.page())
             })
         })?;
         Ok(checked.map(|()| node))

@@ -11,8 +11,9 @@ use super::{Carry, Forest, Parent, TreeState};
 use gaur_iodriver::sync::within;
 
 use crate::cache::{Exclusive, State};
-use crate::format::{Generation, Run};
+use crate::format::Generation;
 use crate::node::{Bounds, Child, HEADER_WORDS, NodeBuf, Page, plan_split};
+use crate::worker::Freed;
 
 /// Times to try that an emptied leaf goes.
 const TRIES: usize = 8;
@@ -145,7 +146,7 @@ impl<'a> Op<'a> {
                 page.set_identity(at.ptr.addr, at.ptr.birth);
                 parent.set_child(left_slot, me);
                 parent.remove(left_slot + 1);
-                self.drop_node(sibling, sibling_guard);
+                self.drop_node(tree, sibling, sibling_guard);
                 drop((node_guard, parent_guard));
                 self.worker.counters.merges.add(1);
                 if underfull(parent) || parent.slots() == 1 {
@@ -267,17 +268,17 @@ impl<'a> Op<'a> {
         }
         let root = tree.anchor.child();
         tree.anchor.set(page.child(0));
-        self.drop_node(root, guard);
+        self.drop_node(tree, root, guard);
         drop(anchor_guard);
         self.worker.counters.root_collapses.add(1);
     }
 
     /// Takes a node out of use; its latch is held.
-    fn drop_node(&self, node: Child, guard: Exclusive<'_>) {
+    fn drop_node(&self, tree: &TreeState, node: Child, guard: Exclusive<'_>) {
         let cache = &self.forest.cache;
         let frame = node.hint - 1;
-        if !fault!(MergedNodeNotFreed) {
-            self.worker.freed(Run::single(node.ptr.addr));
+        if tree.owns(node.ptr.birth) && !fault!(MergedNodeNotFreed) {
+            self.worker.freed(Freed::node(node.ptr));
         }
         let running: Generation = self.forest.running();
         match cache.frame(frame).state() {

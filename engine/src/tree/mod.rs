@@ -39,6 +39,7 @@ use crate::node::Child;
 use crate::places::Places;
 use crate::pool::Pool;
 use crate::progress::Progress;
+use crate::saved::Users;
 use crate::shortage::Shortage;
 use crate::worker::Workers;
 use crate::writeback::mend::Mend;
@@ -115,8 +116,13 @@ pub(crate) struct TreeState {
     /// Changed under the lock of all trees.
     name: ShortMutex<Arc<str>>,
     pub(crate) anchor: Anchor,
+    /// Nodes and large values born up to this generation are a snapshot's: they may say
+    /// another tree's number, and are not this tree's to free. 0: there are none.
+    pub(crate) origin: Generation,
     /// It may have large values. Once set, it stays.
     large: AtomicBool,
+    /// It is a snapshot's, which this keeps there.
+    snapshot: Option<Arc<Users>>,
     /// The commit that dropped it; 0: none.
     dropped: AtomicU64,
 }
@@ -128,9 +134,42 @@ impl TreeState {
             id,
             name: ShortMutex::new(name.into()),
             anchor: Anchor::new(root),
+            origin: Generation::default(),
             large: AtomicBool::new(large),
+            snapshot: None,
             dropped: AtomicU64::new(0),
         }
+    }
+
+    /// The same, with the nodes of a snapshot of that generation below the root.
+    pub(crate) fn begun_as(self, origin: Generation) -> Self {
+        Self { origin, ..self }
+    }
+
+    /// The same, never to be changed.
+    pub(crate) fn frozen(self, users: Arc<Users>) -> Self {
+        Self {
+            snapshot: Some(users),
+            ..self
+        }
+    }
+
+    /// An error if it is a snapshot's.
+    pub(crate) fn check_writable(&self) -> Result<()> {
+        match self.snapshot {
+            None => Ok(()),
+            Some(_) => Err(Error::FrozenTree(self.name().to_string())),
+        }
+    }
+
+    /// The tree whose number a node that was born then must say; `None`: any.
+    pub(crate) fn expects(&self, birth: Generation) -> Option<TreeId> {
+        self.owns(birth).then_some(self.id)
+    }
+
+    /// Whether what was born then is the tree's own, to be freed by it.
+    pub(crate) fn owns(&self, birth: Generation) -> bool {
+        birth > self.origin
     }
 
     /// A tree without records.

@@ -177,7 +177,7 @@ impl Forest {
                         continue;
                     };
                     let node = NodeBuf::new(size / 8);
-                    let (tree, level) = (Some(w.tree.id), w.level);
+                    let (tree, level) = (w.tree.expects(w.ptr.birth), w.level);
                     if load_image(&buf, w.ptr, self.store, tree, level, node.page()).is_ok() {
                         nodes[c.token as usize] = Some(node);
                     }

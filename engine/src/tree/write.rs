@@ -84,6 +84,7 @@ impl<'a> Op<'a> {
         loop {
             let running = self.enter();
             tree.check(Csn::MAX)?;
+            tree.check_writable()?;
             match self
                 .forest
                 .descend(tree, Toward::Key(key), 0, Some(running))

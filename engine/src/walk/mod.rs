@@ -20,7 +20,8 @@ use crate::error::{Damage, Result};
 use crate::format::superblock::Superblock;
 use crate::format::{BlockPtr, CATALOG, Csn, Generation, Geometry, TreeId};
 use crate::node::{NodeBuf, Page, load_image};
-use crate::writeback::catalog::Contents;
+use crate::writeback::catalog::{CatalogEntry, Contents};
+use crate::writeback::held::Held;
 
 /// Nodes that lie side by side are read with one request, up to this many.
 const CLUSTER: usize = 16;
@@ -39,6 +40,8 @@ pub(crate) struct Visit {
     /// A node of a dropped tree, of which only the children from this slot on are there
     /// still. Who came by its pointer does not know its fences.
     left_from: Option<usize>,
+    /// Up to this birth a node may say another tree's number: it is a snapshot's.
+    pub(crate) origin: Generation,
     /// Its read failed together with others: it is read again alone.
     alone: bool,
 }
@@ -54,6 +57,7 @@ impl Visit {
             upper: None,
             newest,
             left_from: None,
+            origin: Generation::default(),
             alone: false,
         }
     }
@@ -200,7 +204,8 @@ impl Walker {
         visitor: &mut dyn Visitor,
     ) -> Result<()> {
         let (ptr, tree) = (visit.ptr, visit.tree);
-        if let Err(damage) = load_image(bytes, ptr, self.store, Some(tree), visit.level, page) {
+        let expected = (ptr.birth > visit.origin).then_some(tree);
+        if let Err(damage) = load_image(bytes, ptr, self.store, expected, visit.level, page) {
             visitor.damaged(visit, damage);
             return Ok(());
         }
@@ -255,6 +260,7 @@ impl Walker {
                 upper: fences[i + 1].clone(),
                 newest: page.birth(),
                 left_from: None,
+                origin: visit.origin,
                 alone: false,
             })
             .skip(visit.left_from.unwrap_or(0))
@@ -304,8 +310,19 @@ impl Walker {
         sb: &Superblock,
         visitor: &mut dyn Visitor,
     ) -> Result<Contents> {
-        let level = u8::try_from(sb.catalog_level).ok();
-        let root = Visit::root(CATALOG, sb.catalog(), level, sb.generation());
+        self.catalog_at(sb.catalog(), sb.catalog_level, sb.generation(), visitor)
+    }
+
+    /// The same of the tree of trees that a generation had.
+    pub(crate) fn catalog_at(
+        &mut self,
+        root: BlockPtr,
+        level: u32,
+        generation: Generation,
+        visitor: &mut dyn Visitor,
+    ) -> Result<Contents> {
+        let level = u8::try_from(level).ok();
+        let root = Visit::root(CATALOG, root, level, generation);
         let mut catalog = CatalogVisitor {
             inner: visitor,
             contents: Contents::default(),
@@ -318,14 +335,27 @@ impl Walker {
 
     /// The roots of these trees, and what is left of dropped ones.
     pub(crate) fn roots(sb: &Superblock, contents: &Contents) -> Vec<Visit> {
-        let root = |id, ptr| Visit::root(id, ptr, None, sb.generation());
-        let trees = contents.trees.iter().map(|e| root(e.id, e.root));
+        let root = |id, ptr, origin| Visit {
+            origin,
+            ..Visit::root(id, ptr, None, sb.generation())
+        };
+        let trees = contents.trees.iter();
+        let trees = trees.map(|e| root(e.id, e.root, e.origin));
         let doomed = contents.doomed.iter().flat_map(|d| {
             d.path.iter().map(move |(ptr, next)| Visit {
                 left_from: Some(*next as usize),
-                ..root(d.id, *ptr)
+                ..root(d.id, *ptr, d.origin)
             })
         });
         trees.chain(doomed).collect()
+    }
+
+    /// The roots of the trees of a snapshot, whose tree of trees says this.
+    pub(crate) fn roots_held(held: &Held, contents: &Contents) -> Vec<Visit> {
+        let root = |e: &CatalogEntry| Visit {
+            origin: held.generation,
+            ..Visit::root(e.id, e.root, None, held.generation)
+        };
+        contents.trees.iter().map(root).collect()
     }
 }

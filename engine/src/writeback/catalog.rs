@@ -1,5 +1,5 @@
 //! The tree of trees: name → identity and root of each tree, and what is left of
-//! trees that were dropped (`doomed`).
+//! trees that were dropped (`doomed`), and the named snapshots (`held`).
 //!
 //! It is small and written whole at each checkpoint, bottom up, when all roots
 //! are known; nothing changes it in between.
@@ -7,8 +7,10 @@
 use gaur_iodriver::IoBuf;
 
 use super::doomed::Doomed;
+use super::held::Held;
 use crate::error::Damage;
 use crate::format::node::KIND_VALUE;
+use crate::format::superblock::Superblock;
 use crate::format::{BlockNo, BlockPtr, CATALOG, Generation, TreeId};
 use crate::node::{Bounds, Child, NodeBuf, shortest_separator, store_image};
 
@@ -18,12 +20,15 @@ pub(crate) const MAX_NAME: usize = 255;
 pub(super) const NO_NAME: u8 = 0xFF;
 /// Flag of a tree: it never had a large value.
 pub(super) const FLAG_NO_LARGE: u32 = 1;
+/// Flag of a tree: it came from a snapshot, whose generation follows.
+pub(super) const FLAG_ORIGIN: u32 = 2;
 
 /// A key of the catalog and its value.
 pub(crate) type Item = (Vec<u8>, Vec<u8>);
 
 /// What the catalog says of a tree. Stored: the tree's number (4 bytes), its flags
-/// (4 bytes; bit 0: it never had a large value), the root's pointer (24 bytes).
+/// (4 bytes; bit 0: it never had a large value), the root's pointer (24 bytes), and, with
+/// bit 1, the generation of the snapshot that it came from (8 bytes).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct CatalogEntry {
     pub(crate) name: String,
@@ -31,19 +36,21 @@ pub(crate) struct CatalogEntry {
     /// There may be large values in it.
     pub(crate) large: bool,
     pub(crate) root: BlockPtr,
+    /// What was born up to this generation is a snapshot's; 0: nothing.
+    pub(crate) origin: Generation,
 }
 
 /// Reads numbers and pointers one behind another.
-pub(super) struct Fields<'a>(pub(super) &'a [u8]);
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
 
 impl Fields<'_> {
-    pub(super) fn word(&mut self) -> Option<u64> {
+    pub(crate) fn word(&mut self) -> Option<u64> {
         let (head, rest) = self.0.split_first_chunk::<8>()?;
         self.0 = rest;
         Some(u64::from_le_bytes(*head))
     }
 
-    pub(super) fn pointer(&mut self) -> Option<BlockPtr> {
+    pub(crate) fn pointer(&mut self) -> Option<BlockPtr> {
         Some(BlockPtr::from_words([
             self.word()?,
             self.word()?,
@@ -53,7 +60,7 @@ impl Fields<'_> {
 }
 
 /// Adds a pointer to a value.
-pub(super) fn put_pointer(out: &mut Vec<u8>, ptr: BlockPtr) {
+pub(crate) fn put_pointer(out: &mut Vec<u8>, ptr: BlockPtr) {
     let words = ptr.to_words();
     out.extend(words.iter().flat_map(|w| w.to_le_bytes()));
 }
@@ -63,25 +70,23 @@ impl CatalogEntry {
 
     /// The entry as it is stored.
     pub(crate) fn item(&self) -> Item {
-        let flags = if self.large { 0 } else { FLAG_NO_LARGE };
         let mut value = self.id.to_le_bytes().to_vec();
-        value.extend(flags.to_le_bytes());
+        value.extend(flags_of(self.large, self.origin).to_le_bytes());
         put_pointer(&mut value, self.root);
+        put_origin(&mut value, self.origin);
         (self.name.as_bytes().to_vec(), value)
     }
 
     fn decode(name: &[u8], value: &[u8]) -> Result<Self, &'static str> {
         let name = std::str::from_utf8(name).map_err(|_| "a name is not UTF-8")?;
-        if value.len() != Self::SIZE {
-            return Err("an entry has a wrong length");
-        }
         let mut fields = Fields(value);
         let (Some(word), Some(root)) = (fields.word(), fields.pointer()) else {
             return Err("an entry has a wrong length");
         };
         let flags = (word >> 32) as u32;
-        if flags & !FLAG_NO_LARGE != 0 {
-            return Err("bytes where none belong");
+        let origin = read_origin(&mut fields, flags)?;
+        if !fields.0.is_empty() {
+            return Err("an entry has a wrong length");
         }
         if !root.is_null() && root.checksum == 0 {
             return Err("a root's pointer without a checksum");
@@ -91,7 +96,37 @@ impl CatalogEntry {
             id: word as TreeId,
             large: flags & FLAG_NO_LARGE == 0,
             root,
+            origin,
         })
+    }
+}
+
+/// The flags of a tree.
+pub(super) fn flags_of(large: bool, origin: Generation) -> u32 {
+    let large = if large { 0 } else { FLAG_NO_LARGE };
+    let origin = if origin.0 == 0 { 0 } else { FLAG_ORIGIN };
+    large | origin
+}
+
+/// Adds the origin, if there is one.
+pub(super) fn put_origin(out: &mut Vec<u8>, origin: Generation) {
+    if origin.0 != 0 {
+        out.extend(origin.0.to_le_bytes());
+    }
+}
+
+/// Reads the origin, if the flags say that there is one.
+pub(super) fn read_origin(fields: &mut Fields<'_>, flags: u32) -> Result<Generation, &'static str> {
+    if flags & !(FLAG_NO_LARGE | FLAG_ORIGIN) != 0 {
+        return Err("bytes where none belong");
+    }
+    if flags & FLAG_ORIGIN == 0 {
+        return Ok(Generation::default());
+    }
+    match fields.word() {
+        None => Err("an entry has a wrong length"),
+        Some(0) => Err("bytes where none belong"),
+        Some(origin) => Ok(Generation(origin)),
     }
 }
 
@@ -101,12 +136,17 @@ pub(crate) struct Contents {
     /// By name.
     pub(crate) trees: Vec<CatalogEntry>,
     pub(crate) doomed: Vec<Doomed>,
+    /// By generation.
+    pub(crate) held: Vec<Held>,
 }
 
 impl Contents {
     /// Takes in an entry of the catalog leaf at block `place`.
     pub(crate) fn add(&mut self, key: &[u8], value: &[u8], place: BlockNo) -> Result<(), Damage> {
         let read = match key.first() {
+            Some(&NO_NAME) if Held::is_key(key) => {
+                Held::decode(key, value).map(|h| self.held.push(h))
+            }
             Some(&NO_NAME) => Doomed::decode(key, value).map(|d| self.doomed.push(d)),
             _ => CatalogEntry::decode(key, value).map(|e| self.trees.push(e)),
         };
@@ -116,20 +156,43 @@ impl Contents {
     /// All of it as it is stored, by key.
     pub(crate) fn items(&self) -> Vec<Item> {
         let trees = self.trees.iter().map(CatalogEntry::item);
-        trees.chain(self.doomed.iter().map(Doomed::item)).collect()
+        let doomed = self.doomed.iter().map(Doomed::item);
+        let held = self.held.iter().map(Held::item);
+        trees.chain(doomed).chain(held).collect()
+    }
+
+    /// Puts the tree of trees of this superblock where a snapshot has that very one.
+    pub(crate) fn place_held(&mut self, sb: &Superblock) -> Result<(), Damage> {
+        for held in self.held.iter_mut().filter(|h| h.catalog.is_null()) {
+            if held.generation != sb.generation() {
+                let what = "a snapshot of another generation without a tree of trees";
+                let damage = Damage::new("catalog entry", sb.catalog_addr, what);
+                return Err(damage.in_tree(CATALOG));
+            }
+            (held.catalog, held.level) = (sb.catalog(), sb.catalog_level);
+        }
+        Ok(())
+    }
+
+    /// Whether there is nothing but trees that began empty: what any reader knows.
+    pub(crate) fn is_plain(&self) -> bool {
+        let own = self.trees.iter().all(|t| t.origin.0 == 0);
+        own && self.doomed.is_empty() && self.held.is_empty()
     }
 }
 
 /// Blocks that a catalog takes at most, of trees with names of these lengths, each of
-/// which may be dropped, and of so many dropped ones.
+/// which may be dropped, of so many dropped ones, and of snapshots with such names.
 pub(crate) fn blocks_needed(
     names: impl Iterator<Item = usize>,
     doomed: usize,
+    snapshots: impl Iterator<Item = usize>,
     block_size: u32,
 ) -> u64 {
     let entry = |key: usize, value: usize| (key + value + 48) as u64;
-    let trees = names.map(|n| entry(n, CatalogEntry::SIZE).max(Doomed::MOST));
-    let bytes: u64 = trees.sum::<u64>() + doomed as u64 * Doomed::MOST;
+    let trees = names.map(|n| entry(n, CatalogEntry::SIZE + 8).max(Doomed::MOST));
+    let snapshots = snapshots.map(Held::most);
+    let bytes = trees.chain(snapshots).sum::<u64>() + doomed as u64 * Doomed::MOST;
     // Leaves are filled to half at least; each inner level is a fraction of that.
     2 * bytes.div_ceil(u64::from(block_size) / 2 - 512) + 4
 }
@@ -208,7 +271,7 @@ pub(crate) fn build(
     }
 
     let mut level = 0u8;
-    let per_node = words * 8 / (MAX_NAME + 80);
+    let per_node = words * 8 / (MAX_NAME + 96);
     while row.len() > 1 {
         level += 1;
         let mut above = Vec::new();
@@ -269,17 +332,38 @@ mod tests {
                     id: i as TreeId,
                     large: i % 3 == 0,
                     root: ptr(i),
+                    origin: Generation(i as u64 % 4),
                 })
                 .collect();
             let doomed = (0..n / 2).map(|i| Doomed {
                 number: i as u64,
                 id: 7,
                 large: i % 3 == 1,
+                last: Generation(9),
+                origin: Generation(i as u64 % 3),
                 path: (0..1 + i % 5).map(|k| (ptr(k), k as u32)).collect(),
+            });
+            let held = (0..n / 3).map(|i| Held {
+                generation: Generation(i as u64),
+                name: "y".repeat(1 + i % MAX_NAME),
+                csn: 5,
+                created: 6,
+                deleted: i % 2 == 0,
+                level: 1,
+                catalog: ptr(i),
+                dead: if i % 3 == 0 {
+                    BlockPtr::default()
+                } else {
+                    ptr(i)
+                },
+                dead_blocks: 7,
+                list_blocks: 8,
+                origins: (0..i % 5).map(|o| Generation(o as u64)).collect(),
             });
             let contents = Contents {
                 trees,
                 doomed: doomed.collect(),
+                held: held.collect(),
             };
             let mut next = 100;
             let built = build(&contents.items(), 4096, 7, Generation(9), || {
@@ -287,7 +371,8 @@ mod tests {
                 next
             });
             let names = contents.trees.iter().map(|e| e.name.len());
-            let needed = blocks_needed(names, contents.doomed.len(), 4096);
+            let snapshots = contents.held.iter().map(|h| h.name.len());
+            let needed = blocks_needed(names, contents.doomed.len(), snapshots, 4096);
             assert!(
                 built.images.len() as u64 <= needed,
                 "{n}: {} > {needed}",

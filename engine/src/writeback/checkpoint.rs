@@ -17,12 +17,12 @@
 //! checksums of their children, which the checkpointer fills in, there and in the
 //! running generation's copy of the parent.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gaur_iodriver::sync::thread;
-use gaur_iodriver::sync::time::{Duration, now};
+use gaur_iodriver::sync::time::{Duration, now, unix_seconds};
 use gaur_iodriver::sync::within;
 use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request, fault};
 
@@ -30,17 +30,19 @@ use super::catalog::{self, CatalogEntry, Contents};
 use super::doomed::Doomed;
 use super::grow::Plan;
 use super::reclaim::Reclaim;
+use super::retain;
 use super::superblock::write_pair;
 use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
 use crate::core::Core;
 use crate::error::Result;
 use crate::events::Event;
-use crate::format::superblock::{FLAG_CLEAN, Superblock};
+use crate::format::superblock::{FEATURE_HELD, FLAG_CLEAN, Superblock};
 use crate::format::{BlockNo, BlockPtr, Csn, Generation, Run};
 use crate::node::{Child, store_image};
 use crate::trace::span;
 use crate::tree::{Found, Toward, TreeState};
+use crate::worker::Freed;
 
 /// Blocks written with one request at most, where nodes lie side by side.
 const CLUSTER: usize = 64;
@@ -100,11 +102,12 @@ enum Above {
 
 /// A tree as it was frozen.
 #[derive(Debug)]
-struct Frozen {
-    tree: Arc<TreeState>,
+pub(super) struct Frozen {
+    pub(super) tree: Arc<TreeState>,
     name: Arc<str>,
     root: Child,
-    large: bool,
+    pub(super) large: bool,
+    origin: Generation,
     /// It was dropped in this generation, and is written once more, for what is freed is
     /// what the device has.
     dropped: bool,
@@ -116,6 +119,7 @@ impl Frozen {
             name: tree.name(),
             root: tree.anchor.child(),
             large: tree.may_have_large(),
+            origin: tree.origin,
             tree,
             dropped,
         }
@@ -137,7 +141,10 @@ fn catalog_blocks(core: &Core, doomed: usize) -> u64 {
     let doomed = doomed + trees.dropped();
     let trees = trees.all();
     let names = trees.iter().map(|t| t.name().len());
-    catalog::blocks_needed(names, doomed, core.forest.geometry.block_size)
+    let shelf = core.shelf.lock();
+    let snapshots = shelf.all.iter().map(|s| s.held.name.len());
+    let snapshots = snapshots.chain(shelf.wanted.iter().map(String::len));
+    catalog::blocks_needed(names, doomed, snapshots, core.forest.geometry.block_size)
 }
 
 /// Fills `spare` with blocks for the next tree of trees, and some for trees to come;
@@ -153,7 +160,7 @@ pub(crate) fn reserve_catalog(
     let allocator = core.forest.pool.allocator();
     spare.append(&mut core.for_catalog.lock());
     let needed = catalog_blocks(core, doomed);
-    allocator.set_floor(needed);
+    allocator.set_floor(needed + retain::blocks_needed(core));
     let want = needed + CATALOG_AHEAD;
     let have: u64 = spare.iter().map(|r| u64::from(r.len)).sum();
     if have < want {
@@ -223,6 +230,7 @@ impl Checkpointer {
             }
             core.forest.unpin();
             let news = freed
+                || core.shelf.lock().has_work()
                 || core.last_drawn() != self.superblock.cut
                 || core.forest.cache.dirty_frames() > 0;
             let plan = forest.begin_growth(std::mem::take(&mut low));
@@ -254,6 +262,8 @@ impl Checkpointer {
         let mut freed = false;
         loop {
             let left = due.saturating_duration_since(now());
+            let shelf = core.shelf.lock().has_work();
+            let left = if shelf { Duration::ZERO } else { left };
             let pause = self.reclaim.pause(core).min(left);
             if core.progress().asked_within(pause) || core.closing.load(Ordering::Acquire) {
                 return freed;
@@ -261,7 +271,7 @@ impl Checkpointer {
             let before = self.reclaim.freed();
             let enough = self.reclaim.step(core);
             freed |= self.reclaim.freed() > before;
-            if enough || due <= now() {
+            if enough || shelf || due <= now() {
                 return freed;
             }
         }
@@ -309,6 +319,7 @@ impl Checkpointer {
         self.reserve_catalog(core)?;
         core.progress().begin();
         core.throttle.begin(core);
+        let part = self.read_part(core);
         let site = (within("freeze"), span!("freeze", forest.store));
         let (freezing, turn) = loop {
             let turn = forest.workers.turn();
@@ -331,6 +342,7 @@ impl Checkpointer {
             let there = trees.all().into_iter().map(|tree| Frozen::new(tree, false));
             there.chain(dropped).collect()
         };
+        self.freeze_shelf(core, &frozen, generation, cut.csn);
         let mut journal = forest.workers.take_journals();
         let next_tree = core.next_tree.load(Ordering::Acquire);
         forest.advance();
@@ -351,7 +363,7 @@ impl Checkpointer {
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
             if f.dropped {
-                self.reclaim.add(core, &f.tree, cut.csn, root, f.large);
+                self.reclaim.add(core, f, cut.csn, root, generation);
                 continue;
             }
             contents.trees.push(CatalogEntry {
@@ -359,13 +371,20 @@ impl Checkpointer {
                 id: f.tree.id,
                 large: f.large,
                 root,
+                origin: f.origin,
             });
         }
         contents.doomed = self.reclaim.left();
         let mut used = std::mem::take(&mut journal.used);
         let mut freed = std::mem::take(&mut journal.freed);
-        let (catalog_root, level) =
-            self.write_catalog(core, &contents, generation, &mut used, &mut freed)?;
+        self.free_catalog(&mut freed);
+        let extents = std::mem::take(&mut journal.freed_extents);
+        let mut sorted = Self::sort(core, generation, freed, extents, &part);
+        self.write_lists(core, generation, &mut sorted, part, &mut used)?;
+        let shelf = core.shelf.lock();
+        contents.held = shelf.all.iter().map(|s| s.held.clone()).collect();
+        drop(shelf);
+        let (catalog_root, level) = self.write_catalog(core, &contents, generation, &mut used)?;
         self.drain(core)?;
         while core.evicting.in_flight.count(generation) > 0 {
             if core.progress().stopped().is_some() {
@@ -375,7 +394,8 @@ impl Checkpointer {
         }
 
         drop(site);
-        freed.extend(journal.freed_extents.iter().map(|(_, run)| *run));
+        let mut freed = std::mem::take(&mut sorted.free);
+        freed.extend(sorted.extents.iter().map(|(_, run)| *run));
         let map = forest
             .pool
             .allocator()
@@ -393,6 +413,7 @@ impl Checkpointer {
         sb.cut = cut.csn + u64::from(fault!(CutOffByOne));
         sb.next_tree = next_tree;
         sb.set_catalog(catalog_root, level);
+        sb.incompat = if contents.is_plain() { 0 } else { FEATURE_HELD };
         map.put(&mut sb);
         if let Some(to) = plan.to {
             sb.capacity = to.capacity;
@@ -402,7 +423,7 @@ impl Checkpointer {
         sb.log_durable = core.log().durable_position();
         sb.flags = (sb.flags & !FLAG_CLEAN) | flags;
         let released = fault!(ReleasedBeforeSuperblock)
-            .then(|| release(core, generation, std::mem::take(&mut journal.freed_extents)));
+            .then(|| release(core, generation, std::mem::take(&mut sorted.extents)));
         if fault!(LogTruncatedBeforeSuperblock) {
             core.log().truncate(head);
         }
@@ -416,7 +437,7 @@ impl Checkpointer {
         self.write_late(core)?;
 
         let _site = within("release");
-        let keep = released.unwrap_or_else(|| release(core, generation, journal.freed_extents));
+        let keep = released.unwrap_or_else(|| release(core, generation, sorted.extents));
         drop(durable);
         forest.pin(keep);
         core.log().truncate(head);
@@ -500,7 +521,7 @@ impl Checkpointer {
 
     /// Submits a write, and waits while too many are in flight. When it is done the
     /// frames are clean.
-    fn write(
+    pub(super) fn write(
         &mut self,
         core: &Core,
         addr: BlockNo,
@@ -564,6 +585,37 @@ impl Checkpointer {
         Ok(())
     }
 
+    /// The old tree of trees goes out of use.
+    fn free_catalog(&mut self, freed: &mut Vec<Freed>) {
+        let birth = self.superblock.generation();
+        let old = std::mem::take(&mut self.catalog);
+        if !fault!(TreeOfTreesNotFreed) {
+            let node = |run| Freed {
+                run,
+                birth,
+                piece: false,
+                last: None,
+            };
+            freed.extend(old.into_iter().map(node));
+        }
+    }
+
+    /// Takes the snapshots that are asked for. The gate is closed.
+    fn freeze_shelf(&self, core: &Core, frozen: &[Frozen], generation: Generation, csn: Csn) {
+        let origins = frozen.iter().filter(|f| !f.dropped).map(|f| f.origin);
+        let origins: BTreeSet<Generation> = origins.filter(|o| o.0 != 0).collect();
+        let origins: Vec<Generation> = origins.into_iter().collect();
+        let mut shelf = core.shelf.lock();
+        for saved in &mut shelf.all {
+            // It was in this very tree of trees, which is named by its place from now on.
+            if saved.held.catalog.is_null() {
+                let sb = &self.superblock;
+                (saved.held.catalog, saved.held.level) = (sb.catalog(), sb.catalog_level);
+            }
+        }
+        shelf.freeze(generation, csn, &origins, unix_seconds());
+    }
+
     /// Writes the tree of trees anew and returns its root and level.
     fn write_catalog(
         &mut self,
@@ -571,7 +623,6 @@ impl Checkpointer {
         contents: &Contents,
         generation: Generation,
         used: &mut Vec<Run>,
-        freed: &mut Vec<Run>,
     ) -> Result<(BlockPtr, u32)> {
         let forest = &core.forest;
         let spare = std::mem::take(&mut self.spare);
@@ -588,10 +639,6 @@ impl Checkpointer {
             },
         );
         self.spare = blocks.map(Run::single).collect();
-        let mut old = std::mem::take(&mut self.catalog);
-        if !fault!(TreeOfTreesNotFreed) {
-            freed.append(&mut old);
-        }
         for (addr, image) in built.images {
             self.catalog.push(Run::single(addr));
             used.push(Run::single(addr));

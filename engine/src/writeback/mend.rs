@@ -17,10 +17,12 @@ use crate::alloc::SpaceError;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::KIND_EXTENT;
 use crate::format::superblock::Superblock;
-use crate::format::{Geometry, Run};
+use crate::format::{Generation, Geometry, Run};
 use crate::node::Page;
 use crate::tree::Forest;
 use crate::walk::{Visit, Visitor, Walker};
+use crate::writeback::deadlist;
+use crate::writeback::held::Held;
 
 /// Reads in flight while walking.
 const DEPTH: u32 = 32;
@@ -97,12 +99,15 @@ impl Forest {
         let mut collect = Collect {
             geometry,
             used: groups.iter().map(|g| (*g, Vec::new())).collect(),
+            known: Generation::default(),
             trouble: None,
         };
         let sb = durable.superblock;
         let mut walker = Walker::new(self.device.as_ref(), geometry, &sb, DEPTH)?;
-        let contents = walker.catalog(&sb, &mut collect)?;
+        let mut contents = walker.catalog(&sb, &mut collect)?;
+        contents.place_held(&sb)?;
         walker.walk(Walker::roots(&sb, &contents), &mut collect)?;
+        self.collect_held(&contents.held, &mut walker, &mut collect)?;
         let mut rebuilt = 0;
         for ((group, why), used) in damaged.iter().zip(collect.used.into_values()) {
             let done = match &collect.trouble {
@@ -140,6 +145,44 @@ impl Forest {
         }
     }
 
+    /// Collects what the snapshots have, the oldest first, each without what an older one
+    /// has; and the dead lists, with what is on those of deleted ones.
+    fn collect_held(
+        &self,
+        held: &[Held],
+        walker: &mut Walker,
+        collect: &mut Collect,
+    ) -> Result<()> {
+        for held in held {
+            if !held.deleted {
+                let root = (held.catalog, held.level, held.generation);
+                let contents = walker.catalog_at(root.0, root.1, root.2, collect)?;
+                walker.walk(Walker::roots_held(held, &contents), collect)?;
+                collect.known = held.generation;
+            }
+            let mut next = held.dead;
+            while !next.is_null() && collect.trouble.is_none() {
+                let read = deadlist::check_pointer(next, &collect.geometry).and_then(|()| {
+                    let leaf = self.with_block(next.addr, |bytes| {
+                        deadlist::decode(bytes, next, self.store, &collect.geometry)
+                    });
+                    leaf.map_err(|e| deadlist::damaged(next.addr, &e.to_string()))?
+                });
+                match read {
+                    Ok(leaf) => {
+                        collect.add(next.run());
+                        if held.deleted {
+                            leaf.dead.iter().for_each(|f| collect.add(f.run));
+                        }
+                        next = leaf.next;
+                    }
+                    Err(damage) => collect.trouble = Some(damage),
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Asks the allocator, and once more if it lacks space because part of the map
     /// is damaged and could be rebuilt. Nothing may be held.
     pub(crate) fn mending<T>(
@@ -167,6 +210,8 @@ impl Forest {
 struct Collect {
     geometry: Geometry,
     used: BTreeMap<u64, Vec<Run>>,
+    /// What was born up to this generation was collected with an older snapshot.
+    known: Generation,
     trouble: Option<Damage>,
 }
 
@@ -183,6 +228,9 @@ impl Collect {
 
 impl Visitor for Collect {
     fn enter(&mut self, visit: &Visit) -> bool {
+        if visit.ptr.birth <= self.known {
+            return false;
+        }
         self.add(visit.ptr.run());
         self.trouble.is_none()
     }

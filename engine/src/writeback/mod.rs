@@ -3,11 +3,14 @@
 
 pub(crate) mod catalog;
 pub(crate) mod checkpoint;
+pub(crate) mod deadlist;
 pub(crate) mod doomed;
 pub(crate) mod evict;
 pub(crate) mod grow;
+pub(crate) mod held;
 pub(crate) mod mend;
 pub(crate) mod reclaim;
+mod retain;
 mod shrink;
 pub(crate) mod superblock;
 

@@ -15,14 +15,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::within;
 
+use super::checkpoint::Frozen;
 use super::doomed::Doomed;
 use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::KIND_EXTENT;
-use crate::format::{BlockPtr, Csn, Run};
+use crate::format::{BlockPtr, Csn, Generation, Run};
 use crate::node::{NodeBuf, Page, load_image};
 use crate::tree::TreeState;
-use crate::worker::Worker;
+use crate::worker::{Freed, Worker};
 
 /// Nodes read in one go: about as long as somebody who wants a checkpoint waits for it.
 const STEP: usize = 64;
@@ -101,22 +102,29 @@ impl Reclaim {
         self.freed
     }
 
-    /// Takes on a dropped tree, all of whose nodes are on the device below `root`.
+    /// Takes on a tree that was dropped in `generation`, all of whose nodes are on the
+    /// device below `root`.
     pub(super) fn add(
         &mut self,
         core: &Core,
-        tree: &Arc<TreeState>,
+        frozen: &Frozen,
         csn: Csn,
         root: BlockPtr,
-        large: bool,
+        generation: Generation,
     ) {
-        if root.is_null() {
+        let tree = &frozen.tree;
+        // What a snapshot has is not freed with the tree.
+        if root.is_null() || !tree.owns(root.birth) {
+            core.shelf.lock().leave(tree.origin);
             return core.reclaiming.end(1);
         }
         let doomed = Doomed {
             number: self.next,
             id: tree.id,
-            large,
+            large: frozen.large,
+            // The one that drops it has it no more.
+            last: Generation(generation.0 - 1),
+            origin: tree.origin,
             path: vec![(root, 0)],
         };
         self.next += 1;
@@ -172,7 +180,13 @@ impl Reclaim {
             .blocks
             .fetch_add(self.freed - before, Ordering::Relaxed);
         let all = self.jobs.len();
-        self.jobs.retain(|j| !j.doomed.path.is_empty());
+        self.jobs.retain(|j| {
+            let over = j.doomed.path.is_empty();
+            if over {
+                core.shelf.lock().leave(j.doomed.origin);
+            }
+            !over
+        });
         counters.end(all - self.jobs.len());
         self.freed >= ENOUGH || self.jobs.len() < all
     }
@@ -212,26 +226,33 @@ impl Job {
                 let node = read(core, &self.doomed, ptr, above)?;
                 self.nodes.push(node);
             }
+            let (origin, last) = (self.doomed.origin, Some(self.doomed.last));
             let path = &mut self.doomed.path;
             let page = self.nodes.last().expect("just read").page();
-            let mut free = |run: Run| {
-                *freed += u64::from(run.len);
-                worker.freed(run);
+            let mut free = |f: Freed| {
+                if f.birth > origin {
+                    *freed += u64::from(f.run.len);
+                    worker.freed(Freed { last, ..f });
+                }
             };
+            let next = next as usize;
             match page.level() {
                 0 => pieces(page, core.forest.geometry.block_size).for_each(&mut free),
                 1 if !self.doomed.large => {
-                    (next as usize..page.slots()).for_each(|i| free(page.child(i).ptr.run()));
+                    (next..page.slots()).for_each(|i| free(Freed::node(page.child(i).ptr)));
                 }
-                _ if (next as usize) < page.slots() => {
-                    let child = page.child(next as usize).ptr;
+                _ if next < page.slots() => {
+                    let child = page.child(next).ptr;
                     path.last_mut().expect("there is one").1 += 1;
-                    path.push((child, 0));
+                    // Nothing is younger than the node above it.
+                    if child.birth > origin {
+                        path.push((child, 0));
+                    }
                     continue;
                 }
                 _ => {}
             }
-            free(ptr.run());
+            free(Freed::node(ptr));
             path.pop();
             self.nodes.pop();
         }
@@ -239,14 +260,14 @@ impl Job {
     }
 }
 
-/// The runs of the large values in a leaf.
-fn pieces(page: Page<'_>, block_size: u32) -> impl Iterator<Item = Run> + '_ {
+/// The pieces of the large values in a leaf.
+fn pieces(page: Page<'_>, block_size: u32) -> impl Iterator<Item = Freed> + '_ {
     let large = (0..page.slots()).filter(move |&i| page.entry(i).kind == KIND_EXTENT);
     large.flat_map(move |i| {
         let mut stored = Vec::new();
         page.copy_value(i, &mut stored);
-        let pieces: Vec<Run> = crate::commit::extents(&stored)
-            .map(|e| e.run(block_size))
+        let pieces: Vec<Freed> = crate::commit::extents(&stored)
+            .map(|e| Freed::piece(&e, block_size))
             .collect();
         pieces
     })
@@ -273,7 +294,7 @@ fn read(core: &Core, of: &Doomed, ptr: BlockPtr, above: Option<u8>) -> Result<No
     let outside = |run: Run| !geometry.is_data(run);
     let children = (0..page.slots()).filter(|_| page.level() > 0);
     if children.map(|i| page.child(i).ptr.run()).any(outside)
-        || page.level() == 0 && pieces(page, geometry.block_size).any(outside)
+        || page.level() == 0 && pieces(page, geometry.block_size).any(|f| outside(f.run))
     {
         return Err(bad("names what lies outside the data area"));
     }

@@ -45,7 +45,8 @@ pub(crate) fn checked(disk: &SimDisk) -> CheckReport {
 /// Every block is in one place.
 pub(crate) fn adds_up(report: &CheckReport) {
     let b = &report.blocks;
-    let sum = b.metadata + b.log + b.nodes + b.extents + b.free + b.unaccounted + b.unknown;
+    let sum =
+        b.metadata + b.log + b.nodes + b.extents + b.kept + b.free + b.unaccounted + b.unknown;
     assert_eq!(sum, b.total, "{b:?}");
 }
 
