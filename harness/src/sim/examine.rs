@@ -203,7 +203,8 @@ fn clean(report: &CheckReport, what: &str) -> Result<(), String> {
         return Err(format!("CHECK of {what}: recovery would fail: {why}"));
     }
     let b = &report.blocks;
-    let sum = b.metadata + b.log + b.nodes + b.extents + b.free + b.unaccounted + b.unknown;
+    let sum =
+        b.metadata + b.log + b.nodes + b.extents + b.kept + b.free + b.unaccounted + b.unknown;
     if sum != b.total {
         return Err(format!("CHECK of {what}: the blocks do not add up: {b:?}"));
     }
@@ -320,6 +321,18 @@ fn judge(
         let list = expected.differences(&store, csn);
         format!("{why}\n  {}", list.join("\n  "))
     })?;
+    for info in store.snapshots() {
+        let found = store.open_snapshot(&info.name);
+        let found = found.and_then(|s| Digest::of_snapshot(&s));
+        match found {
+            Ok(found) => expected.judge_snapshot(info.csn, found)?,
+            Err(_) if damaged => {
+                seen.told = true;
+                return Ok(seen);
+            }
+            Err(e) => return Err(format!("SNAPSHOT {:?}: {e}", info.name)),
+        }
+    }
     if !damaged && report.recovery.verified && report.recovery.last_csn != csn {
         return Err(format!(
             "the check foresaw commit {}, recovery ended with {csn}",

@@ -8,8 +8,8 @@ use gaur_iodriver::sync::schedule::{self, End, Report};
 use gaur_iodriver::sync::{thread, time::Duration};
 
 use super::looked::{Looked, ReadSet};
-use super::oracle::{Commit, Done, Expected};
-use super::script::{Change, Script, Step, key, tree_name};
+use super::oracle::{Commit, Done, Expected, Whole};
+use super::script::{Change, Script, Step, key, snapshot_name, tree_name};
 use super::swarm::{Trouble, World};
 
 /// What came of it.
@@ -271,7 +271,7 @@ impl Actor {
     fn create(&mut self, tree: u8) -> Result<bool, String> {
         match self.store.create_tree(&tree_name(tree)) {
             Ok(_) => {
-                self.done.created.push(tree);
+                self.done.wholes.push(Whole::Make(tree));
                 Ok(true)
             }
             Err(Error::TreeExists(_)) => Ok(true),
@@ -280,7 +280,24 @@ impl Actor {
                 Ok(true)
             }
             Err(e) => {
-                self.done.created.push(tree);
+                self.done.wholes.push(Whole::Make(tree));
+                self.failed(&e)
+            }
+        }
+    }
+
+    /// A commit about whole trees; whether the store goes on.
+    fn whole(&mut self, whole: Whole, result: Result<(), Error>) -> Result<bool, String> {
+        // What was opened may be gone.
+        self.trees.clear();
+        match result {
+            Ok(()) => {
+                self.done.wholes.push(whole);
+                Ok(true)
+            }
+            Err(Error::Full { .. } | Error::NoSuchTree(_)) => Ok(true),
+            Err(e) => {
+                self.done.wholes.push(whole);
                 self.failed(&e)
             }
         }
@@ -341,6 +358,26 @@ impl Actor {
                 self.told(result)
             }
             Step::Create(tree) => self.create(*tree),
+            Step::Drop(tree) => {
+                let dropped = self.store.drop_tree(&tree_name(*tree));
+                self.whole(Whole::Drop(*tree), dropped)
+            }
+            Step::Snapshot(n) => match self.store.create_snapshot(&snapshot_name(*n)) {
+                Err(Error::SnapshotExists(_) | Error::Full { .. }) => Ok(true),
+                result => self.told(result.map(|s| s.csn())),
+            },
+            Step::Forget(n) => match self.store.delete_snapshot(&snapshot_name(*n)) {
+                Err(Error::NoSuchSnapshot(_) | Error::SnapshotInUse { .. }) => Ok(true),
+                result => self.told(result.map(|()| last)),
+            },
+            Step::Back(n) => match self.store.open_snapshot(&snapshot_name(*n)) {
+                Err(Error::NoSuchSnapshot(_)) => Ok(true),
+                Err(e) => self.failed(&e),
+                Ok(snapshot) => {
+                    let done = self.store.roll_back(&snapshot);
+                    self.whole(Whole::Back(snapshot.csn()), done)
+                }
+            },
             Step::Trim => {
                 let options = TrimOptions {
                     rate: DiscardRate::UNLIMITED,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::hash::Hasher;
 use std::sync::Arc;
 
-use gaur::{Csn, Store};
+use gaur::{Csn, NamedSnapshot, Store, Tree};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::looked::{Looked, ReadSet};
@@ -36,6 +36,12 @@ impl Digest {
         self.trees += 1;
     }
 
+    fn drop_tree(&mut self, name: &str) {
+        let hash = hash(&[name.as_bytes(), b"a tree"]);
+        self.sum = self.sum.wrapping_sub(hash);
+        self.trees -= 1;
+    }
+
     fn add(&mut self, hash: u64, there: bool) {
         if there {
             self.sum = self.sum.wrapping_add(hash);
@@ -48,10 +54,25 @@ impl Digest {
 
     /// Of a store.
     pub(crate) fn of(store: &Store, backwards: bool) -> gaur::Result<Self> {
+        let open = |name: &str| store.open_tree(name);
+        Self::of_trees(store.tree_names(), open, backwards)
+    }
+
+    /// Of a snapshot.
+    pub(crate) fn of_snapshot(snapshot: &NamedSnapshot) -> gaur::Result<Self> {
+        let open = |name: &str| snapshot.tree(name);
+        Self::of_trees(snapshot.tree_names(), open, false)
+    }
+
+    fn of_trees(
+        names: Vec<String>,
+        open: impl Fn(&str) -> gaur::Result<Tree>,
+        backwards: bool,
+    ) -> gaur::Result<Self> {
         let mut digest = Self::default();
-        for name in store.tree_names() {
+        for name in names {
             digest.tree(&name);
-            let scan = store.open_tree(&name)?.iter()?;
+            let scan = open(&name)?.iter()?;
             let mut one = |record: gaur::Result<(Vec<u8>, Vec<u8>)>| {
                 let (key, value) = record?;
                 digest.add(hash(&[name.as_bytes(), &key, &value]), true);
@@ -86,13 +107,22 @@ pub(crate) struct Commit {
     pub(crate) changes: Arc<[Change]>,
 }
 
+/// A commit about whole trees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whole {
+    Make(u8),
+    Drop(u8),
+    /// All trees are again as they were at this commit.
+    Back(Csn),
+}
+
 /// What one thread did.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Done {
     pub(crate) commits: Vec<Commit>,
-    /// Trees made, in order. Their numbers are not told: they are those that are
-    /// missing. The last may have failed: then there may be none for it.
-    pub(crate) created: Vec<u8>,
+    /// Commits about whole trees, in order. Their numbers are not told: they are those
+    /// that are missing. The last may have failed: then there may be none for it.
+    pub(crate) wholes: Vec<Whole>,
     pub(crate) full: u64,
     pub(crate) looked: Vec<Looked>,
     pub(crate) read: Vec<ReadSet>,
@@ -114,7 +144,7 @@ pub(crate) struct Expected {
 #[derive(Clone, Debug)]
 enum Made {
     Nothing,
-    Tree(u8),
+    Whole(Whole),
     Changes(Arc<[Change]>),
 }
 
@@ -140,10 +170,10 @@ impl Expected {
 
     /// What these commits make of the state at commit `first`.
     pub(crate) fn after(&self, first: Csn, all: Vec<Done>) -> Result<Self, String> {
-        let mut created: Vec<u8> = Vec::new();
+        let mut wholes: Vec<Whole> = Vec::new();
         let mut commits: BTreeMap<Csn, Arc<[Change]>> = BTreeMap::new();
         for done in all {
-            created.extend(done.created);
+            wholes.extend(done.wholes);
             for c in done.commits {
                 if c.csn <= first || commits.insert(c.csn, c.changes).is_some() {
                     return Err(format!("two commits have the number {}", c.csn));
@@ -158,17 +188,22 @@ impl Expected {
         };
         let mut state = self.state_at(first);
         let mut digest = self.digests[first as usize];
-        let mut created = created.into_iter();
+        let mut wholes = wholes.into_iter();
         let mut next = first + 1;
         loop {
             let made = match commits.remove(&next) {
                 Some(changes) => Made::Changes(changes),
-                None => match created.next() {
-                    Some(tree) => Made::Tree(tree),
+                None => match wholes.next() {
+                    Some(whole) => Made::Whole(whole),
                     None => break,
                 },
             };
-            apply(&mut state, Some(&mut digest), &made);
+            match made {
+                Made::Whole(Whole::Back(csn)) => {
+                    (state, digest) = (expected.state_at(csn), expected.digests[csn as usize]);
+                }
+                ref made => apply(&mut state, Some(&mut digest), made),
+            }
             expected.digests.push(digest);
             expected.commits.push(made);
             next += 1;
@@ -219,6 +254,17 @@ impl Expected {
         ))
     }
 
+    /// Whether a snapshot that says it was taken at commit `csn` may hold this.
+    pub(crate) fn judge_snapshot(&self, csn: Csn, found: Digest) -> Result<(), String> {
+        match self.digests.get(csn as usize) {
+            Some(right) if *right == found => Ok(()),
+            right => Err(format!(
+                "WRONG: a snapshot of commit {csn} holds {} records in {} trees, right is {right:?}",
+                found.records, found.trees
+            )),
+        }
+    }
+
     /// Whether a store holds some state that there was.
     pub(crate) fn is_a_state(&self, found: Digest) -> bool {
         self.digests.contains(&found)
@@ -228,7 +274,10 @@ impl Expected {
     pub(crate) fn state_at(&self, csn: Csn) -> State {
         let mut state = State::new();
         for made in self.commits.iter().take(csn as usize + 1) {
-            apply(&mut state, None, made);
+            match made {
+                Made::Whole(Whole::Back(csn)) => state = self.state_at(*csn),
+                made => apply(&mut state, None, made),
+            }
         }
         state
     }
@@ -286,7 +335,17 @@ impl Expected {
 fn apply(state: &mut State, mut digest: Option<&mut Digest>, made: &Made) {
     match made {
         Made::Nothing => {}
-        Made::Tree(tree) => {
+        Made::Whole(Whole::Back(_)) => unreachable!("the past is not at hand here"),
+        Made::Whole(Whole::Drop(tree)) => {
+            let gone = state.remove(tree);
+            if let (Some(gone), Some(digest)) = (gone, digest) {
+                for (n, value) in gone {
+                    digest.add(record(*tree, n, value), false);
+                }
+                digest.drop_tree(&tree_name(*tree));
+            }
+        }
+        Made::Whole(Whole::Make(tree)) => {
             if state.insert(*tree, BTreeMap::new()).is_none()
                 && let Some(digest) = digest
             {
@@ -337,7 +396,7 @@ mod tests {
                 commit(3, &[put(0, 1, 8), put(0, 2, 9)]),
                 commit(4, &[Change::Delete(0, 1)]),
             ],
-            created: vec![0],
+            wholes: vec![Whole::Make(0)],
             ..Done::default()
         }
     }
@@ -367,6 +426,19 @@ mod tests {
         assert_eq!((later.last(), later.first), (3, 3));
         assert!(later.judge(2, at(2), 0).unwrap_err().contains("LOST"));
         assert!(later.is_a_state(at(2)));
+    }
+
+    #[test]
+    fn trees_go_and_come_back_with_what_they_had() {
+        let mut all = done();
+        all.wholes.push(Whole::Drop(0));
+        all.wholes.push(Whole::Back(3));
+        let e = Expected::empty().after(0, vec![all]).unwrap();
+        let at = |csn: Csn| e.digests[csn as usize];
+        assert_eq!(at(5), Digest::default());
+        assert_eq!((at(6), e.state_at(6)), (at(3), e.state_at(3)));
+        e.judge_snapshot(3, at(6)).unwrap();
+        assert!(e.judge_snapshot(4, at(6)).is_err());
     }
 
     #[test]

@@ -40,6 +40,11 @@ pub(crate) fn tree_name(tree: u8) -> String {
     format!("tree-{tree}")
 }
 
+/// The name of a snapshot.
+pub(crate) fn snapshot_name(snapshot: u8) -> String {
+    format!("snapshot-{snapshot}")
+}
+
 /// One change of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Change {
@@ -61,8 +66,13 @@ pub(crate) enum Step {
     Flush,
     /// Waits for the thread's last commit.
     WaitDurable,
-    /// Only of the first thread.
+    /// Only of the first thread, like all about whole trees.
     Create(u8),
+    Drop(u8),
+    /// Takes a named snapshot, deletes it, goes back to it.
+    Snapshot(u8),
+    Forget(u8),
+    Back(u8),
     Trim,
     /// The device is this many bytes larger, and the store is told.
     Grow(u64),

@@ -20,7 +20,7 @@ use super::tally::Tally;
 use crate::failure::Failure;
 
 /// What the sequences are made of.
-pub(crate) const OPERATIONS: [&str; 9] = [
+pub(crate) const OPERATIONS: [&str; 13] = [
     "put",
     "put, buffered",
     "delete",
@@ -30,6 +30,10 @@ pub(crate) const OPERATIONS: [&str; 9] = [
     "tree",
     "grow",
     "trim",
+    "drop",
+    "snapshot",
+    "delete snapshot",
+    "roll back",
 ];
 
 /// The ways in which the power fails: `None` is drawn.
@@ -67,7 +71,12 @@ fn step(operation: usize, at: usize) -> Step {
         5 => commit(&[Change::Put(0, at as u32, value(20_000))], true),
         6 => Step::Create(2 + at as u8),
         7 => Step::Grow(1 << 20),
-        _ => Step::Trim,
+        8 => Step::Trim,
+        9 => Step::Drop(0),
+        10 => Step::Snapshot(at as u8),
+        // What the place before took.
+        11 => Step::Forget((at as u8).saturating_sub(1)),
+        _ => Step::Back((at as u8).saturating_sub(1)),
     }
 }
 
