@@ -141,7 +141,7 @@ def copy(but):
     """The tree as it is, but for these files, below the scratch folder; what is unchanged
     keeps its time and is not built again."""
     TREE.mkdir(parents=True, exist_ok=True)
-    names = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
+    names = subprocess.run(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, check=True, stdout=subprocess.PIPE).stdout
     for name in names.decode().split("\0"):
         if name and name not in but and (ROOT / name).is_file():
             update(TREE / name, (ROOT / name).read_bytes())

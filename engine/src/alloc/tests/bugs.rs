@@ -141,3 +141,44 @@ fn keeping_what_was_not_freed() {
     freeze(&mut s, 0, &[run], &[]);
     s.release(Generation::first(1), vec![run]);
 }
+
+#[test]
+fn what_the_log_names_is_marked_but_for_what_is_in_use() {
+    let mut s = space();
+    let run = |start, len| Run { start, len };
+    let (avail, used) = (s.avail, [run(1000, 2), run(1005, 3)]);
+    for r in used {
+        let l = s.local(r);
+        s.open(0).map.set(l.start, l.len);
+        s.hand_out(l);
+    }
+    s.mark(run(1000, 10));
+    assert_eq!(s.avail, avail - 10);
+    let group = &s.loaded[&0];
+    assert!(group.alloc.all_set(1000, 10));
+    assert!(group.alloc.all_clear(999, 1) && group.alloc.all_clear(1010, 1));
+    // Once more changes nothing.
+    s.mark(run(1000, 10));
+    assert_eq!(s.avail, avail - 10);
+}
+
+#[test]
+fn the_group_that_was_not_used_longest_leaves_memory() {
+    let mut s = space();
+    for group in [0, 1, 0] {
+        s.open(group);
+    }
+    assert_eq!(s.evict(1, |_| false), 1);
+    assert!(s.loaded.contains_key(&0));
+    s.open(1);
+    assert_eq!(s.evict(1, |_| false), 1);
+    assert!(s.loaded.contains_key(&1));
+}
+
+#[test]
+fn a_map_block_and_an_index_block_are_told_apart_by_their_first_word() {
+    let s = space();
+    let magic = |level| s.index.header((level, 0), 0).magic;
+    assert_eq!(magic(0), crate::format::space::MAP_MAGIC);
+    assert_eq!(magic(1), crate::format::space::INDEX_MAGIC);
+}

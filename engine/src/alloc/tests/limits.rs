@@ -5,13 +5,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use gaur_iodriver::sync::{channel, thread};
+use gaur_iodriver::{FaultKind, OpKind};
 
 use super::config;
 use super::disk::{Store, eventually, extent, nodes};
 use super::grow::blocks;
 use crate::alloc::handle::LAZY;
 use crate::alloc::space::Space;
-use crate::alloc::{AllocConfig, Allocator, DiscardRate, MapRoot, Request, SpaceError, Urgency};
+use crate::alloc::{
+    AllocConfig, Allocator, Changes, DiscardRate, MapRoot, Request, SpaceError, Urgency,
+};
 use crate::error::Error;
 use crate::format::Run;
 
@@ -278,4 +281,39 @@ fn a_ticket_of_an_allocator_that_has_ended_says_so() {
     store.alloc.shutdown();
     let late = store.alloc.trim(0, 0, DiscardRate::UNLIMITED, true);
     assert!(matches!(late.wait(), Err(Error::Stopped(_))));
+}
+
+#[test]
+fn who_drops_an_allocator_waits_for_what_is_on_its_way() {
+    let mut store = Store::new(config(1));
+    let used = store.alloc.reserve(nodes(5)).unwrap();
+    store.always(OpKind::Write, FaultKind::Stall);
+    let before = store.disk.stats();
+    store.generation = store.generation.next();
+    let changes = Changes {
+        used,
+        freed: Vec::new(),
+    };
+    let _ticket = store.alloc.freeze(store.generation, changes);
+    let disk = store.disk.clone();
+    eventually("a write", || disk.stats().writes > before.writes);
+    assert_eq!(disk.stats().events, before.events);
+    // The queue carries it out when the thread lets go of it.
+    drop(store);
+    assert!(disk.stats().events > before.events);
+}
+
+#[test]
+fn a_thread_that_panicked_says_so() {
+    let store = Store::new(config(1));
+    let block = store.alloc.reserve(nodes(1)).unwrap();
+    assert_eq!(store.alloc.fallen(), None);
+    // Given back twice: our own bug.
+    store.alloc.give_back(block.clone());
+    store.alloc.give_back(block);
+    let _ = store.alloc.settle();
+    eventually("fallen", || store.alloc.fallen().is_some());
+    assert!(store.alloc.fallen().unwrap().contains("panicked"));
+    let refused = store.alloc.reserve(nodes(1));
+    assert!(matches!(refused, Err(SpaceError::Stopped)));
 }
