@@ -150,6 +150,7 @@ fn of_cold_groups_those_that_promise_most_are_read() {
 #[test]
 fn who_is_refused_for_the_pieces_is_told_what_to_wait_for() {
     let mut s = space(1);
+    s.open(0);
     let r = request(10, 0, ONE);
     let full = |a: Answer| match a {
         Answer::Refused(SpaceError::Full {

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{config, index};
 use crate::alloc::change::Sorted;
 use crate::alloc::pick::Answer;
-use crate::alloc::space::Space;
+use crate::alloc::space::{Local, Space};
 use crate::alloc::{Changes, MapRoot, Request, Shape, Urgency};
 use crate::error::Damage;
 use crate::format::{Generation, Run};
@@ -173,6 +173,15 @@ fn the_group_that_was_not_used_longest_leaves_memory() {
     s.open(1);
     assert_eq!(s.evict(1, |_| false), 1);
     assert!(s.loaded.contains_key(&1));
+    // One in which nothing is free goes first, however lately it was used.
+    s.open(0);
+    let full: Vec<_> = s.open(1).alloc.zero_runs(0, 32_256).collect();
+    for (start, len) in full {
+        let group = 1;
+        s.lend(s.global(Local { group, start, len }));
+    }
+    assert_eq!(s.evict(1, |_| false), 1);
+    assert!(s.loaded.contains_key(&0));
 }
 
 #[test]

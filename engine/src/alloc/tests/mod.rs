@@ -9,6 +9,7 @@ mod grow;
 mod limits;
 mod model;
 mod serving;
+mod trim;
 
 use super::index::Index;
 use super::load::Fresh;
