@@ -375,3 +375,13 @@ fn the_log_does_not_flush_beside_somebody_elses_flush() {
     assert_eq!(log.stats().flushes, 1);
     assert_eq!(disk.stats().flushes, before + 2);
 }
+
+#[test]
+fn a_log_thread_that_panics_leaves_nobody_waiting() {
+    let (log, disk, _) = patient(256, |_| ());
+    disk.inject_next(OpKind::Write, FaultKind::Panic);
+    let csn = log.try_append(&record(&record_of(256), true)).unwrap();
+    let e = log.wait_durable(csn).unwrap_err();
+    assert!(e.to_string().contains("panicked"), "{e}");
+    assert!(log.wait_space().is_err());
+}
