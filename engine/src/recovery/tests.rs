@@ -1,10 +1,13 @@
 //! What a superblock may say, to the number; what opening finds, and what it does then.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use gaur_iodriver::{CrashMode, SimDisk, SimOptions};
 
 use super::*;
 use crate::alloc::{Request, Shape, Urgency};
 use crate::format::Generation;
+use crate::log::OpsBuilder;
 use crate::{CheckOptions, Durability, FormatOptions, Store, check_device};
 
 const BLOCKS: u64 = 1000;
@@ -292,6 +295,18 @@ fn read_only_the_log_lies_beside_the_trees() {
     assert_eq!((report.last_csn, report.changes.0), (last, 5));
     assert!(opening.core.overlay().is_some());
 
+    // Nor does it take a checkpoint: all is in the log.
+    let fresh = SimDisk::new(SimOptions::default());
+    Store::format_device(fresh.device(), &FormatOptions::default()).unwrap();
+    let store = open(&fresh);
+    drop(store.tree("t").unwrap());
+    let fresh = cut(&fresh, store);
+    assert_eq!(newest(&fresh).cut, 0);
+    let mut opening = begun(&fresh, &options(true));
+    replay_beside(&mut opening, &options(true)).unwrap();
+    assert_eq!(opening.core.visible.upto(), 1);
+    assert!(opening.core.trees.lock().named("t").is_some());
+
     // Of a store that was closed there is nothing to hold.
     let disk = self::store(2);
     let mut opening = begun(&disk, &options(true));
@@ -376,4 +391,80 @@ fn what_the_log_names_is_nobody_elses() {
     store.close().unwrap();
     let report = check_device(disk.device(), &CheckOptions::default()).unwrap();
     assert!(report.clean, "{:?}", report.problems);
+}
+
+/// A store after its replay, of which no block is free, and the blocks.
+fn full() -> (Opening, Vec<Run>) {
+    let disk = store(2);
+    let mut opening = begun(&disk, &options(false));
+    replay(&mut opening).unwrap();
+    let allocator = opening.core.forest.pool.allocator();
+    allocator.settle().unwrap();
+    let all = Request {
+        blocks: allocator.free_blocks() as u32,
+        shape: Shape::Nodes,
+        hint: 0,
+        urgency: Urgency::Reserve,
+    };
+    let taken = allocator.reserve(all).unwrap();
+    (opening, taken)
+}
+
+/// Notes blocks as those of nodes that replay made and left again.
+fn pass(worker: &Worker, taken: &mut [Run], blocks: u32) {
+    let from = taken.iter_mut().find(|r| r.len > blocks).unwrap();
+    for _ in 0..blocks {
+        from.len -= 1;
+        let block = Run::single(from.end());
+        worker.journal.lock().used.push(block);
+        worker.freed(block);
+    }
+}
+
+#[test]
+fn a_replay_without_space_goes_on_with_what_it_used_before() {
+    let (opening, mut taken) = full();
+    let core = &opening.core;
+    let worker = core.forest.workers.mine().unwrap();
+    let tree = core.trees.lock().named(&name(1)).unwrap();
+    let mut ops = OpsBuilder::new();
+    ops.put(tree.id, b"new", b"value").unwrap();
+    let csn = core.visible.upto() + 1;
+    let put = || replay_record(core, &worker, csn, ops.as_bytes());
+    // There is none, and it says so.
+    assert!(matches!(put(), Err(Error::Full { .. })));
+    assert_eq!(core.visible.upto(), csn - 1);
+    pass(&worker, &mut taken, 8);
+    put().unwrap();
+    assert_eq!(core.visible.upto(), csn);
+}
+
+#[test]
+fn blocks_are_given_back_when_nothing_is_on_its_way_to_them() {
+    let (opening, mut taken) = full();
+    let core = &opening.core;
+    let worker = core.forest.workers.mine().unwrap();
+    let free = || {
+        core.forest.pool.allocator().settle().unwrap();
+        core.forest.pool.allocator().free_blocks()
+    };
+    assert_eq!((reclaim(core, &worker), free()), (0, 0));
+    pass(&worker, &mut taken, 3);
+    let running = core.forest.running();
+    core.evicting.in_flight.begin(running);
+    let ended = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            ended.store(true, Ordering::SeqCst);
+            core.evicting.in_flight.end(running);
+        });
+        let blocks = reclaim(core, &worker);
+        assert!(ended.load(Ordering::SeqCst));
+        assert_eq!((blocks, free()), (3, 3));
+    });
+    // Of a store that has stopped nobody ends what is on its way.
+    core.evicting.in_flight.begin(running);
+    core.fail(&Error::Stopped("on purpose".into()));
+    assert_eq!(reclaim(core, &worker), 0);
 }
