@@ -10,6 +10,7 @@ use super::*;
 use crate::commit::{Change, Stamp};
 use crate::format::Geometry;
 use crate::format::node::KIND_VALUE;
+use crate::format::superblock::FLAG_SPARSE;
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
 use crate::shortage::Claim;
 use crate::tree::Anchor;
@@ -134,8 +135,10 @@ fn what_is_kept_for_the_tree_of_trees_is_what_it_needs_and_eight_blocks() {
     reserve_catalog(core, &mut spare, 0).unwrap();
     assert_eq!((blocks(&spare), b.free()), (want, before - want));
     // Only what is missing is taken.
-    let last = spare.pop().unwrap();
-    allocator.give_back_unused(vec![last]);
+    assert_eq!(spare.len(), 1, "an empty store has such a run");
+    spare[0].len -= 3;
+    let (start, len) = (spare[0].end(), 3);
+    allocator.give_back_unused(vec![Run { start, len }]);
     reserve_catalog(core, &mut spare, 0).unwrap();
     assert_eq!((blocks(&spare), b.free()), (want, before - want));
     // What new trees brought is taken first, and what is too much goes back.
@@ -156,7 +159,7 @@ fn what_is_kept_for_the_tree_of_trees_is_what_it_needs_and_eight_blocks() {
     // A run of which part is needed is kept whole.
     allocator.give_back_unused(std::mem::take(&mut spare));
     spare = b.reserve(want + 5);
-    assert_eq!(spare.len(), 1, "an empty store has such a run");
+    assert_eq!(spare.len(), 1);
     reserve_catalog(core, &mut spare, 0).unwrap();
     assert_eq!((blocks(&spare), b.free()), (want + 5, before - want - 5));
 }
@@ -362,4 +365,98 @@ fn nodes_side_by_side_are_written_with_one_request() {
         nodes > 200 && requests - 1 < nodes / 4,
         "{requests} requests for {nodes}"
     );
+    // The nodes above have the checksums of those below.
+    b.c.close(&b.core).unwrap();
+    b.core.log().shutdown().unwrap();
+    assert!(clean(&b.disk));
+}
+
+#[test]
+fn the_mark_of_a_close_is_in_the_last_superblock_alone() {
+    let mut b = Bench::new();
+    let tree = b.tree(1, "t");
+    b.c.superblock.flags = FLAG_SPARSE | FLAG_CLEAN;
+    b.put(&tree, 1);
+    b.c.round(&b.core, false).unwrap();
+    assert_eq!(b.c.superblock.flags, FLAG_SPARSE);
+    b.c.close(&b.core).unwrap();
+    assert_eq!(b.c.superblock.flags, FLAG_SPARSE | FLAG_CLEAN);
+}
+
+#[test]
+fn what_a_superblock_names_is_flushed_before_it_is_written() {
+    let mut b = Bench::new();
+    let tree = b.tree(1, "t");
+    b.put(&tree, 1);
+    b.core.log().flush().unwrap();
+    let before = b.disk.stats().flushes;
+    b.c.round(&b.core, false).unwrap();
+    // Then each of the two copies.
+    assert_eq!(b.disk.stats().flushes - before, 3);
+}
+
+#[test]
+fn a_node_that_could_not_be_written_fails_the_checkpoint() {
+    let mut b = Bench::new();
+    let tree = b.tree(1, "t");
+    b.put(&tree, 1);
+    b.core.log().flush().unwrap();
+    let generation = b.c.superblock.generation;
+    let failed = FaultKind::Fail(IoErrorKind::Failed);
+    b.disk.inject_next(OpKind::Write, failed);
+    assert!(b.c.round(&b.core, false).is_err());
+    assert_eq!((b.made(), b.c.superblock.generation), (0, generation));
+}
+
+#[test]
+fn a_checkpoint_waits_for_what_was_written_early() {
+    let mut b = Bench::new();
+    let tree = b.tree(1, "t");
+    b.put(&tree, 1);
+    let (core, running) = (b.core.clone(), b.core.forest.running());
+    core.evicting.in_flight.begin(running);
+    let ended = AtomicU64::new(0);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            std::thread::sleep(Duration::from_millis(20));
+            ended.store(1, Ordering::SeqCst);
+            core.evicting.in_flight.end(running);
+        });
+        b.c.round(&core, false).unwrap();
+        assert_eq!(ended.load(Ordering::SeqCst), 1);
+    });
+}
+
+#[test]
+fn extents_that_a_view_may_look_at_are_kept() {
+    let b = Bench::new();
+    let tree = b.tree(1, "t");
+    b.put(&tree, 1);
+    let seen = b.core.visible.upto();
+    let runs: Vec<Run> = (0..3).flat_map(|_| b.reserve(1)).collect();
+    let allocator = b.core.forest.pool.allocator();
+    let mut generation = b.core.forest.running();
+    let mut frozen = |used: &[Run], freed: &[Run]| {
+        generation = generation.next();
+        let (used, freed) = (used.to_vec(), freed.to_vec());
+        let ticket = allocator.freeze(generation, Changes { used, freed });
+        ticket.wait().unwrap();
+        generation
+    };
+    allocator.release(frozen(&runs, &[]), Vec::new());
+    let free = b.free();
+    let extents: Vec<_> = (seen - 1..).zip(runs.clone()).collect();
+    let view = b.core.view().unwrap();
+    let kept = release(&b.core, frozen(&[], &runs), extents.clone());
+    // Only what a later commit freed.
+    assert_eq!(kept, extents[2..]);
+    assert_eq!(b.free(), free + 2);
+    drop(view);
+    allocator.give_back(vec![runs[2]]);
+    assert_eq!(b.free(), free + 3);
+    // Without a view nothing is.
+    let runs = b.reserve(1);
+    allocator.release(frozen(&runs, &[]), Vec::new());
+    let kept = release(&b.core, frozen(&[], &runs), vec![(seen + 1, runs[0])]);
+    assert_eq!((kept, b.free()), (Vec::new(), free + 3));
 }

@@ -85,6 +85,7 @@ fn either_copy_alone_is_the_store_and_the_other_is_told() {
         assert_eq!(found.newest.copy, 1 - bad);
         assert_eq!(copies(&found.behind), [bad]);
         let facts = facts(disk.device().as_ref(), &found);
+        assert_eq!(facts.len(), 2);
         for f in facts {
             assert_eq!(f.place, u64::from(f.copy) * SECOND / 4096);
             assert_eq!(f.decoded.is_none(), f.copy == bad);
@@ -217,4 +218,25 @@ fn only_what_lies_over_the_broken_copy_is_somebody_elses() {
     let disk = pair(LEAST, 4096);
     disk.poke(4096, b"SPB5");
     assert!(!foreign(read(&disk, true)));
+}
+
+#[test]
+fn what_a_newer_gaur_made_is_refused_by_what_it_may_hurt() {
+    let refused = |set: &dyn Fn(&mut Superblock)| {
+        let mut sb = good(4096);
+        set(&mut sb);
+        let disk = disk(LEAST);
+        put(&disk, &sb, 0, 4096);
+        put(&disk, &sb, 1, 4096);
+        [false, true].map(|writing| match read(&disk, writing) {
+            Ok(_) => false,
+            Err(Error::UnknownFormat(_)) => true,
+            Err(e) => panic!("{e}"),
+        })
+    };
+    assert_eq!(refused(&|_| ()), [false, false]);
+    assert_eq!(refused(&|sb| sb.version += 1), [true, true]);
+    assert_eq!(refused(&|sb| sb.incompat = 1 << 40), [true, true]);
+    assert_eq!(refused(&|sb| sb.ro_compat = 1 << 40), [false, true]);
+    assert_eq!(refused(&|sb| sb.compat = 1 << 40), [false, false]);
 }
