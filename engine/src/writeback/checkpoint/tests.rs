@@ -460,3 +460,18 @@ fn extents_that_a_view_may_look_at_are_kept() {
     let kept = release(&b.core, frozen(&[], &runs), vec![(seen + 1, runs[0])]);
     assert_eq!((kept, b.free()), (Vec::new(), free + 3));
 }
+
+#[test]
+fn a_checkpoint_tells_how_many_nodes_it_wrote() {
+    let mut b = Bench::new();
+    let tree = b.tree(1, "t");
+    let events = b.core.forest.events.listen(8);
+    for _ in 0..2 {
+        b.put(&tree, 1);
+        b.c.round(&b.core, false).unwrap();
+        let Some(Event::Checkpoint { nodes, csn, .. }) = events.try_next() else {
+            panic!("no checkpoint was told");
+        };
+        assert_eq!((nodes, csn), (1, b.core.last_drawn()));
+    }
+}
