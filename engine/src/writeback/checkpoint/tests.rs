@@ -12,6 +12,7 @@ use crate::format::Geometry;
 use crate::format::node::KIND_VALUE;
 use crate::format::superblock::FLAG_SPARSE;
 use crate::log::{Log, LogConfig, OpsBuilder, Record, record_check};
+use crate::node::{NodeBuf, load_image};
 use crate::shortage::Claim;
 use crate::tree::Anchor;
 use crate::{CheckOptions, FormatOptions, OpenOptions, Store, check_device, recovery};
@@ -473,5 +474,43 @@ fn a_checkpoint_tells_how_many_nodes_it_wrote() {
             panic!("no checkpoint was told");
         };
         assert_eq!((nodes, csn), (1, b.core.last_drawn()));
+    }
+}
+
+#[test]
+fn a_frozen_node_names_all_below_it_though_writers_went_on() {
+    let mut b = Bench::new();
+    let tree = b.tree(1, "t");
+    for key in 0..200 {
+        b.put(&tree, key);
+    }
+    let (core, generation) = (b.core.clone(), b.core.forest.running());
+    let frozen = Frozen {
+        root: tree.anchor.child(),
+        tree: tree.clone(),
+    };
+    core.forest.advance();
+    // A writer leaves the frozen root, and of the leaves only one.
+    b.put(&tree, 0);
+    assert_ne!(tree.anchor.child().ptr.addr, frozen.root.ptr.addr);
+    let root = b.c.write_tree(&core, &frozen, generation).unwrap();
+    b.c.drain(&core).unwrap();
+    let read = |ptr: BlockPtr, level| {
+        let image = b.disk.peek(ptr.addr * 4096, 4096);
+        let node = NodeBuf::new(512);
+        let store = core.forest.store;
+        load_image(&image, ptr, store, Some(1), Some(level), node.page()).unwrap();
+        node
+    };
+    let node = read(root, 1);
+    assert!(node.page().slots() > 5);
+    for slot in 0..node.page().slots() {
+        let child = node.page().child(slot).ptr;
+        assert_ne!(child.checksum, 0);
+        read(child, 0);
+        // The running tree's root has them too, but for the leaf that was copied.
+        let running = core.forest.cache.page(tree.anchor.child().hint - 1);
+        let same = running.child(slot).ptr == child;
+        assert_eq!(same, slot > 0);
     }
 }
