@@ -35,13 +35,9 @@ class Programs:
 
     def tests(self, program):
         """Names of its tests; one without a name where it has no harness."""
-        out = self._listing(program)
-        names = [l[: -len(": test")] for l in out.splitlines() if l.endswith(": test")]
-        return names or [""]
-
-    def _listing(self, program):
-        run = subprocess.run([self.programs[program], "--list"], cwd=self.tree / "engine", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
-        return run.stdout
+        command = [self.programs[program], "--list"]
+        run = subprocess.run(command, cwd=self.tree / "engine", stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        return [l.removesuffix(": test") for l in run.stdout.splitlines() if l.endswith(": test")] or [""]
 
     def run(self, program, names, number=0, reached=None, seconds=120.0, cpu=120.0, asleep=600.0):
         """Runs these tests with a mutant, within these limits."""
@@ -156,7 +152,7 @@ class Campaign:
                 names.append(t[1])
                 seconds, cpu, longest = seconds + t[2], cpu + t[3], max(longest, t[2])
             ended = self.programs.run(
-                program, names, mutant["number"], seconds=ASLEEP + SLOWER * seconds, cpu=2 + SLOWER * cpu, asleep=ASLEEP + longest
+                program, names, mutant["number"], seconds=2 * ASLEEP + SLOWER * seconds, cpu=2 + SLOWER * cpu, asleep=ASLEEP + longest
             )
             if ended.how != "passed":
                 by = ended.failed or names

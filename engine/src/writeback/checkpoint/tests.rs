@@ -489,9 +489,19 @@ fn a_frozen_node_names_all_below_it_though_writers_went_on() {
         root: tree.anchor.child(),
         tree: tree.clone(),
     };
+    let root_now = || core.forest.cache.page(tree.anchor.child().hint - 1);
+    let leaf = root_now().child(0);
     core.forest.advance();
     // A writer leaves the frozen root, and of the leaves only one.
     b.put(&tree, 0);
+    // The checksum of the leaf that it left, told late, is not that of the new one.
+    let left = Dirty {
+        frame: leaf.hint - 1,
+        addr: leaf.ptr.addr,
+        parent: Above::Root,
+    };
+    tell_running(&core, &tree, &left, 7);
+    assert_eq!(root_now().child(0).ptr.checksum, 0);
     assert_ne!(tree.anchor.child().ptr.addr, frozen.root.ptr.addr);
     let root = b.c.write_tree(&core, &frozen, generation).unwrap();
     b.c.drain(&core).unwrap();
@@ -509,8 +519,7 @@ fn a_frozen_node_names_all_below_it_though_writers_went_on() {
         assert_ne!(child.checksum, 0);
         read(child, 0);
         // The running tree's root has them too, but for the leaf that was copied.
-        let running = core.forest.cache.page(tree.anchor.child().hint - 1);
-        let same = running.child(slot).ptr == child;
+        let same = root_now().child(slot).ptr == child;
         assert_eq!(same, slot > 0);
     }
 }
