@@ -248,7 +248,7 @@ impl Hub {
         }
     }
 
-    fn listen(&self, capacity: usize) -> Events {
+    pub(crate) fn listen(&self, capacity: usize) -> Events {
         let (sender, receiver) = channel::bounded(capacity.max(1));
         let missed = Arc::new(AtomicU64::new(0));
         let events = Events {

@@ -192,7 +192,7 @@ pub(crate) fn geometry_of(sb: &Superblock, device: &dyn Device) -> Result<Geomet
         log_blocks: sb.log_blocks,
     };
     let cannot = |detail: &str| Err(Damage::new("superblock", 0, detail).into());
-    if sb.log_blocks > sb.capacity || sb.capacity >> ADDR_BITS != 0 || sb.capacity == 0 {
+    if sb.capacity >> ADDR_BITS != 0 || sb.capacity == 0 {
         return cannot("has a capacity or log length that cannot be");
     }
     if sb.map_slot > 1 || sb.map_untouched > 1 || sb.catalog_level > u32::from(u8::MAX) {

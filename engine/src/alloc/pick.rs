@@ -397,3 +397,6 @@ impl Space {
         best.filter(|b| b.0 > own_left).map(|b| b.1)
     }
 }
+
+#[cfg(test)]
+mod tests;

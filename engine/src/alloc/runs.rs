@@ -182,7 +182,8 @@ mod tests {
 
     #[test]
     fn lists_merge_and_find() {
-        let list = RunList::new(vec![run(20, 5), run(10, 5), run(15, 5), run(40, 1)]);
+        let list = [run(20, 5), run(10, 5), run(15, 5), run(40, 1), run(30, 0)];
+        let list = RunList::new(list.to_vec());
         assert_eq!(list.runs(), &[run(10, 15), run(40, 1)]);
         assert_eq!(list.blocks(), 16);
         assert_eq!(list.within(24, 40), &[run(10, 15)]);

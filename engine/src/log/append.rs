@@ -93,7 +93,7 @@ pub struct LogUsage {
 /// thread. Dropping it writes what was appended and joins the log thread.
 #[derive(Debug)]
 pub struct Log {
-    shared: Arc<Shared>,
+    pub(super) shared: Arc<Shared>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 

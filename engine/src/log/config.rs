@@ -189,8 +189,9 @@ mod tests {
         assert!(fits(&whole, 8));
         // No piece holds more than one block.
         let short = pieces(&[1; 32]);
-        assert_eq!(LogConfig::largest_in(&short), 512 - OVERHEAD);
-        assert_eq!(LogConfig::largest_in(&ring), 8 * 512 - OVERHEAD);
+        let headers = LogHeader::SIZE + RecordHeader::SIZE;
+        assert_eq!(LogConfig::largest_in(&short), 512 - headers);
+        assert_eq!(LogConfig::largest_in(&ring), 8 * 512 - headers);
     }
 
     #[test]

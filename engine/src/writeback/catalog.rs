@@ -319,9 +319,110 @@ mod tests {
         }
     }
 
+    fn entry(i: usize, name: String) -> CatalogEntry {
+        CatalogEntry {
+            name,
+            id: i as TreeId,
+            large: i % 3 == 0,
+            root: BlockPtr {
+                checksum: 4,
+                ..BlockPtr::unwritten(i as u64, Generation(3))
+            },
+            origin: Generation::default(),
+        }
+    }
+
+    /// Builds these trees' catalog, reads it back, and compares the blocks it takes with
+    /// what was foretold.
+    fn built(names: impl Iterator<Item = String>) -> Built {
+        let entries: Vec<_> = names.enumerate().map(|(i, n)| entry(i, n)).collect();
+        let mut next = 100;
+        let items: Vec<Item> = entries.iter().map(CatalogEntry::item).collect();
+        let built = build(&items, 4096, 7, Generation(9), || {
+            next += 1;
+            next
+        });
+        let mut back = Contents::default();
+        read(&built, built.root, &mut back);
+        assert_eq!(back.trees, entries);
+
+        let took = built.images.len() as u64;
+        let lens = || entries.iter().map(|e| e.name.len());
+        let needed = blocks_needed(lens(), 0, std::iter::empty(), 4096);
+        assert!(took <= needed, "{}: {took} > {needed}", entries.len());
+        // Leaves are half full at least, but for the last.
+        let bytes: usize = lens().map(|n| n + CatalogEntry::SIZE + 24).sum();
+        let most = bytes.div_ceil(2048) as u64 * 9 / 8 + 1;
+        assert!(took <= most, "{}: {took} > {most}", entries.len());
+        // What is kept for it beyond need could hold data: twice, for the leaves' filling,
+        // and as much again for what entries take at most; each may become that of a dropped
+        // tree.
+        let bytes: u64 = lens().map(|n| (n as u64 + 56).max(Doomed::MOST)).sum();
+        let most = bytes.div_ceil(2048) * 9 / 8 + 1;
+        assert!(needed <= 4 * most + 4, "{needed} for at most {most}");
+        built
+    }
+
     #[test]
     fn what_is_built_reads_back() {
         for n in [0, 1, 5, 40, 3000] {
+            built((0..n).map(|i| format!("{i:05}{}", "x".repeat(i % 200))));
+        }
+    }
+
+    #[test]
+    fn names_as_long_as_can_be_fit_with_their_separators() {
+        // Names that differ in their ends: of some lengths before them the first leaf is
+        // as full as it gets, and its upper fence is a whole name.
+        for before in 0..80 {
+            let short = (0..before).map(|i| format!("a{i:02}"));
+            let long = (0..400).map(|i| format!("{}{i:04}", "z".repeat(MAX_NAME - 4)));
+            let built = built(short.chain(long));
+            assert_eq!(built.level, 2);
+        }
+        // Separators as long, in inner nodes too.
+        let pairs = (0..400).flat_map(|i| {
+            let name = format!("{i:03}{}", "n".repeat(MAX_NAME - 4));
+            [format!("{name}a"), format!("{name}b")]
+        });
+        built(pairs);
+    }
+
+    #[test]
+    fn an_entry_that_cannot_be_is_damage() {
+        let good = entry(3, "t".to_owned());
+        let decode = |key: &[u8], value: &[u8]| {
+            let mut contents = Contents::default();
+            contents.add(key, value, 5).map(|()| contents.trees.pop())
+        };
+        assert_eq!(decode(b"t", &good.item().1), Ok(Some(good.clone())));
+        // A tree may be empty.
+        let empty = CatalogEntry {
+            root: BlockPtr::from_words([0; 3]),
+            ..good.clone()
+        };
+        assert_eq!(decode(b"t", &empty.item().1), Ok(Some(empty)));
+
+        let mut unsealed = good.clone();
+        unsealed.root.checksum = 0;
+        let mut high = good.item().1;
+        high[4] = 4;
+        for (name, value, why) in [
+            (&b"t"[..], &unsealed.item().1[..], "without a checksum"),
+            (b"t", &high, "where none belong"),
+            (b"t", &good.item().1[..31], "wrong length"),
+            (b"t\xff", &good.item().1, "UTF-8"),
+            (b"\xff", &good.item().1, "unknown kind"),
+        ] {
+            let damage = decode(name, value).unwrap_err();
+            assert_eq!((damage.place, damage.tree), (5, Some(CATALOG)));
+            assert!(damage.detail.contains(why), "{damage}");
+        }
+    }
+
+    #[test]
+    fn all_that_a_catalog_says_reads_back() {
+        for n in [1, 5, 40, 3000] {
             let ptr = |i: usize| BlockPtr {
                 checksum: 4,
                 ..BlockPtr::unwritten(i as u64, Generation(3))

@@ -185,6 +185,13 @@ pub(crate) fn reserve_catalog(
     Ok(())
 }
 
+/// Has the allocator ask for a checkpoint when space is low.
+fn watch(core: &Core) {
+    let tell = core.progress().nudger();
+    let allocator = core.forest.pool.allocator();
+    allocator.tell_when_low(core.forest.low_mark(), tell);
+}
+
 impl Checkpointer {
     pub(crate) fn new(
         superblock: Superblock,
@@ -213,41 +220,19 @@ impl Checkpointer {
         // In a store that is full already there is nothing to take.
         let _ = self.reserve_catalog(core);
         self.mend(core);
-        let forest = &core.forest;
-        let watch = || {
-            let tell = core.progress().nudger();
-            forest
-                .pool
-                .allocator()
-                .tell_when_low(forest.low_mark(), tell);
-        };
-        watch();
+        watch(core);
         let mut low = false;
         while !core.closing.load(Ordering::Acquire) {
-            let freed = self.rest(core, interval);
+            self.rest(core, interval);
             if core.closing.load(Ordering::Acquire) {
                 break;
             }
-            core.forest.unpin();
-            let news = freed
-                || core.shelf.lock().has_work()
-                || core.last_drawn() != self.superblock.cut
-                || core.forest.cache.dirty_frames() > 0;
-            let plan = forest.begin_growth(std::mem::take(&mut low));
-            if news || core.progress().is_wanted() || plan.to.is_some() {
-                if let Err(e) = self.checkpoint_growing(core, 0, &plan) {
+            match self.round(core, low) {
+                Ok(still) => low = still,
+                Err(e) => {
                     core.fail(&e);
                     break;
                 }
-                if plan.to.is_some() {
-                    watch();
-                }
-            }
-            forest.end_growth(plan);
-            self.mend(core);
-            low = forest.is_low() && !forest.growth.failed_lately();
-            if low {
-                core.progress().ask();
             }
         }
         // The last checkpoint is made by who closes the store.
@@ -256,25 +241,48 @@ impl Checkpointer {
     }
 
     /// Frees what dropped trees had until a checkpoint is asked for, `interval` is over,
-    /// or enough was freed. Whether something was.
-    fn rest(&mut self, core: &Core, interval: Duration) -> bool {
+    /// or enough was freed.
+    fn rest(&mut self, core: &Core, interval: Duration) {
         let due = now() + interval;
-        let mut freed = false;
         loop {
             let left = due.saturating_duration_since(now());
             let shelf = core.shelf.lock().has_work();
             let left = if shelf { Duration::ZERO } else { left };
             let pause = self.reclaim.pause(core).min(left);
             if core.progress().asked_within(pause) || core.closing.load(Ordering::Acquire) {
-                return freed;
+                return;
             }
-            let before = self.reclaim.freed();
             let enough = self.reclaim.step(core);
-            freed |= self.reclaim.freed() > before;
             if enough || shelf || due <= now() {
-                return freed;
+                return;
             }
         }
+    }
+
+    /// One look at the store: a checkpoint if there is anything new, if somebody waits for
+    /// one, or to grow, which it tries by itself if space is `low`. Whether space is low
+    /// now; then the next look is asked for.
+    fn round(&mut self, core: &Core, low: bool) -> Result<bool> {
+        let forest = &core.forest;
+        forest.unpin();
+        let news = core.last_drawn() != self.superblock.cut
+            || forest.cache.dirty_frames() > 0
+            || self.reclaim.freed() > 0
+            || core.shelf.lock().has_work();
+        let plan = forest.begin_growth(low);
+        if news || core.progress().is_wanted() || plan.to.is_some() {
+            self.checkpoint_growing(core, 0, &plan)?;
+            if plan.to.is_some() {
+                watch(core);
+            }
+        }
+        forest.end_growth(plan);
+        self.mend(core);
+        let low = forest.is_low() && !forest.growth.failed_lately();
+        if low {
+            core.progress().ask();
+        }
+        Ok(low)
     }
 
     /// Waits until the device is done with what a failed checkpoint left, and lets go
@@ -770,3 +778,6 @@ fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
         return;
     }
 }
+
+#[cfg(test)]
+mod tests;

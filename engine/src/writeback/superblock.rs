@@ -200,9 +200,9 @@ fn read_copy(device: &dyn Device, copy: u32, capacity: u64) -> Result<Superblock
             Ok(sb) if sb.block_size == block_size => return Ok(sb),
             Ok(_) => {}
             Err(e) => {
-                let ours = Superblock::decode(&buf).magic == MAGIC;
-                if unread.failed.is_none() && (ours || !unread.ours) {
-                    unread.ours = ours;
+                // The same for each size: the block begins at the same byte.
+                if unread.failed.is_none() {
+                    unread.ours = Superblock::decode(&buf).magic == MAGIC;
                     unread.why = e.to_owned();
                 }
             }
@@ -233,3 +233,6 @@ fn check_known(sb: &Superblock, writing: bool) -> Result<()> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,10 +6,13 @@ use gaur_iodriver::OpKind;
 
 use super::config;
 use super::disk::{FAIL, Store, nodes};
+use crate::alloc::index::LOST;
 use crate::alloc::space::Space;
+use crate::alloc::view::MapView;
 use crate::alloc::{MapRoot, SpaceError};
 use crate::format::Run;
 use crate::format::space::{self, IndexEntry};
+use crate::format::superblock::Superblock;
 
 fn used_in(store: &Store, used: &[Run], group: u64) -> Vec<Run> {
     let g = store.config.geometry;
@@ -166,4 +169,23 @@ fn extents_of_the_log_in_a_damaged_group_stay_theirs() {
     assert_eq!(store.root.free, free - 8);
     store.reopen();
     assert_eq!(store.all_free(), free - 8);
+}
+
+#[test]
+fn who_only_looks_is_told_of_damage_and_of_what_is_lost() {
+    let (store, _) = Store::used();
+    let g = store.config.geometry;
+    let mut sb = Superblock {
+        store_id: store.config.store_id,
+        ..Superblock::default()
+    };
+    store.root.put(&mut sb);
+    let device = store.disk.device();
+    let look = || MapView::read(device.as_ref(), g, &sb).unwrap();
+    let view = look();
+    assert!(view.damaged().is_empty());
+    assert!((0..g.groups()).all(|group| !MapView::is_lost(&view.entry(0, group))));
+    assert!(MapView::is_lost(&LOST));
+    store.rot(|slot| g.index_block(1, 0, slot));
+    assert_eq!(look().damaged().len() as u64, g.groups());
 }

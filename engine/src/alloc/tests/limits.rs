@@ -1,17 +1,20 @@
 //! Limits and signals of the allocator to the block: who is woken when nothing else
 //! wakes the thread, what is left to whom, what is refused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use gaur_iodriver::sync::{channel, thread};
+use gaur_iodriver::{FaultKind, OpKind};
 
 use super::config;
 use super::disk::{Store, eventually, extent, nodes};
 use super::grow::blocks;
 use crate::alloc::handle::LAZY;
 use crate::alloc::space::Space;
-use crate::alloc::{AllocConfig, Allocator, DiscardRate, MapRoot, Request, SpaceError, Urgency};
+use crate::alloc::{
+    AllocConfig, Allocator, Changes, DiscardRate, MapRoot, Request, SpaceError, Urgency,
+};
 use crate::error::Error;
 use crate::format::Run;
 
@@ -278,4 +281,87 @@ fn a_ticket_of_an_allocator_that_has_ended_says_so() {
     store.alloc.shutdown();
     let late = store.alloc.trim(0, 0, DiscardRate::UNLIMITED, true);
     assert!(matches!(late.wait(), Err(Error::Stopped(_))));
+}
+
+#[test]
+fn who_drops_an_allocator_waits_for_what_is_on_its_way() {
+    let mut store = Store::new(config(1));
+    let used = store.alloc.reserve(nodes(5)).unwrap();
+    store.always(OpKind::Write, FaultKind::Stall);
+    let before = store.disk.stats();
+    store.generation = store.generation.next();
+    let changes = Changes {
+        used,
+        freed: Vec::new(),
+    };
+    let _ticket = store.alloc.freeze(store.generation, changes);
+    let disk = store.disk.clone();
+    eventually("a write", || disk.stats().writes > before.writes);
+    assert_eq!(disk.stats().events, before.events);
+    // The queue carries it out when the thread lets go of it.
+    drop(store);
+    assert!(disk.stats().events > before.events);
+}
+
+#[test]
+fn a_thread_that_panicked_says_so() {
+    let store = Store::new(config(1));
+    let block = store.alloc.reserve(nodes(1)).unwrap();
+    assert_eq!(store.alloc.fallen(), None);
+    // Given back twice: our own bug.
+    store.alloc.give_back(block.clone());
+    store.alloc.give_back(block);
+    let _ = store.alloc.settle();
+    eventually("fallen", || store.alloc.fallen().is_some());
+    assert!(store.alloc.fallen().unwrap().contains("panicked"));
+    let refused = store.alloc.reserve(nodes(1));
+    assert!(matches!(refused, Err(SpaceError::Stopped)));
+}
+
+/// Groups of each of which a block is in use, so that each must be read; with nothing
+/// in memory.
+fn cold(groups: u64, set: impl FnOnce(&mut AllocConfig)) -> Store {
+    let mut c = AllocConfig {
+        spread: true,
+        ..config(groups)
+    };
+    set(&mut c);
+    let mut store = Store::new(c);
+    let used: Vec<Run> = (0..groups)
+        .flat_map(|_| store.alloc.reserve(extent(30_000, 1)).unwrap())
+        .collect();
+    let in_groups: BTreeSet<u64> = used
+        .iter()
+        .map(|r| store.config.geometry.group_of(r.start))
+        .collect();
+    assert_eq!(in_groups.len() as u64, groups);
+    store.checkpoint(&used, &[]);
+    store.reopen();
+    store
+}
+
+#[test]
+fn more_groups_are_read_than_go_at_once() {
+    let store = cold(6, |c| c.depth = 2);
+    let all = store.all_free();
+    let got = store.alloc.reserve(nodes(all as u32)).unwrap();
+    let count: u64 = got.iter().map(|r| u64::from(r.len)).sum();
+    assert_eq!(count, all);
+    assert_eq!(store.alloc.counts().map_reads, 6);
+}
+
+#[test]
+fn as_many_groups_stay_in_memory_as_it_may_take() {
+    let bitmaps = 2 * 32_256 / 8;
+    for (memory, kept) in [(6, 6), (0, 4)] {
+        let store = cold(9, |c| c.map_memory = memory * bitmaps);
+        for group in 0..9 {
+            let look = store.alloc.trim(group, 0, DiscardRate::UNLIMITED, true);
+            assert!(look.wait().unwrap().free > 0);
+        }
+        store.alloc.settle().unwrap();
+        assert_eq!(store.alloc.counts().map_reads, 9);
+        let loaded = store.alloc.stats().loaded_groups;
+        assert!((kept..kept + 2).contains(&loaded), "{loaded}");
+    }
 }

@@ -9,6 +9,7 @@ mod grow;
 mod limits;
 mod model;
 mod serving;
+mod trim;
 
 use super::index::Index;
 use super::load::Fresh;
@@ -20,14 +21,14 @@ fn geometry(whole: u64) -> Geometry {
     Geometry::new(4096, (whole * 32_256 + 700) * 4096, 500)
 }
 
-fn config(whole: u64) -> AllocConfig {
+pub(super) fn config(whole: u64) -> AllocConfig {
     AllocConfig {
         reserve_blocks: 0,
         ..AllocConfig::new(geometry(whole), 77)
     }
 }
 
-fn index(config: &AllocConfig, root: MapRoot) -> Index {
+pub(super) fn index(config: &AllocConfig, root: MapRoot) -> Index {
     let free: Vec<u64> = Fresh::new(&config.geometry)
         .map(|f| u64::from(f.free))
         .collect();

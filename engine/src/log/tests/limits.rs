@@ -80,6 +80,19 @@ fn a_full_batch_is_written_unasked_and_less_is_not() {
 }
 
 #[test]
+fn what_nobody_waits_for_is_written_at_half_of_the_interval() {
+    // The other half is left to the device.
+    let (log, _, _) = patient(256, |_| ());
+    assert_eq!(log.shared.patience(), HOUR / 2);
+    let (log, _, _) = patient(256, |c| c.buffered_interval = Duration::from_millis(10));
+    for csn in 1..4 {
+        let appended = log.try_append(&record(&record_of(256), false));
+        assert_eq!(appended, Ok(csn));
+        soon("what nobody waits for", || log.durable_csn() == csn);
+    }
+}
+
+#[test]
 fn what_is_asked_for_is_written_at_once_and_says_so() {
     let (log, _, _) = patient(256, |_| ());
     let ops = record_of(256);
@@ -361,4 +374,14 @@ fn the_log_does_not_flush_beside_somebody_elses_flush() {
     // One of its own, which began when the other one was over.
     assert_eq!(log.stats().flushes, 1);
     assert_eq!(disk.stats().flushes, before + 2);
+}
+
+#[test]
+fn a_log_thread_that_panics_leaves_nobody_waiting() {
+    let (log, disk, _) = patient(256, |_| ());
+    disk.inject_next(OpKind::Write, FaultKind::Panic);
+    let csn = log.try_append(&record(&record_of(256), true)).unwrap();
+    let e = log.wait_durable(csn).unwrap_err();
+    assert!(e.to_string().contains("panicked"), "{e}");
+    assert!(log.wait_space().is_err());
 }

@@ -3,6 +3,7 @@
 use gaur_iodriver::sim::{FaultKind, OpKind};
 
 use super::*;
+use crate::format::log::LogHeader;
 
 /// Blocks of a log block with a value of zeros; the last is zero from end to end.
 const BLOCKS: u64 = 5;
@@ -79,13 +80,34 @@ fn a_torn_write_does_not_complete_what_an_older_power_cut_tore() {
 #[test]
 fn a_full_log_needs_no_seal() {
     let (ring, bytes) = ring(&[8]);
+    for position in [0, 3] {
+        let disk = disk(bytes, 1);
+        let head = LogHead {
+            position,
+            ..LogHead::default()
+        };
+        let tail = LogTail {
+            position: position + 8,
+            ..LogTail::default()
+        };
+        let mut c = config(&ring, 2);
+        c.seal = true;
+        let log = open(&ring, &disk, c, head, tail);
+        assert_eq!((log.usage().used, disk.stats().writes), (8, 0));
+    }
+}
+
+#[test]
+fn the_seal_says_that_all_before_it_is_durable() {
+    let (ring, bytes) = ring(&[8]);
     let disk = disk(bytes, 1);
     let tail = LogTail {
-        position: 8,
+        position: 5,
         ..LogTail::default()
     };
     let mut c = config(&ring, 2);
     c.seal = true;
-    let log = open(&ring, &disk, c, LogHead::default(), tail);
-    assert_eq!((log.usage().used, disk.stats().writes), (8, 0));
+    drop(open(&ring, &disk, c, LogHead::default(), tail));
+    let header = LogHeader::decode(&disk.peek(ring.byte(5), BLOCK as usize));
+    assert_eq!((header.position, header.durable_through), (5, 5));
 }
