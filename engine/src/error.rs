@@ -73,6 +73,20 @@ pub enum Error {
         max: u64,
     },
 
+    /// What a value was to be read from failed, or ended before the value did. Nothing
+    /// was changed.
+    #[error("the value's source failed after {read} of {len} bytes: {detail}")]
+    Source {
+        /// Bytes that it gave.
+        read: u64,
+        /// The value's length.
+        len: u64,
+        /// What failed; `UnexpectedEof` if it ended.
+        kind: std::io::ErrorKind,
+        /// In words.
+        detail: String,
+    },
+
     /// The batch is larger than one commit may be.
     #[error("batch of {len} bytes is too large; at most {max} bytes, so split it")]
     BatchTooLarge {

@@ -26,6 +26,7 @@ mod format_store;
 pub mod fuzzing;
 mod growth;
 pub mod inspect;
+mod large;
 mod lease;
 pub mod log;
 #[cfg(all(loom, test))]
@@ -68,6 +69,7 @@ pub use format_plan::FormatPlan;
 pub use format_store::{FormatReport, MIN_STORE};
 pub use gaur_iodriver::{DriverChoice, DurableMethod};
 pub use growth::GrowReport;
+pub use large::ValueReader;
 pub use lease::FreeSpace;
 pub use node::MAX_KEY;
 pub use options::{Durability, FormatOptions, OpenOptions};

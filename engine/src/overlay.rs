@@ -320,6 +320,7 @@ mod tests {
     fn what_recovery_cannot_do_is_refused_with_the_reason() {
         let piece = |addr| ExtentPtr {
             addr,
+            flags: 0,
             birth: Generation::first(1),
             checksum: 1,
             bytes: 5000,

@@ -28,7 +28,14 @@ const GROUPS: &[(&str, &[&str])] = &[
     ),
     (
         "Trees",
-        &["Tree", "Swap", "RangeSize", "MAX_KEY", "MAX_VALUE"],
+        &[
+            "Tree",
+            "ValueReader",
+            "Swap",
+            "RangeSize",
+            "MAX_KEY",
+            "MAX_VALUE",
+        ],
     ),
     ("Commits", &["WriteBatch", "Durability", "Csn"]),
     ("Scans and cursors", &["Scan", "LeftOut", "Cursor"]),

@@ -185,12 +185,12 @@ fn the_constants_are_those_of_the_code() {
         geometry::INDEX_LEVELS, log::FLAG_SKIP, pointer::ADDR_BITS);
     constants!(|n: u64| n.to_string();
         superblock::KNOWN_COMPAT, superblock::KNOWN_RO_COMPAT, superblock::KNOWN_INCOMPAT,
-        geometry::SECOND_SUPERBLOCK);
+        geometry::SECOND_SUPERBLOCK, pointer::SUM_UNIT, pointer::MOST_WITHOUT_TABLE);
     constants!(|n: usize| n.to_string(); space::HEADER, node::HEADER);
     constants!(|n: u16| n.to_string(); node::NO_UPPER);
     constants!(|n: u8| n.to_string();
         log::OP_PUT, log::OP_PUT_EXTENT, log::OP_DELETE, log::OP_CREATE_TREE, log::OP_DROP_TREE,
-        node::KIND_VALUE, node::KIND_EXTENT, node::KIND_CHILD);
+        node::KIND_VALUE, node::KIND_EXTENT, node::KIND_CHILD, pointer::EXTENT_TABLE);
     assert_eq!(constants(&document()), code);
 }
 
@@ -260,7 +260,14 @@ fn the_bits_of_pointers_are_as_drawn() {
         (
             "addr",
             ExtentPtr {
-                addr: u64::MAX,
+                addr: (1 << pointer::ADDR_BITS) - 1,
+                ..zero
+            },
+        ),
+        (
+            "flags",
+            ExtentPtr {
+                flags: u8::MAX,
                 ..zero
             },
         ),

@@ -278,6 +278,7 @@ mod tests {
         let mut b = OpsBuilder::new();
         let extent = ExtentPtr {
             addr: 7,
+            flags: 0,
             birth: Generation(8),
             checksum: 9,
             bytes: 10_000,
@@ -419,6 +420,7 @@ mod tests {
         let mut b = OpsBuilder::new();
         let e = ExtentPtr {
             addr: 7,
+            flags: 0,
             birth: Generation(8),
             checksum: 9,
             bytes: 1,

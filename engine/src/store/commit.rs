@@ -120,10 +120,10 @@ pub(super) fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
 
 /// Large values of a commit that has not happened yet; given back if it does not. Once
 /// the record is appended they are the commit's, also if its writer then panics.
-struct Pieces<'a> {
-    core: &'a Core,
-    written: Vec<Vec<u8>>,
-    appended: Cell<bool>,
+pub(super) struct Pieces<'a> {
+    pub(super) core: &'a Core,
+    pub(super) written: Vec<Vec<u8>>,
+    pub(super) appended: Cell<bool>,
 }
 
 impl Drop for Pieces<'_> {

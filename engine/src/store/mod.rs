@@ -8,6 +8,7 @@ mod open;
 mod point;
 mod snapshot;
 mod space;
+mod stream;
 pub(crate) mod tree;
 mod trees;
 

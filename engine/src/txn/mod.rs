@@ -21,6 +21,8 @@ use crate::commit::view::View;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
+use crate::format::node::KIND_VALUE;
+use crate::large::ValueReader;
 use crate::options::Durability;
 use crate::scan::Cursor;
 use crate::store::commit::commit_ops_if;
@@ -188,6 +190,27 @@ impl Transaction {
         }
         let worker = core.forest.workers.mine()?;
         self.noting(core.get_at(&worker, tree.state(), key, self.csn()))
+    }
+
+    /// A reader of the value of `key` as [`Transaction::get`] would return it, if it is there. The key
+    /// counts as read. It stays as it is whatever becomes of the transaction.
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn reader(&self, tree: &Tree, key: &[u8]) -> Result<Option<ValueReader>> {
+        self.reading(tree, key)?;
+        if let Some(pending) = self.writes.get(tree.state().id, key) {
+            let (core, state) = (self.store.core(), tree.state());
+            let own = |v: &Vec<u8>| {
+                let entry = (KIND_VALUE, v.clone());
+                ValueReader::new(core, state.clone(), self.view.clone(), entry)
+            };
+            return Ok(pending.as_ref().map(own));
+        }
+        if self.validates_reads() {
+            self.reads.borrow_mut().point(tree.state(), key);
+        }
+        self.noting(tree.reader_at(key, self.view.clone()))
     }
 
     /// Whether `key` is there.
