@@ -11,8 +11,9 @@ use crate::commit::view::View;
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::format::{Csn, Run, TreeId};
+use crate::format::{BlockPtr, Csn, Run, TreeId};
 use crate::log::Log;
+use crate::node::Child;
 use crate::options::OpenOptions;
 use crate::overlay::Overlay;
 use crate::progress::Progress;
@@ -133,12 +134,13 @@ impl Core {
         &self.forest.progress
     }
 
-    /// Adds a tree that the log makes.
-    pub(crate) fn add_tree(&self, id: TreeId, name: String) {
+    /// Adds a tree that the log makes, with a root if it was loaded.
+    pub(crate) fn add_tree(&self, id: TreeId, name: String, root: Option<BlockPtr>) {
+        let ptr = root.unwrap_or_default();
         self.trees.lock().insert(Arc::new(TreeState {
             id,
             name,
-            anchor: Anchor::default(),
+            anchor: Anchor::new(Child { ptr, hint: 0 }),
         }));
         self.next_tree
             .fetch_max(id.saturating_add(1), Ordering::AcqRel);

@@ -73,6 +73,10 @@ pub enum Error {
         max: u64,
     },
 
+    /// A record of a bulk load does not come behind the one before it. It was not added.
+    #[error("{0}; sort them, each key once")]
+    OutOfOrder(Box<OutOfOrder>),
+
     /// What a value was to be read from failed, or ended before the value did. Nothing
     /// was changed.
     #[error("the value's source failed after {read} of {len} bytes: {detail}")]
@@ -299,6 +303,22 @@ pub enum ConflictOn {
     /// It writes the key, and the first committer wins (snapshot isolation).
     #[error("which the transaction writes too")]
     Write,
+}
+
+/// Two keys of a bulk load that do not ascend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the records for tree {tree:?} are not in order: {} comes behind {}",
+    shown(key),
+    shown(last)
+)]
+pub struct OutOfOrder {
+    /// The name of the tree.
+    pub tree: String,
+    /// The last key that was added.
+    pub last: Vec<u8>,
+    /// The key that came then, and is not greater.
+    pub key: Vec<u8>,
 }
 
 /// A record that is not of the types that a [`TypedTree`](crate::TypedTree) has.

@@ -10,6 +10,7 @@
 //! Start at [`Store`]; `ARCHITECTURE.md` says how it works inside.
 
 pub mod alloc;
+mod bulk;
 mod cache;
 pub mod check;
 mod commit;
@@ -59,9 +60,10 @@ mod worker;
 mod writeback;
 
 pub use alloc::DiscardRate;
+pub use bulk::{BulkLoader, BulkOptions};
 pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
-pub use error::{Conflict, ConflictOn, Damage, Error, Part, Result, WrongType};
+pub use error::{Conflict, ConflictOn, Damage, Error, OutOfOrder, Part, Result, WrongType};
 pub use events::{Event, Events};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;

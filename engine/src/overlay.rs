@@ -15,8 +15,8 @@ use crate::commit::versions::Image;
 use crate::core::MAX_PIECES;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
-use crate::format::{CATALOG, Csn, Geometry, TreeId};
-use crate::log::{LogOp, LogReader, Ops};
+use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
+use crate::log::{LogOp, LogReader, Ops, Runs};
 use crate::node::{MAX_KEY, max_inline};
 use crate::writeback::catalog::MAX_NAME;
 
@@ -108,6 +108,15 @@ impl Rules {
     pub(crate) fn check(&mut self, op: &LogOp<'_>) -> Result<(), String> {
         let (tree, key) = match *op {
             LogOp::CreateTree { tree, name, .. } => return self.create(tree, name),
+            LogOp::LoadTree {
+                tree,
+                name,
+                root,
+                runs,
+            } => {
+                self.loaded(root, runs)?;
+                return self.create(tree, name);
+            }
             // Nothing writes this yet, so nothing knows what it would mean.
             LogOp::DropTree { .. } => return Err("drops a tree".into()),
             LogOp::Put { tree, key, .. }
@@ -149,11 +158,34 @@ impl Rules {
     /// Whether it is of a tree that there is not.
     fn is_unknown(&self, op: &LogOp<'_>) -> bool {
         match *op {
-            LogOp::CreateTree { .. } => false,
+            LogOp::CreateTree { .. } | LogOp::LoadTree { .. } => false,
             LogOp::DropTree { tree, .. }
             | LogOp::Put { tree, .. }
             | LogOp::PutExtent { tree, .. }
             | LogOp::Delete { tree, .. } => !self.ids.contains(&tree),
+        }
+    }
+
+    /// Whether a tree can have been loaded like this.
+    fn loaded(&self, root: BlockPtr, runs: Runs<'_>) -> Result<(), String> {
+        if let Some(bad) = runs.iter().find(|run| !self.geometry.is_data(*run)) {
+            return Err(format!(
+                "loads a tree outside the data, block {}",
+                bad.start
+            ));
+        }
+        let mut behind = 0;
+        for run in runs.iter() {
+            if run.start < behind {
+                return Err(format!("loads a tree into block {} twice", run.start));
+            }
+            behind = run.end();
+        }
+        let within = |run: Run| run.start <= root.addr && root.addr < run.end();
+        let is_node = root.len == 1 && root.flags == 0 && root.checksum != 0;
+        match root.is_null() || is_node && runs.iter().any(within) {
+            true => Ok(()),
+            false => Err(format!("loads a tree with a root at block {}", root.addr)),
         }
     }
 
@@ -192,7 +224,8 @@ pub(crate) struct Beside {
 #[derive(Debug, Default)]
 pub(crate) struct Added {
     pub(crate) overlay: Overlay,
-    pub(crate) created: Vec<(TreeId, String)>,
+    /// Trees that it makes, and the roots of those that were loaded.
+    pub(crate) created: Vec<(TreeId, String, Option<BlockPtr>)>,
     pub(crate) commits: u64,
     pub(crate) ops: u64,
     pub(crate) last_csn: Csn,
@@ -286,7 +319,14 @@ impl Added {
             LogOp::Delete { tree, key } => (tree, key, None),
             LogOp::CreateTree { tree, name, .. } => {
                 let name = String::from_utf8_lossy(name).into_owned();
-                self.created.push((tree, name));
+                self.created.push((tree, name, None));
+                return 0;
+            }
+            LogOp::LoadTree {
+                tree, name, root, ..
+            } => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                self.created.push((tree, name, Some(root)));
                 return 0;
             }
             LogOp::DropTree { .. } => unreachable!("the rules refuse it"),

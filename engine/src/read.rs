@@ -125,6 +125,7 @@ impl Core {
         view: Csn,
     ) -> Result<Option<Entry>> {
         worker.counters.gets.add(1);
+        tree.anchor.check_since(view)?;
         if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
             return Ok(image.clone());
         }

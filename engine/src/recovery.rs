@@ -324,8 +324,8 @@ pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()
     let cut = opening.superblock.cut;
     let mut reader = open_log(opening)?;
     let added = overlay::read(&mut reader, &mut rules_of(&core), cut, how)?;
-    for (id, name) in added.created {
-        core.add_tree(id, name);
+    for (id, name, root) in added.created {
+        core.add_tree(id, name, root);
     }
     for csn in cut + 1..=added.last_csn {
         core.visible.applied(csn);
@@ -358,8 +358,12 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
         for op in Ops::new(record.ops) {
             let op = op.map_err(|e| bad_record(record.csn, e))?;
             rules.check(&op).map_err(|e| bad_record(record.csn, &e))?;
-            if let LogOp::PutExtent { extents, .. } = op {
-                named.extend(extents.iter().map(|e| e.run(block_size)));
+            match op {
+                LogOp::PutExtent { extents, .. } => {
+                    named.extend(extents.iter().map(|e| e.run(block_size)));
+                }
+                LogOp::LoadTree { runs, .. } => named.extend(runs.iter()),
+                _ => {}
             }
         }
     }
@@ -416,7 +420,18 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
             LogOp::CreateTree { tree: id, name, .. } => {
                 let name = std::str::from_utf8(name)
                     .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
-                core.add_tree(id, name.to_owned());
+                core.add_tree(id, name.to_owned(), None);
+            }
+            LogOp::LoadTree {
+                tree: id,
+                name,
+                root,
+                runs,
+            } => {
+                let name = std::str::from_utf8(name)
+                    .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
+                core.add_tree(id, name.to_owned(), Some(root));
+                worker.journal.lock().loaded.extend(runs.iter());
             }
             LogOp::DropTree { .. } => return Err(bad_record(csn, "drops a tree")),
             LogOp::Put {

@@ -31,6 +31,8 @@ const GROUPS: &[(&str, &[&str])] = &[
         &[
             "Tree",
             "ValueReader",
+            "BulkLoader",
+            "BulkOptions",
             "Swap",
             "RangeSize",
             "MAX_KEY",
@@ -72,6 +74,7 @@ const GROUPS: &[(&str, &[&str])] = &[
             "Damage",
             "Conflict",
             "ConflictOn",
+            "OutOfOrder",
             "WrongType",
             "Part",
         ],

@@ -15,6 +15,7 @@
 
 mod account;
 mod ledger;
+mod loaded;
 mod log;
 mod pieces;
 mod recovered;
@@ -164,6 +165,7 @@ fn run(device: &Arc<dyn Device>, name: &str, options: &CheckOptions) -> Result<C
         told: 0,
         damaged_nodes: 0,
         recovered: Recovered::default(),
+        loaded: Default::default(),
     };
     checker.superblocks(&pair);
     let map = MapView::read(device.as_ref(), geometry, &sb)?;
@@ -200,6 +202,8 @@ struct Checker<'a> {
     told: u64,
     damaged_nodes: u64,
     recovered: Recovered,
+    /// Records in trees that the log loads.
+    loaded: std::collections::BTreeMap<TreeId, u64>,
 }
 
 /// Blocks between two calls of the progress function.

@@ -109,11 +109,20 @@ impl Checker<'_> {
                 records: records.filter(|_| !state.damaged.contains(&e.id)),
             });
         }
-        for (id, name) in &state.added.created {
+        for (id, name, root) in &state.added.created {
+            // What is changed in a loaded tree is not looked for in it.
+            let loaded = self
+                .loaded
+                .get(id)
+                .copied()
+                .filter(|_| overlay.keys(*id) == 0);
             trees.push(RecoveredTree {
                 name: name.clone(),
                 id: *id,
-                records: Some(puts(overlay, *id)),
+                records: match root {
+                    None => Some(puts(overlay, *id)),
+                    Some(_) => loaded,
+                },
             });
         }
         trees.sort_by(|a, b| a.name.cmp(&b.name));

@@ -61,7 +61,8 @@ layout! {
     /// Header of an operation. The key and then the value follow.
     pub struct OpHeader, 16;
     /// 1 put, 2 put of a large value (one or more `ExtentPtr`), 3 delete,
-    /// 4 create tree (key: name; value: options), 5 drop tree (key: name).
+    /// 4 create tree (key: name; value: options), 5 drop tree (key: name),
+    /// 16 load tree (key: name; value: pointer to its root, and the runs it lies in).
     kind: u8 = 0,
     /// Bytes of the key.
     key_len: u16 = 2,
@@ -81,3 +82,6 @@ pub const OP_DELETE: u8 = 3;
 pub const OP_CREATE_TREE: u8 = 4;
 /// `OpHeader::kind`: drop the tree; the key is its name.
 pub const OP_DROP_TREE: u8 = 5;
+/// `OpHeader::kind`: a tree that was built beside the log; the key is its name, the value a
+/// `BlockPtr` to its root and then, for each run it lies in, the first block (8 bytes) and how many (4).
+pub const OP_LOAD_TREE: u8 = 16;

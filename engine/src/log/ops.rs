@@ -5,9 +5,9 @@
 
 use crate::error::{Error, Result};
 use crate::format::log::{
-    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_PUT, OP_PUT_EXTENT, OpHeader,
+    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_LOAD_TREE, OP_PUT, OP_PUT_EXTENT, OpHeader,
 };
-use crate::format::{ExtentPtr, TreeId, checksum};
+use crate::format::{BlockPtr, ExtentPtr, Run, TreeId, checksum};
 
 /// One operation of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +53,42 @@ pub enum LogOp<'a> {
         /// Its name.
         name: &'a [u8],
     },
+    /// A tree that was built beside the log appears.
+    LoadTree {
+        /// Its number.
+        tree: TreeId,
+        /// Its name.
+        name: &'a [u8],
+        /// Its root; null: it is empty.
+        root: BlockPtr,
+        /// All that it lies in.
+        runs: Runs<'a>,
+    },
+}
+
+/// The runs that a loaded tree lies in, by their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs<'a>(&'a [u8]);
+
+/// Bytes of a run in the log.
+const RUN: usize = 12;
+
+impl<'a> Runs<'a> {
+    /// The runs.
+    pub fn iter(&self) -> impl Iterator<Item = Run> + use<'a> {
+        self.0.chunks_exact(RUN).map(|run| Run {
+            start: u64::from_le_bytes(run[..8].try_into().expect("8 bytes")),
+            len: u32::from_le_bytes(run[8..].try_into().expect("4 bytes")),
+        })
+    }
+}
+
+/// The root and the runs of a loaded tree.
+fn loaded(value: &[u8]) -> Option<(BlockPtr, Runs<'_>)> {
+    let (root, runs) = value.split_at_checked(BlockPtr::SIZE)?;
+    let word = |i: usize| u64::from_le_bytes(root[i * 8..i * 8 + 8].try_into().expect("8 bytes"));
+    let whole = runs.len().is_multiple_of(RUN);
+    whole.then(|| (BlockPtr::from_words([0, 1, 2].map(word)), Runs(runs)))
 }
 
 /// The extents of a large value, in order.
@@ -152,6 +188,28 @@ impl OpsBuilder {
         self.push(OP_DROP_TREE, tree, name, &[])
     }
 
+    /// Has a tree appear that was built beside the log.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`].
+    pub fn load_tree(
+        &mut self,
+        tree: TreeId,
+        name: &[u8],
+        root: BlockPtr,
+        runs: &[Run],
+    ) -> Result<()> {
+        let words = root.to_words().map(u64::to_le_bytes);
+        let mut value = words.concat();
+        for run in runs {
+            value.extend(run.start.to_le_bytes());
+            value.extend(run.len.to_le_bytes());
+        }
+        self.push(OP_LOAD_TREE, tree, name, &value)?;
+        self.names_extents = true;
+        Ok(())
+    }
+
     fn push(&mut self, kind: u8, tree: TreeId, key: &[u8], value: &[u8]) -> Result<()> {
         let key_len = u16::try_from(key.len()).map_err(|_| Error::KeyTooLong {
             len: key.len(),
@@ -244,6 +302,15 @@ impl<'a> Ops<'a> {
                 options: value,
             },
             OP_DROP_TREE if value.is_empty() => LogOp::DropTree { tree, name: key },
+            OP_LOAD_TREE => {
+                let (root, runs) = loaded(value).ok_or("a loaded tree's runs are cut off")?;
+                LogOp::LoadTree {
+                    tree,
+                    name: key,
+                    root,
+                    runs,
+                }
+            }
             OP_DELETE | OP_DROP_TREE => return Err("an operation has a value where none belongs"),
             _ => return Err("an operation of an unknown kind"),
         };
@@ -288,6 +355,9 @@ mod tests {
         b.delete(4, b"gone").unwrap();
         b.create_tree(5, b"name", b"opts").unwrap();
         b.drop_tree(6, b"old").unwrap();
+        let root = BlockPtr::unwritten(70, Generation(8));
+        let runs = [(70, 3), (90, 1)].map(|(start, len)| Run { start, len });
+        b.load_tree(7, b"bulk", root, &runs).unwrap();
         b
     }
 
@@ -295,7 +365,7 @@ mod tests {
     fn operations_survive_the_round_trip() {
         let b = sample();
         let ops: Vec<LogOp<'_>> = Ops::new(b.as_bytes()).map(Result::unwrap).collect();
-        assert_eq!(b.count(), 5);
+        assert_eq!(b.count(), 6);
         assert!(b.names_extents());
         assert!(matches!(
             ops[0],
@@ -332,6 +402,12 @@ mod tests {
                 name: b"old"
             }
         ));
+        let LogOp::LoadTree { root, runs, .. } = ops[5] else {
+            panic!("{:?}", ops[5]);
+        };
+        assert_eq!((root.addr, root.len), (70, 1));
+        let runs: Vec<_> = runs.iter().map(|r| (r.start, r.len)).collect();
+        assert_eq!(runs, [(70, 3), (90, 1)]);
     }
 
     #[test]
@@ -373,6 +449,9 @@ mod tests {
                             OpsBuilder::size_of(name.len(), options.len())
                         }
                         LogOp::DropTree { name, .. } => OpsBuilder::size_of(name.len(), 0),
+                        LogOp::LoadTree { name, runs, .. } => {
+                            OpsBuilder::size_of(name.len(), BlockPtr::SIZE + runs.0.len())
+                        }
                     };
                     Some(*n)
                 })
@@ -401,6 +480,13 @@ mod tests {
         ] {
             assert_eq!(
                 reads(&op(OP_PUT_EXTENT, b"k", &vec![0; len])),
+                whole,
+                "{len}"
+            );
+        }
+        for (len, whole) in [(0, false), (23, false), (24, true), (35, false), (36, true)] {
+            assert_eq!(
+                reads(&op(OP_LOAD_TREE, b"k", &vec![0; len])),
                 whole,
                 "{len}"
             );

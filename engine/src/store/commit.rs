@@ -87,7 +87,7 @@ impl Store {
     }
 }
 
-pub(super) fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
+pub(crate) fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     Record {
         ops: ops.as_bytes(),
         count: ops.count(),

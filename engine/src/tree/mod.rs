@@ -29,9 +29,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use gaur_iodriver::Device;
 
 use crate::cache::{Cache, FrameId, Latch, Version};
+use crate::error::{Error, Result};
 use crate::events::Hub;
 use crate::format::superblock::Superblock;
-use crate::format::{Generation, Geometry, TreeId};
+use crate::format::{Csn, Generation, Geometry, TreeId};
 use crate::growth::Growth;
 use crate::node::Child;
 use crate::places::Places;
@@ -119,6 +120,8 @@ pub(crate) struct TreeState {
 pub(crate) struct Anchor {
     pub(crate) latch: Latch,
     words: [AtomicU64; 4],
+    /// The commit that loaded the tree with records in it; 0: none did.
+    since: Csn,
 }
 
 impl Anchor {
@@ -126,6 +129,23 @@ impl Anchor {
         let anchor = Self::default();
         anchor.set(root);
         anchor
+    }
+
+    /// That of a tree that a commit loaded.
+    pub(crate) fn loaded(root: Child, since: Csn) -> Self {
+        Self {
+            since,
+            ..Self::new(root)
+        }
+    }
+
+    /// Refuses to read at a view from before the tree was loaded: its records left no
+    /// images of what was not there.
+    pub(crate) fn check_since(&self, view: Csn) -> Result<()> {
+        match view < self.since {
+            true => Err(Error::ViewTooOld { csn: view }),
+            false => Ok(()),
+        }
     }
 
     /// The root's pointer and hint. A null pointer: the tree is empty.

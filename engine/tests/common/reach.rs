@@ -216,7 +216,9 @@ impl Reach {
                         }));
                     }
                     LogOp::Delete { tree, key } => self.change(&names[&tree], key, None),
-                    LogOp::DropTree { .. } => unreachable!("nothing drops trees"),
+                    LogOp::DropTree { .. } | LogOp::LoadTree { .. } => {
+                        unreachable!("nothing drops or loads trees")
+                    }
                 }
             }
         }

@@ -3,6 +3,7 @@
 //!
 //! What is random has a seed (`GAUR_SEED`, or a fresh one), which is printed.
 
+mod bulk;
 #[path = "../common/mod.rs"]
 mod common;
 mod streamed;
