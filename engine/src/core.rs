@@ -13,6 +13,7 @@ use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::format::{BlockPtr, Csn, Run, TreeId};
 use crate::log::Log;
+use crate::merging::Merging;
 use crate::node::Child;
 use crate::options::OpenOptions;
 use crate::overlay::Overlay;
@@ -47,6 +48,7 @@ pub(crate) struct Core {
     /// The store's threads end.
     pub(crate) closing: AtomicBool,
     pub(crate) throttle: Throttle,
+    pub(crate) merging: Merging,
     pub(crate) evicting: EvictCounters,
     pub(crate) checkpointing: CheckpointCounters,
 }
@@ -100,6 +102,7 @@ impl Core {
             read_only: options.read_only,
             closing: AtomicBool::new(false),
             throttle: Throttle::new(),
+            merging: Merging::new(),
             evicting: EvictCounters::default(),
             checkpointing: CheckpointCounters::default(),
         }

@@ -77,6 +77,14 @@ pub enum Error {
     #[error("{0}; sort them, each key once")]
     OutOfOrder(Box<OutOfOrder>),
 
+    /// The tree has no merge operator. Nothing was done.
+    #[error("tree {0:?} has no merge operator; set one (set_merge_operator)")]
+    NoMergeOperator(String),
+
+    /// A merge operator refused an operand, or panicked. Nothing was done.
+    #[error("{0}")]
+    Merge(Box<MergeRefused>),
+
     /// What a value was to be read from failed, or ended before the value did. Nothing
     /// was changed.
     #[error("the value's source failed after {read} of {len} bytes: {detail}")]
@@ -303,6 +311,21 @@ pub enum ConflictOn {
     /// It writes the key, and the first committer wins (snapshot isolation).
     #[error("which the transaction writes too")]
     Write,
+}
+
+/// An operand that was not merged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the merge operator of tree {tree:?} refused an operand for {}: {why}",
+    shown(key)
+)]
+pub struct MergeRefused {
+    /// The name of the tree.
+    pub tree: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// Why, in the operator's words.
+    pub why: String,
 }
 
 /// Two keys of a bulk load that do not ascend.

@@ -30,6 +30,7 @@ pub mod inspect;
 mod large;
 mod lease;
 pub mod log;
+mod merging;
 #[cfg(all(loom, test))]
 mod models;
 mod node;
@@ -63,7 +64,9 @@ pub use alloc::DiscardRate;
 pub use bulk::{BulkLoader, BulkOptions};
 pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
-pub use error::{Conflict, ConflictOn, Damage, Error, OutOfOrder, Part, Result, WrongType};
+pub use error::{
+    Conflict, ConflictOn, Damage, Error, MergeRefused, OutOfOrder, Part, Result, WrongType,
+};
 pub use events::{Event, Events};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
@@ -73,6 +76,7 @@ pub use gaur_iodriver::{DriverChoice, DurableMethod};
 pub use growth::GrowReport;
 pub use large::ValueReader;
 pub use lease::FreeSpace;
+pub use merging::MergeOperator;
 pub use node::MAX_KEY;
 pub use options::{Durability, FormatOptions, OpenOptions};
 pub use order::OrderedKey;

@@ -28,6 +28,8 @@ produced_by! { ERRORS, Error:
     OutcomeUnknown => "tests/stale.rs" "two_futures_from_one_point_never_mix",
     KeyTooLong => "tests/errors.rs" "a_key_that_is_too_long_is_refused_wherever_it_is_given",
     ValueTooLong => "tests/errors.rs" "a_value_that_is_too_long_is_refused",
+    NoMergeOperator => "tests/writing/merge.rs" "what_is_merged_is_read_and_lasts_without_the_operator",
+    Merge => "tests/writing/merge.rs" "an_operator_that_refuses_or_panics_changes_nothing",
     OutOfOrder => "tests/writing/bulk.rs" "records_out_of_order_are_refused_and_others_go_on",
     Source => "tests/writing/streamed.rs" "a_source_that_fails_changes_nothing",
     BatchTooLarge => "tests/errors.rs" "a_batch_larger_than_a_record_may_be_is_refused",

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use gaur_iodriver::fault;
 
 use super::Store;
+use super::merge::commit_merging;
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
 use crate::commit::condition::Condition;
 use crate::commit::{Change, Stamp};
@@ -27,7 +28,8 @@ impl Store {
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
     /// [`Error::OtherStore`], [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`],
     /// [`Error::Forked`], [`Error::Stopped`]: nothing happened. [`Error::Io`] and [`Error::Damaged`]:
-    /// what the commit had to read could not be read; nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
+    /// what the commit had to read could not be read; nothing happened. [`Error::NoMergeOperator`] and
+    /// [`Error::Merge`], of a batch that merges: nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
     /// commit was in flight.
     pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Csn> {
         let core = self.core();
@@ -35,6 +37,9 @@ impl Store {
         self.check_owns_all(&batch)?;
         if batch.is_empty() {
             return Ok(core.visible.upto());
+        }
+        if batch.merges() {
+            return commit_merging(core, &batch, durability);
         }
         let ops = batch.sorted();
         if fault!(BatchInTwoRecords) && ops.len() > 1 {

@@ -4,6 +4,7 @@ mod cache;
 mod close;
 pub(crate) mod commit;
 pub(crate) mod look;
+mod merge;
 mod open;
 mod point;
 mod snapshot;

@@ -6,6 +6,7 @@
 mod bulk;
 #[path = "../common/mod.rs"]
 mod common;
+mod merge;
 mod streamed;
 
 use gaur::{FormatOptions, OpenOptions, Store};
