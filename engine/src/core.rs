@@ -4,36 +4,30 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use gaur_iodriver::IoBuf;
-use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread, within};
+use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
 
-use crate::alloc::{Request, Shape};
 use crate::commit::versions::Versions;
 use crate::commit::view::View;
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::events::Event;
-use crate::format::{Csn, ExtentPtr, Run, TreeId, checksum};
+use crate::format::{Csn, Run, TreeId};
 use crate::log::Log;
+use crate::merging::Merging;
 use crate::node::Child;
 use crate::options::OpenOptions;
 use crate::overlay::{Added, Overlay};
 use crate::progress::Progress;
 use crate::readers::Readers;
 use crate::saved::{Origin, Shelf};
-use crate::shortage::Claim;
-use crate::stats::Wait;
 use crate::throttle::Throttle;
 use crate::tree::{Forest, TreeState};
-use crate::worker::Worker;
 use crate::writeback::checkpoint::CheckpointCounters;
 use crate::writeback::evict::EvictCounters;
 use crate::writeback::reclaim::ReclaimCounters;
 
 /// The most pieces a large value may lie in.
 pub(crate) const MAX_PIECES: usize = 16;
-/// Bytes of a large value written at a time.
-const CHUNK: usize = 1 << 20;
 
 /// An open store without its threads.
 #[derive(Debug)]
@@ -58,6 +52,7 @@ pub(crate) struct Core {
     /// The store's threads end.
     pub(crate) closing: AtomicBool,
     pub(crate) throttle: Throttle,
+    pub(crate) merging: Merging,
     pub(crate) evicting: EvictCounters,
     pub(crate) checkpointing: CheckpointCounters,
     pub(crate) reclaiming: ReclaimCounters,
@@ -170,6 +165,7 @@ impl Core {
             read_only: options.read_only,
             closing: AtomicBool::new(false),
             throttle: Throttle::new(),
+            merging: Merging::new(),
             evicting: EvictCounters::default(),
             checkpointing: CheckpointCounters::default(),
             reclaiming: ReclaimCounters::default(),
@@ -312,71 +308,6 @@ impl Core {
     /// Takes no further commit and waits for those under way.
     pub(crate) fn refuse_commits(&self) {
         self.forest.workers.refuse_commits();
-    }
-
-    /// Writes a large value to extents of its own and returns the pointers as a
-    /// leaf stores them. They are on the device, though not yet flushed, when this
-    /// returns. Of a failed call nothing remains.
-    pub(crate) fn write_extents<'a>(
-        &'a self,
-        worker: &Worker,
-        claim: &mut Claim<'a>,
-        value: &[u8],
-    ) -> Result<Vec<u8>> {
-        let _site = within("large value");
-        // A store that has stopped writes nothing more.
-        if let Some(stopped) = self.log().stopped() {
-            return Err(stopped);
-        }
-        let block_size = self.forest.geometry.block_size as usize;
-        let blocks = value.len().div_ceil(block_size) as u32;
-        let runs = self.forest.claim(worker, claim, |urgency| {
-            let request = Request {
-                blocks,
-                shape: Shape::Extent {
-                    max_pieces: MAX_PIECES,
-                },
-                hint: 0,
-                urgency,
-            };
-            worker.counters.waiting(Wait::Reservation, || {
-                self.forest.pool.allocator().reserve(request)
-            })
-        });
-        let runs = runs.map_err(|e| self.spread(e))?;
-        let birth = self.forest.running();
-        let mut rest = value;
-        let mut out = Vec::with_capacity(runs.len() * ExtentPtr::SIZE);
-        for run in &runs {
-            let (piece, behind) = rest.split_at(rest.len().min(run.len as usize * block_size));
-            rest = behind;
-            if let Err(e) = self.write_piece(*run, piece) {
-                // In this order: no commit may get these blocks and be acknowledged.
-                self.fail(&e);
-                self.forest.pool.allocator().give_back(runs);
-                return Err(e);
-            }
-            let ptr = ExtentPtr {
-                addr: run.start,
-                birth,
-                checksum: checksum::block(piece, run.start, birth.0),
-                bytes: piece.len() as u64,
-            };
-            out.extend_from_slice(&ptr.encode());
-        }
-        Ok(out)
-    }
-
-    fn write_piece(&self, run: Run, piece: &[u8]) -> Result<()> {
-        let block_size = self.forest.geometry.block_size as usize;
-        let mut offset = self.forest.geometry.byte(run.start);
-        for chunk in piece.chunks(CHUNK) {
-            let mut buf = IoBuf::zeroed(chunk.len().next_multiple_of(block_size));
-            buf[..chunk.len()].copy_from_slice(chunk);
-            self.forest.device.write_at(offset, &buf)?;
-            offset += buf.len() as u64;
-        }
-        Ok(())
     }
 
     /// Gives back the extents of a value whose commit did not happen.

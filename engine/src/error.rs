@@ -73,6 +73,32 @@ pub enum Error {
         max: u64,
     },
 
+    /// A record of a bulk load does not come behind the one before it. It was not added.
+    #[error("{0}; sort them, each key once")]
+    OutOfOrder(Box<OutOfOrder>),
+
+    /// The tree has no merge operator. Nothing was done.
+    #[error("tree {0:?} has no merge operator; set one (set_merge_operator)")]
+    NoMergeOperator(String),
+
+    /// A merge operator refused an operand, or panicked. Nothing was done.
+    #[error("{0}")]
+    Merge(Box<MergeRefused>),
+
+    /// What a value was to be read from failed, or ended before the value did. Nothing
+    /// was changed.
+    #[error("the value's source failed after {read} of {len} bytes: {detail}")]
+    Source {
+        /// Bytes that it gave.
+        read: u64,
+        /// The value's length.
+        len: u64,
+        /// What failed; `UnexpectedEof` if it ended.
+        kind: std::io::ErrorKind,
+        /// In words.
+        detail: String,
+    },
+
     /// The batch is larger than one commit may be.
     #[error("batch of {len} bytes is too large; at most {max} bytes, so split it")]
     BatchTooLarge {
@@ -306,6 +332,37 @@ pub enum ConflictOn {
     /// It writes the key, and the first committer wins (snapshot isolation).
     #[error("which the transaction writes too")]
     Write,
+}
+
+/// An operand that was not merged.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the merge operator of tree {tree:?} refused an operand for {}: {why}",
+    shown(key)
+)]
+pub struct MergeRefused {
+    /// The name of the tree.
+    pub tree: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// Why, in the operator's words.
+    pub why: String,
+}
+
+/// Two keys of a bulk load that do not ascend.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the records for tree {tree:?} are not in order: {} comes behind {}",
+    shown(key),
+    shown(last)
+)]
+pub struct OutOfOrder {
+    /// The name of the tree.
+    pub tree: String,
+    /// The last key that was added.
+    pub last: Vec<u8>,
+    /// The key that came then, and is not greater.
+    pub key: Vec<u8>,
 }
 
 /// A record that is not of the types that a [`TypedTree`](crate::TypedTree) has.

@@ -10,6 +10,7 @@
 //! Start at [`Store`]; `ARCHITECTURE.md` says how it works inside.
 
 pub mod alloc;
+mod bulk;
 mod cache;
 pub mod check;
 mod commit;
@@ -26,8 +27,10 @@ mod format_store;
 pub mod fuzzing;
 mod growth;
 pub mod inspect;
+mod large;
 mod lease;
 pub mod log;
+mod merging;
 #[cfg(all(loom, test))]
 mod models;
 mod node;
@@ -59,9 +62,12 @@ mod worker;
 mod writeback;
 
 pub use alloc::DiscardRate;
+pub use bulk::{BulkLoader, BulkOptions};
 pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
-pub use error::{Conflict, ConflictOn, Damage, Error, Part, Result, WrongType};
+pub use error::{
+    Conflict, ConflictOn, Damage, Error, MergeRefused, OutOfOrder, Part, Result, WrongType,
+};
 pub use events::{Event, Events};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
@@ -69,7 +75,9 @@ pub use format_plan::FormatPlan;
 pub use format_store::{FormatReport, MIN_STORE};
 pub use gaur_iodriver::{DriverChoice, DurableMethod};
 pub use growth::GrowReport;
+pub use large::ValueReader;
 pub use lease::FreeSpace;
+pub use merging::MergeOperator;
 pub use node::MAX_KEY;
 pub use options::{Durability, FormatOptions, OpenOptions};
 pub use order::OrderedKey;

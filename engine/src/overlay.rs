@@ -15,8 +15,8 @@ use crate::commit::versions::Image;
 use crate::core::MAX_PIECES;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::{KIND_EXTENT, KIND_VALUE};
-use crate::format::{CATALOG, Csn, Generation, Geometry, TreeId};
-use crate::log::{LogOp, LogReader, Ops};
+use crate::format::{BlockPtr, CATALOG, Csn, Generation, Geometry, Run, TreeId};
+use crate::log::{LogOp, LogReader, Ops, Runs};
 use crate::node::{MAX_KEY, max_inline};
 use crate::saved::Origin;
 use crate::writeback::catalog::MAX_NAME;
@@ -128,6 +128,15 @@ impl Rules {
             } => return self.create(tree, name, options),
             LogOp::DropTree { tree, name } => return self.drop_tree(tree, name),
             LogOp::RenameTree { tree, name } => return self.rename(tree, name),
+            LogOp::LoadTree {
+                tree,
+                name,
+                root,
+                runs,
+            } => {
+                self.loaded(root, runs)?;
+                return self.create(tree, name, &[]);
+            }
             LogOp::Put { tree, key, .. }
             | LogOp::PutExtent { tree, key, .. }
             | LogOp::Delete { tree, key } => (tree, key),
@@ -167,12 +176,35 @@ impl Rules {
     /// Whether it is of a tree that there is not.
     fn is_unknown(&self, op: &LogOp<'_>) -> bool {
         match *op {
-            LogOp::CreateTree { .. } => false,
+            LogOp::CreateTree { .. } | LogOp::LoadTree { .. } => false,
             LogOp::DropTree { tree, .. }
             | LogOp::RenameTree { tree, .. }
             | LogOp::Put { tree, .. }
             | LogOp::PutExtent { tree, .. }
             | LogOp::Delete { tree, .. } => !self.trees.contains_key(&tree),
+        }
+    }
+
+    /// Whether a tree can have been loaded like this.
+    fn loaded(&self, root: BlockPtr, runs: Runs<'_>) -> Result<(), String> {
+        if let Some(bad) = runs.iter().find(|run| !self.geometry.is_data(*run)) {
+            return Err(format!(
+                "loads a tree outside the data, block {}",
+                bad.start
+            ));
+        }
+        let mut behind = 0;
+        for run in runs.iter() {
+            if run.start < behind {
+                return Err(format!("loads a tree into block {} twice", run.start));
+            }
+            behind = run.end();
+        }
+        let within = |run: Run| run.start <= root.addr && root.addr < run.end();
+        let is_node = root.len == 1 && root.flags == 0 && root.checksum != 0;
+        match root.is_null() || is_node && runs.iter().any(within) {
+            true => Ok(()),
+            false => Err(format!("loads a tree with a root at block {}", root.addr)),
         }
     }
 
@@ -357,6 +389,13 @@ impl Added {
                 self.created.push((tree, name, from));
                 return 0;
             }
+            LogOp::LoadTree {
+                tree, name, root, ..
+            } => {
+                let name = String::from_utf8_lossy(name).into_owned();
+                self.created.push((tree, name, Some(Origin::loaded(root))));
+                return 0;
+            }
             LogOp::DropTree { tree, .. } => {
                 self.overlay.forget(tree);
                 self.renamed.remove(&tree);
@@ -407,6 +446,7 @@ mod tests {
     fn what_recovery_cannot_do_is_refused_with_the_reason() {
         let piece = |addr| ExtentPtr {
             addr,
+            flags: 0,
             birth: Generation::first(1),
             checksum: 1,
             bytes: 5000,

@@ -5,8 +5,9 @@ use gaur_iodriver::{IoBuf, fault};
 use crate::commit::extents;
 use crate::core::Core;
 use crate::error::{Damage, Error, Result};
+use crate::format::Csn;
 use crate::format::node::KIND_EXTENT;
-use crate::format::{Csn, checksum};
+use crate::large::Verifier;
 use crate::node::Page;
 use crate::stats::Wait;
 use crate::tree::{Carry, Found, Toward, TreeState};
@@ -127,7 +128,7 @@ impl Core {
     }
 
     /// The entry of `key` at `view`. Good if the view has lost no images by then.
-    fn lookup_at(
+    pub(crate) fn lookup_at(
         &self,
         worker: &Worker,
         tree: &TreeState,
@@ -135,6 +136,7 @@ impl Core {
         view: Csn,
     ) -> Result<Option<Entry>> {
         worker.counters.gets.add(1);
+        tree.anchor.check_since(view)?;
         if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
             return Ok(image.clone());
         }
@@ -235,12 +237,12 @@ impl Core {
             self.forest
                 .device
                 .read_at(self.forest.geometry.byte(run.start), &mut buf)?;
-            let bytes = &buf[..piece.bytes as usize];
-            let sum = checksum::block(bytes, piece.addr, piece.birth.0);
-            if sum != piece.checksum && !fault!(ExtentChecksumNotCompared) {
+            let mut verifier = Verifier::new(piece);
+            verifier.add(&buf);
+            if !verifier.is_sound() && !fault!(ExtentChecksumNotCompared) {
                 return Err(bad("checksum differs").into());
             }
-            whole.extend_from_slice(bytes);
+            whole.extend_from_slice(&buf[..piece.bytes as usize]);
         }
         Ok(whole)
     }

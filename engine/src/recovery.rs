@@ -368,8 +368,12 @@ pub(crate) fn replay(opening: &mut Opening) -> Result<LogTail> {
         for op in Ops::new(record.ops) {
             let op = op.map_err(|e| bad_record(record.csn, e))?;
             rules.check(&op).map_err(|e| bad_record(record.csn, &e))?;
-            if let LogOp::PutExtent { extents, .. } = op {
-                named.extend(extents.iter().map(|e| e.run(block_size)));
+            match op {
+                LogOp::PutExtent { extents, .. } => {
+                    named.extend(extents.iter().map(|e| e.run(block_size)));
+                }
+                LogOp::LoadTree { runs, .. } => named.extend(runs.iter()),
+                _ => {}
             }
         }
     }
@@ -438,6 +442,17 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
                 let tree = tree(id)?;
                 core.trees.lock().drop_tree(&tree, csn);
                 core.reclaiming.begin(1);
+            }
+            LogOp::LoadTree {
+                tree: id,
+                name,
+                root,
+                runs,
+            } => {
+                let name = std::str::from_utf8(name)
+                    .map_err(|_| bad_record(csn, "a tree's name is not UTF-8"))?;
+                core.add_tree(id, name, Some(Origin::loaded(root)));
+                worker.journal.lock().loaded.extend(runs.iter());
             }
             LogOp::RenameTree { tree: id, name } => {
                 let name = std::str::from_utf8(name)

@@ -73,6 +73,9 @@ impl Freed {
 pub(crate) struct Journal {
     pub(crate) used: Vec<Run>,
     pub(crate) freed: Vec<Freed>,
+    /// Blocks of trees that were loaded. They came into use like those of `used`, but the log
+    /// names them: not even a replay may use them anew.
+    pub(crate) loaded: Vec<Run>,
     /// Freed extents of large values: readers may still look at them.
     pub(crate) freed_extents: Vec<(Csn, Freed)>,
     /// Blocks in both lists of what was freed.
@@ -352,6 +355,7 @@ impl Workers {
         for w in self.all() {
             let mut j = w.journal.lock();
             all.used.append(&mut j.used);
+            all.used.append(&mut j.loaded);
             all.freed.append(&mut j.freed);
             all.freed_extents.append(&mut j.freed_extents);
             j.freed_blocks = 0;
@@ -502,6 +506,19 @@ mod tests {
             assert!(!met, "somebody was inside a closed gate, in round {rounds}");
         });
         println!("{rounds} rounds");
+    }
+
+    #[test]
+    fn what_was_loaded_is_not_used_anew_by_a_replay() {
+        let worker = Worker::default();
+        let mut journal = worker.journal.lock();
+        journal.loaded.push(Run::single(5));
+        journal.used.push(Run::single(6));
+        let freed = |addr| Freed::node(BlockPtr::unwritten(addr, Generation(1)));
+        journal.free(freed(5));
+        journal.free(freed(6));
+        assert_eq!(journal.take_passed(), [Run::single(6)]);
+        assert_eq!(journal.freed, [freed(5)]);
     }
 
     #[test]

@@ -186,13 +186,13 @@ fn the_constants_are_those_of_the_code() {
     constants!(|n: u64| n.to_string();
         superblock::KNOWN_COMPAT, superblock::KNOWN_RO_COMPAT, superblock::KNOWN_INCOMPAT,
         superblock::FEATURE_HELD,
-        geometry::SECOND_SUPERBLOCK);
+        geometry::SECOND_SUPERBLOCK, pointer::SUM_UNIT, pointer::MOST_WITHOUT_TABLE);
     constants!(|n: usize| n.to_string(); space::HEADER, node::HEADER);
     constants!(|n: u16| n.to_string(); node::NO_UPPER);
     constants!(|n: u8| n.to_string();
         log::OP_PUT, log::OP_PUT_EXTENT, log::OP_DELETE, log::OP_CREATE_TREE, log::OP_DROP_TREE,
-        log::OP_RENAME_TREE,
-        node::KIND_VALUE, node::KIND_EXTENT, node::KIND_CHILD);
+        log::OP_RENAME_TREE, log::OP_LOAD_TREE,
+        node::KIND_VALUE, node::KIND_EXTENT, node::KIND_CHILD, pointer::EXTENT_TABLE);
     assert_eq!(constants(&document()), code);
 }
 
@@ -262,7 +262,14 @@ fn the_bits_of_pointers_are_as_drawn() {
         (
             "addr",
             ExtentPtr {
-                addr: u64::MAX,
+                addr: (1 << pointer::ADDR_BITS) - 1,
+                ..zero
+            },
+        ),
+        (
+            "flags",
+            ExtentPtr {
+                flags: u8::MAX,
                 ..zero
             },
         ),

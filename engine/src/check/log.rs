@@ -37,7 +37,7 @@ impl Checker<'_> {
                     self.report.log.last_csn = record.csn;
                     for op in Ops::new(record.ops) {
                         match op {
-                            Ok(op) => self.op(record.csn, &op, &mut rules),
+                            Ok(op) => self.op(record.csn, &op, &mut rules)?,
                             Err(why) => self.bad_op(record.csn, why),
                         }
                     }
@@ -77,12 +77,16 @@ impl Checker<'_> {
         ));
     }
 
-    fn op(&mut self, csn: Csn, op: &LogOp<'_>, rules: &mut Rules) {
+    fn op(&mut self, csn: Csn, op: &LogOp<'_>, rules: &mut Rules) -> Result<()> {
         if let Err(why) = rules.check(op) {
             self.bad_op(csn, why);
         }
-        let LogOp::PutExtent { tree, key, extents } = *op else {
-            return;
+        let (tree, key, extents) = match *op {
+            LogOp::PutExtent { tree, key, extents } => (tree, key, extents),
+            LogOp::LoadTree {
+                tree, root, runs, ..
+            } => return self.loads(csn, tree, root, runs),
+            _ => return Ok(()),
         };
         for ptr in extents.iter() {
             let run = ptr.run(self.geometry.block_size);
@@ -107,5 +111,6 @@ impl Checker<'_> {
                 key: key.to_vec(),
             });
         }
+        Ok(())
     }
 }

@@ -15,6 +15,7 @@
 
 mod account;
 mod ledger;
+mod loaded;
 mod log;
 mod pieces;
 mod recovered;
@@ -166,6 +167,7 @@ fn run(device: &Arc<dyn Device>, name: &str, options: &CheckOptions) -> Result<C
         damaged_nodes: 0,
         snapshots: Vec::new(),
         recovered: Recovered::default(),
+        loaded: Default::default(),
     };
     checker.superblocks(&pair);
     let map = MapView::read(device.as_ref(), geometry, &sb)?;
@@ -212,6 +214,8 @@ struct Checker<'a> {
     /// Generations of the snapshots.
     snapshots: Vec<Generation>,
     recovered: Recovered,
+    /// Records in trees that the log loads.
+    loaded: std::collections::BTreeMap<TreeId, u64>,
 }
 
 /// Blocks between two calls of the progress function.

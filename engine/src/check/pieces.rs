@@ -5,8 +5,8 @@ use std::collections::VecDeque;
 use gaur_iodriver::Device;
 
 use crate::error::{Damage, Result};
-use crate::format::checksum::InParts;
 use crate::format::{BlockNo, ExtentPtr, Geometry, TreeId};
+use crate::large::Verifier;
 use crate::walk::Deep;
 
 use super::CheckOptions;
@@ -89,7 +89,7 @@ impl Pieces {
         list.sort_by_key(|p| p.ptr.addr);
         let block = u64::from(self.geometry.block_size);
         let mut chunks = list.iter().enumerate().flat_map(|(piece, p)| {
-            let bytes = p.ptr.bytes;
+            let bytes = p.ptr.stored_bytes();
             (0..bytes.div_ceil(CHUNK)).map(move |i| Chunk {
                 piece,
                 bytes: CHUNK.min(bytes - i * CHUNK) as usize,
@@ -98,7 +98,7 @@ impl Pieces {
         });
         let mut reading: VecDeque<Chunk> = VecDeque::new();
         let mut at = (usize::MAX, 0);
-        let mut sum: Option<(InParts, Option<String>)> = None;
+        let mut sum: Option<(Verifier, Option<String>)> = None;
         let (mut damaged, mut blocks) = (Vec::new(), 0);
         loop {
             while self.deep.room() {
@@ -117,8 +117,7 @@ impl Pieces {
             };
             let piece = &list[chunk.piece];
             let ptr = piece.ptr;
-            let (parts, failed) =
-                sum.get_or_insert_with(|| (InParts::new(ptr.addr, ptr.birth.0), None));
+            let (parts, failed) = sum.get_or_insert_with(|| (Verifier::new(ptr), None));
             match self.deep.take()? {
                 Ok(buf) => {
                     blocks += buf.len() as u64 / block;
@@ -132,7 +131,7 @@ impl Pieces {
             if chunk.last {
                 match sum.take() {
                     Some((_, Some(why))) => damaged.push(piece.damage(&why)),
-                    Some((parts, None)) if parts.finish() != ptr.checksum => {
+                    Some((parts, None)) if !parts.is_sound() => {
                         damaged.push(piece.damage("checksum differs"));
                     }
                     _ => {}

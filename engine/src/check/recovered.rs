@@ -114,11 +114,20 @@ impl Checker<'_> {
             });
         }
         for (id, name, from) in &state.added.created {
+            // What is changed in a loaded tree is not looked for in it.
+            let loaded = self
+                .loaded
+                .get(id)
+                .copied()
+                .filter(|_| overlay.keys(*id) == 0);
             trees.push(RecoveredTree {
                 name: name.clone(),
                 id: *id,
-                // Of one that came from a snapshot nobody counted them.
-                records: from.is_none().then(|| puts(overlay, *id)),
+                records: match from {
+                    None => Some(puts(overlay, *id)),
+                    // Of one that came from a snapshot nobody counted them.
+                    Some(_) => loaded,
+                },
             });
         }
         trees.sort_by(|a, b| a.name.cmp(&b.name));

@@ -47,6 +47,16 @@ struct Place {
     key_len: usize,
     /// `None`: delete.
     value_len: Option<usize>,
+    /// The value is an operand to be merged.
+    merges: bool,
+}
+
+/// What is done to a key, one step after another.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Step<'a> {
+    /// It is set, or deleted.
+    Set(Option<&'a [u8]>),
+    Merge(&'a [u8]),
 }
 
 /// One operation of a commit.
@@ -67,15 +77,21 @@ impl WriteBatch {
     /// Sets `key` to `value`. Limits, and whether the tree is of that store, are checked
     /// when the batch is committed.
     pub fn put(&mut self, tree: &Tree, key: &[u8], value: &[u8]) -> &mut Self {
-        self.push(tree, key, Some(value))
+        self.push(tree, key, Some(value), false)
+    }
+
+    /// Merges `operand` into what `key` holds when the batch is committed, what comes before it in the
+    /// batch included; see [`Tree::merge`].
+    pub fn merge(&mut self, tree: &Tree, key: &[u8], operand: &[u8]) -> &mut Self {
+        self.push(tree, key, Some(operand), true)
     }
 
     /// Removes `key`, if it is there.
     pub fn delete(&mut self, tree: &Tree, key: &[u8]) -> &mut Self {
-        self.push(tree, key, None)
+        self.push(tree, key, None, false)
     }
 
-    fn push(&mut self, tree: &Tree, key: &[u8], value: Option<&[u8]>) -> &mut Self {
+    fn push(&mut self, tree: &Tree, key: &[u8], value: Option<&[u8]>, merges: bool) -> &mut Self {
         let state = tree.state();
         // A batch goes to one tree mostly, or to few.
         let known = self.trees.iter().rposition(|(_, t)| Arc::ptr_eq(t, state));
@@ -88,6 +104,7 @@ impl WriteBatch {
             at: self.bytes.len(),
             key_len: key.len(),
             value_len: value.map(<[u8]>::len),
+            merges,
         });
         self.bytes.extend_from_slice(key);
         self.bytes.extend_from_slice(value.unwrap_or(&[]));
@@ -108,6 +125,40 @@ impl WriteBatch {
     pub(crate) fn stranger(&self, opening: u64) -> Option<&TreeState> {
         let other = self.trees.iter().find(|(of, _)| *of != opening);
         other.map(|(_, tree)| &**tree)
+    }
+
+    /// Whether it merges anything.
+    pub(crate) fn merges(&self) -> bool {
+        self.places.iter().any(|p| p.merges)
+    }
+
+    /// The steps for each key, by tree and key, from the last one on that sets it.
+    pub(crate) fn steps(&self) -> Vec<(&TreeState, &[u8], Vec<Step<'_>>)> {
+        let mut places: Vec<(&TreeState, &[u8], &Place)> = self
+            .places
+            .iter()
+            .map(|p| (&*self.trees[p.tree].1, &self.bytes[p.at..][..p.key_len], p))
+            .collect();
+        // Stable: steps for one key stay in their order.
+        places.sort_by_key(|(tree, key, _)| (tree.id, *key));
+        let same = |a: &(&TreeState, &[u8], &Place), b: &(&TreeState, &[u8], &Place)| {
+            (a.0.id, a.1) == (b.0.id, b.1)
+        };
+        let keys = places.chunk_by(same).map(|of_one| {
+            let (tree, key, _) = of_one[0];
+            let from = of_one.iter().rposition(|(.., p)| !p.merges).unwrap_or(0);
+            let steps = of_one[from..].iter().map(|(.., p)| {
+                let value = p
+                    .value_len
+                    .map(|len| &self.bytes[p.at + p.key_len..][..len]);
+                match (p.merges, value) {
+                    (true, Some(operand)) => Step::Merge(operand),
+                    (_, value) => Step::Set(value),
+                }
+            });
+            (tree, key, steps.collect())
+        });
+        keys.collect()
     }
 
     /// The operations by tree and key, the last one on each key.

@@ -26,6 +26,8 @@ const SPINS: u32 = 100;
 pub(crate) enum Condition<'a> {
     /// The key of the only change holds this entry.
     Holds(&'a Option<Entry>),
+    /// The keys of these changes, all there are, hold these entries; `None`: whatever they hold.
+    Hold(&'a [Option<Option<Entry>>]),
     /// What a transaction depends on has not changed since its view.
     Unchanged(Validation<'a>),
 }
@@ -101,6 +103,16 @@ impl Core {
         let csn = match condition {
             Condition::Holds(entry) => {
                 holds(leaves[0].0.page, &changes[0], entry)?;
+                self.log().try_append(record)?
+            }
+            Condition::Hold(entries) => {
+                for (leaf, from, to) in leaves {
+                    for (change, entry) in changes[*from..*to].iter().zip(&entries[*from..*to]) {
+                        if let Some(entry) = entry {
+                            holds(leaf.page, change, entry)?;
+                        }
+                    }
+                }
                 self.log().try_append(record)?
             }
             Condition::Unchanged(on) => self.draw_validated(record, on, leaves, changes)?,

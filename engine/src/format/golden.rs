@@ -143,6 +143,7 @@ fn pointers() -> Vec<u8> {
         .collect();
     let extent = ExtentPtr {
         addr: 77,
+        flags: 0,
         birth: Generation::first(2),
         checksum: 8,
         bytes: 100_000,

@@ -62,7 +62,8 @@ layout! {
     pub struct OpHeader, 16;
     /// 1 put, 2 put of a large value (one or more `ExtentPtr`), 3 delete,
     /// 4 create tree (key: name; value: options), 5 drop tree (key: name),
-    /// 6 rename tree (key: its new name).
+    /// 6 rename tree (key: its new name),
+    /// 16 load tree (key: name; value: pointer to its root, and the runs it lies in).
     kind: u8 = 0,
     /// Bytes of the key.
     key_len: u16 = 2,
@@ -84,3 +85,6 @@ pub const OP_CREATE_TREE: u8 = 4;
 pub const OP_DROP_TREE: u8 = 5;
 /// `OpHeader::kind`: rename the tree; the key is its new name.
 pub const OP_RENAME_TREE: u8 = 6;
+/// `OpHeader::kind`: a tree that was built beside the log; the key is its name, the value a
+/// `BlockPtr` to its root and then, for each run it lies in, the first block (8 bytes) and how many (4).
+pub const OP_LOAD_TREE: u8 = 16;

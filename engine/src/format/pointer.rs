@@ -139,21 +139,32 @@ impl BlockPtr {
 ///
 /// | word | holds |
 /// |---|---|
-/// | 0 | first block |
+/// | 0 | first block (low 40 bits), flags (8 bits) |
 /// | 1 | birth generation |
-/// | 2 | checksum of its bytes, seeded with block and birth |
+/// | 2 | checksum of its bytes, or of its table, seeded with block and birth |
 /// | 3 | length in bytes |
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ExtentPtr {
     /// First block.
     pub addr: BlockNo,
+    /// What is special about it: 0 or [`EXTENT_TABLE`].
+    pub flags: u8,
     /// Generation in which it was written.
     pub birth: Generation,
-    /// Checksum of its `bytes` bytes.
+    /// Checksum of its `bytes` bytes; with a table, of that.
     pub checksum: u64,
-    /// Length in bytes.
+    /// Length in bytes, a table not counted.
     pub bytes: u64,
 }
+
+/// Flag of an extent: behind its bytes, from the next multiple of 8 on, is a table of
+/// 8 bytes for each [`SUM_UNIT`] of them: the checksum of that part. So any part can be
+/// verified without the rest.
+pub const EXTENT_TABLE: u8 = 1;
+/// Bytes that one checksum of a table covers; the last may cover fewer.
+pub const SUM_UNIT: u64 = 64 << 10;
+/// The longest extent without a table, in bytes, that is written.
+pub const MOST_WITHOUT_TABLE: u64 = 1 << 20;
 
 impl ExtentPtr {
     /// Bytes of a stored pointer.
@@ -162,9 +173,10 @@ impl ExtentPtr {
     /// Writes the pointer.
     pub fn encode(self) -> [u8; Self::SIZE] {
         let mut out = [0; Self::SIZE];
+        let first = self.addr | (u64::from(self.flags) << ADDR_BITS);
         for (chunk, word) in
             out.chunks_exact_mut(8)
-                .zip([self.addr, self.birth.0, self.checksum, self.bytes])
+                .zip([first, self.birth.0, self.checksum, self.bytes])
         {
             chunk.copy_from_slice(&word.to_le_bytes());
         }
@@ -179,20 +191,85 @@ impl ExtentPtr {
         let word =
             |i: usize| u64::from_le_bytes(bytes[i * 8..i * 8 + 8].try_into().expect("sized"));
         Some(Self {
-            addr: word(0),
+            // What is above the flags stays, so that no such block is ever found.
+            addr: word(0) & !(0xFF << ADDR_BITS),
+            flags: (word(0) >> ADDR_BITS) as u8,
             birth: Generation(word(1)),
             checksum: word(2),
             bytes: word(3),
         })
     }
 
-    /// The blocks it takes; of a length that cannot be, more than any group has.
+    /// Whether it has a table of checksums.
+    pub fn has_table(self) -> bool {
+        self.flags == EXTENT_TABLE
+    }
+
+    /// Where its table begins, counted in bytes from its first block on.
+    pub fn table_at(self) -> u64 {
+        self.bytes.saturating_add(7) & !7
+    }
+
+    /// Bytes of its table; 0: it has none.
+    pub fn table_bytes(self) -> u64 {
+        match self.has_table() {
+            true => self.bytes.div_ceil(SUM_UNIT) * 8,
+            false => 0,
+        }
+    }
+
+    /// Bytes from its first block on that it takes, its table counted.
+    pub fn stored_bytes(self) -> u64 {
+        match self.has_table() {
+            true => self.table_at().saturating_add(self.table_bytes()),
+            false => self.bytes,
+        }
+    }
+
+    /// The blocks it takes; of a length or with flags that cannot be, more than any
+    /// group has.
     pub fn run(self, block_size: u32) -> Run {
-        let blocks = self.bytes.div_ceil(u64::from(block_size));
+        let blocks = self.stored_bytes().div_ceil(u64::from(block_size));
+        let known = self.flags & !EXTENT_TABLE == 0;
         Run {
             start: self.addr,
-            len: u32::try_from(blocks).unwrap_or(u32::MAX),
+            len: u32::try_from(blocks)
+                .ok()
+                .filter(|_| known)
+                .unwrap_or(u32::MAX),
         }
+    }
+
+    /// An extent of this length that is to be written, with a table if it is long.
+    pub(crate) fn of_length(bytes: u64) -> Self {
+        Self {
+            flags: match bytes > MOST_WITHOUT_TABLE {
+                true => EXTENT_TABLE,
+                false => 0,
+            },
+            bytes,
+            ..Self::default()
+        }
+    }
+
+    /// The most bytes that an extent of so many blocks holds.
+    pub(crate) fn most_bytes(blocks: u32, block_size: u32) -> u64 {
+        let room = u64::from(blocks) * u64::from(block_size);
+        if room <= MOST_WITHOUT_TABLE {
+            return room;
+        }
+        // Whole words: so the table follows at once.
+        let mut bytes = (room / (SUM_UNIT + 8) * SUM_UNIT).max(MOST_WITHOUT_TABLE);
+        let over = |bytes| Self::of_length(bytes).stored_bytes() > room;
+        let mut step = SUM_UNIT;
+        while step >= 8 {
+            if over(bytes + step) {
+                step /= 2;
+            } else {
+                bytes += step;
+            }
+        }
+        bytes
     }
 }
 
@@ -212,12 +289,55 @@ mod tests {
         assert_eq!(BlockPtr::from_words(p.to_words()), p);
         let e = ExtentPtr {
             addr: 5,
+            flags: 0,
             birth: Generation(6),
             checksum: 7,
             bytes: 8193,
         };
         assert_eq!(ExtentPtr::decode(&e.encode()), Some(e));
         assert_eq!(e.run(4096).len, 3);
+    }
+
+    #[test]
+    fn an_extents_table_lies_behind_its_bytes() {
+        let e = |bytes| ExtentPtr {
+            flags: EXTENT_TABLE,
+            bytes,
+            ..ExtentPtr::default()
+        };
+        assert_eq!((e(9).table_at(), e(9).table_bytes()), (16, 8));
+        assert_eq!((e(SUM_UNIT).stored_bytes()), SUM_UNIT + 8);
+        assert_eq!(e(SUM_UNIT + 1).stored_bytes(), SUM_UNIT + 8 + 16);
+        assert_eq!(e(4088).run(4096).len, 1);
+        assert_eq!(e(4089).run(4096).len, 2);
+        assert_eq!(ExtentPtr::decode(&e(9).encode()), Some(e(9)));
+        for forged in [e(u64::MAX), e(u64::MAX - 7), e(u64::MAX / 2)] {
+            assert_eq!(forged.run(4096).len, u32::MAX);
+        }
+        // Flags and bits that nobody knows lead nowhere.
+        for bit in 41..48 {
+            let mut bytes = e(9).encode();
+            bytes[bit / 8] |= 1 << (bit % 8);
+            assert_eq!(ExtentPtr::decode(&bytes).unwrap().run(4096).len, u32::MAX);
+        }
+        let mut bytes = e(9).encode();
+        bytes[6] = 1;
+        assert_eq!(ExtentPtr::decode(&bytes).unwrap().addr, 1 << 48);
+    }
+
+    #[test]
+    fn an_extent_holds_as_much_as_its_blocks_have_room_for() {
+        for block_size in [4096, 8192, 16_384] {
+            for blocks in (1..600).chain([4095, 4096, 4097, 32_000]) {
+                let most = ExtentPtr::most_bytes(blocks, block_size);
+                let len = |bytes| ExtentPtr::of_length(bytes).run(block_size).len;
+                assert!(len(most) <= blocks, "{most} in {blocks}");
+                // Just above the longest without a table a block may lack for one.
+                let next = (most + 9).max(MOST_WITHOUT_TABLE + 9);
+                assert!(most == MOST_WITHOUT_TABLE || len(next) > blocks, "{most}");
+            }
+        }
+        assert_eq!(ExtentPtr::most_bytes(256, 4096), 1 << 20);
     }
 
     #[test]

@@ -41,7 +41,7 @@ mod tests;
 
 pub use append::{Cut, Hold, Log, LogUsage, Record, Refused};
 pub use config::{LogConfig, LogHead, LogTail};
-pub use ops::{Extents, LogOp, Ops, OpsBuilder, record_check};
+pub use ops::{Extents, LogOp, Ops, OpsBuilder, Runs, record_check};
 pub use reader::{LogReader, ReadRecord};
 pub use stats::LogStats;
 pub use walk::{BlockFacts, LogWalk};

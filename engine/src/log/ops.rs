@@ -5,9 +5,10 @@
 
 use crate::error::{Error, Result};
 use crate::format::log::{
-    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_PUT, OP_PUT_EXTENT, OP_RENAME_TREE, OpHeader,
+    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_LOAD_TREE, OP_PUT, OP_PUT_EXTENT, OP_RENAME_TREE,
+    OpHeader,
 };
-use crate::format::{ExtentPtr, TreeId, checksum};
+use crate::format::{BlockPtr, ExtentPtr, Run, TreeId, checksum};
 
 /// One operation of a commit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +61,42 @@ pub enum LogOp<'a> {
         /// Its new name.
         name: &'a [u8],
     },
+    /// A tree that was built beside the log appears.
+    LoadTree {
+        /// Its number.
+        tree: TreeId,
+        /// Its name.
+        name: &'a [u8],
+        /// Its root; null: it is empty.
+        root: BlockPtr,
+        /// All that it lies in.
+        runs: Runs<'a>,
+    },
+}
+
+/// The runs that a loaded tree lies in, by their places.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Runs<'a>(&'a [u8]);
+
+/// Bytes of a run in the log.
+const RUN: usize = 12;
+
+impl<'a> Runs<'a> {
+    /// The runs.
+    pub fn iter(&self) -> impl Iterator<Item = Run> + use<'a> {
+        self.0.chunks_exact(RUN).map(|run| Run {
+            start: u64::from_le_bytes(run[..8].try_into().expect("8 bytes")),
+            len: u32::from_le_bytes(run[8..].try_into().expect("4 bytes")),
+        })
+    }
+}
+
+/// The root and the runs of a loaded tree.
+fn loaded(value: &[u8]) -> Option<(BlockPtr, Runs<'_>)> {
+    let (root, runs) = value.split_at_checked(BlockPtr::SIZE)?;
+    let word = |i: usize| u64::from_le_bytes(root[i * 8..i * 8 + 8].try_into().expect("8 bytes"));
+    let whole = runs.len().is_multiple_of(RUN);
+    whole.then(|| (BlockPtr::from_words([0, 1, 2].map(word)), Runs(runs)))
 }
 
 /// The extents of a large value, in order.
@@ -167,6 +204,28 @@ impl OpsBuilder {
         self.push(OP_RENAME_TREE, tree, name, &[])
     }
 
+    /// Has a tree appear that was built beside the log.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`].
+    pub fn load_tree(
+        &mut self,
+        tree: TreeId,
+        name: &[u8],
+        root: BlockPtr,
+        runs: &[Run],
+    ) -> Result<()> {
+        let words = root.to_words().map(u64::to_le_bytes);
+        let mut value = words.concat();
+        for run in runs {
+            value.extend(run.start.to_le_bytes());
+            value.extend(run.len.to_le_bytes());
+        }
+        self.push(OP_LOAD_TREE, tree, name, &value)?;
+        self.names_extents = true;
+        Ok(())
+    }
+
     fn push(&mut self, kind: u8, tree: TreeId, key: &[u8], value: &[u8]) -> Result<()> {
         let key_len = u16::try_from(key.len()).map_err(|_| Error::KeyTooLong {
             len: key.len(),
@@ -263,6 +322,15 @@ impl<'a> Ops<'a> {
             OP_DELETE | OP_DROP_TREE | OP_RENAME_TREE => {
                 return Err("an operation has a value where none belongs");
             }
+            OP_LOAD_TREE => {
+                let (root, runs) = loaded(value).ok_or("a loaded tree's runs are cut off")?;
+                LogOp::LoadTree {
+                    tree,
+                    name: key,
+                    root,
+                    runs,
+                }
+            }
             _ => return Err("an operation of an unknown kind"),
         };
         self.rest = rest;
@@ -296,6 +364,7 @@ mod tests {
         let mut b = OpsBuilder::new();
         let extent = ExtentPtr {
             addr: 7,
+            flags: 0,
             birth: Generation(8),
             checksum: 9,
             bytes: 10_000,
@@ -306,6 +375,9 @@ mod tests {
         b.create_tree(5, b"name", b"opts").unwrap();
         b.drop_tree(6, b"old").unwrap();
         b.rename_tree(7, b"new").unwrap();
+        let root = BlockPtr::unwritten(70, Generation(8));
+        let runs = [(70, 3), (90, 1)].map(|(start, len)| Run { start, len });
+        b.load_tree(8, b"bulk", root, &runs).unwrap();
         b
     }
 
@@ -313,7 +385,7 @@ mod tests {
     fn operations_survive_the_round_trip() {
         let b = sample();
         let ops: Vec<LogOp<'_>> = Ops::new(b.as_bytes()).map(Result::unwrap).collect();
-        assert_eq!(b.count(), 6);
+        assert_eq!(b.count(), 7);
         assert!(b.names_extents());
         assert!(matches!(
             ops[0],
@@ -357,6 +429,12 @@ mod tests {
                 name: b"new"
             }
         ));
+        let LogOp::LoadTree { root, runs, .. } = ops[6] else {
+            panic!("{:?}", ops[6]);
+        };
+        assert_eq!((root.addr, root.len), (70, 1));
+        let runs: Vec<_> = runs.iter().map(|r| (r.start, r.len)).collect();
+        assert_eq!(runs, [(70, 3), (90, 1)]);
     }
 
     #[test]
@@ -400,6 +478,9 @@ mod tests {
                         LogOp::DropTree { name, .. } | LogOp::RenameTree { name, .. } => {
                             OpsBuilder::size_of(name.len(), 0)
                         }
+                        LogOp::LoadTree { name, runs, .. } => {
+                            OpsBuilder::size_of(name.len(), BlockPtr::SIZE + runs.0.len())
+                        }
                     };
                     Some(*n)
                 })
@@ -432,6 +513,13 @@ mod tests {
                 "{len}"
             );
         }
+        for (len, whole) in [(0, false), (23, false), (24, true), (35, false), (36, true)] {
+            assert_eq!(
+                reads(&op(OP_LOAD_TREE, b"k", &vec![0; len])),
+                whole,
+                "{len}"
+            );
+        }
         assert!(!reads(&op(99, b"k", b"")));
         let good = op(OP_PUT, b"k", b"v");
         assert!(reads(&good));
@@ -447,6 +535,7 @@ mod tests {
         let mut b = OpsBuilder::new();
         let e = ExtentPtr {
             addr: 7,
+            flags: 0,
             birth: Generation(8),
             checksum: 9,
             bytes: 1,

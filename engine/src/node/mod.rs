@@ -8,7 +8,7 @@ mod split;
 
 pub(crate) use edit::Bounds;
 pub(crate) use image::{NodeBuf, copy, load_image, store_image};
-pub(crate) use page::{CHILD_WORDS, Child, HEADER_WORDS, Page, entry_words};
+pub(crate) use page::{CHILD_WORDS, Child, HEADER_WORDS, Page, common_prefix, entry_words};
 pub(crate) use split::{Incoming, plan_split, shortest_separator};
 
 /// The longest key, in bytes.

@@ -39,6 +39,9 @@ pub(crate) struct Shelf {
     pub(crate) all: Vec<Saved>,
     /// Names of those that the next freeze takes.
     pub(crate) wanted: Vec<String>,
+    /// How many trees are being loaded. Their nodes are written before the commit that makes
+    /// them, so a snapshot in between would seem to have them.
+    pub(crate) loading: usize,
     /// How many trees, dropped ones included of which something is left, came from the
     /// snapshot of a generation.
     dependents: BTreeMap<Generation, u64>,
@@ -132,7 +135,8 @@ impl Shelf {
             // Nobody finds a deleted one, so nobody can come.
             saved.begun |= saved.held.deleted && Arc::strong_count(&saved.users) == 1;
         }
-        for name in std::mem::take(&mut self.wanted) {
+        let wanted = std::mem::take(&mut self.wanted);
+        for name in wanted.into_iter().filter(|_| self.loading == 0) {
             self.all.push(Saved {
                 held: Held {
                     generation,

@@ -19,6 +19,15 @@ pub(crate) struct Origin {
 }
 
 impl Origin {
+    /// A tree that was built beside the log: its nodes are its own.
+    pub(crate) fn loaded(root: BlockPtr) -> Self {
+        Self {
+            generation: Generation::default(),
+            root,
+            large: true,
+        }
+    }
+
     /// As it is stored: 1 (4 bytes), flags (4 bytes; bit 0: there was never a large
     /// value), the generation (8 bytes), the root (24 bytes).
     pub(crate) fn encode(&self) -> Vec<u8> {

@@ -112,6 +112,7 @@ impl Scan {
         lower: Bound<Vec<u8>>,
         upper: Bound<Vec<u8>>,
     ) -> Result<Self> {
+        tree.anchor.check_since(view.csn())?;
         let worker = core.forest.workers.mine()?;
         let mut scan = Self {
             core: Arc::downgrade(&core),

@@ -5,6 +5,7 @@ use std::cell::Cell;
 use gaur_iodriver::fault;
 
 use super::Store;
+use super::merge::commit_merging;
 use crate::commit::batch::{BatchOp, WriteBatch, check_key, check_value};
 use crate::commit::condition::Condition;
 use crate::commit::{Change, Stamp};
@@ -27,7 +28,8 @@ impl Store {
     /// [`Error::KeyTooLong`], [`Error::ValueTooLong`], [`Error::BatchTooLarge`],
     /// [`Error::OtherStore`], [`Error::Full`], [`Error::ReadOnly`], [`Error::Closed`],
     /// [`Error::Forked`], [`Error::Stopped`]: nothing happened. [`Error::Io`] and [`Error::Damaged`]:
-    /// what the commit had to read could not be read; nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
+    /// what the commit had to read could not be read; nothing happened. [`Error::NoMergeOperator`] and
+    /// [`Error::Merge`], of a batch that merges: nothing happened. [`Error::OutcomeUnknown`]: the store stopped while the
     /// commit was in flight.
     pub fn commit(&self, batch: WriteBatch, durability: Durability) -> Result<Csn> {
         let core = self.core();
@@ -35,6 +37,9 @@ impl Store {
         self.check_owns_all(&batch)?;
         if batch.is_empty() {
             return Ok(core.visible.upto());
+        }
+        if batch.merges() {
+            return commit_merging(core, &batch, durability);
         }
         let ops = batch.sorted();
         if fault!(BatchInTwoRecords) && ops.len() > 1 {
@@ -87,7 +92,7 @@ impl Store {
     }
 }
 
-pub(super) fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
+pub(crate) fn record_of(ops: &OpsBuilder, sync: bool) -> Record<'_> {
     Record {
         ops: ops.as_bytes(),
         count: ops.count(),
@@ -120,10 +125,10 @@ pub(super) fn claim_of<'a>(puts: impl IntoIterator<Item = bool>) -> Claim<'a> {
 
 /// Large values of a commit that has not happened yet; given back if it does not. Once
 /// the record is appended they are the commit's, also if its writer then panics.
-struct Pieces<'a> {
-    core: &'a Core,
-    written: Vec<Vec<u8>>,
-    appended: Cell<bool>,
+pub(super) struct Pieces<'a> {
+    pub(super) core: &'a Core,
+    pub(super) written: Vec<Vec<u8>>,
+    pub(super) appended: Cell<bool>,
 }
 
 impl Drop for Pieces<'_> {

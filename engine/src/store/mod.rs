@@ -4,11 +4,13 @@ mod cache;
 mod close;
 pub(crate) mod commit;
 pub(crate) mod look;
+mod merge;
 mod open;
 mod point;
 mod saved;
 mod snapshot;
 mod space;
+mod stream;
 pub(crate) mod tree;
 mod trees;
 
@@ -22,6 +24,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::recovery::RecoveryReport;
 use crate::report::Stats;
+use crate::tree::TreeState;
 use crate::writeback::checkpoint::Checkpointer;
 
 pub use cache::CacheBudget;
@@ -72,6 +75,12 @@ struct Inner {
 impl Store {
     pub(crate) fn core(&self) -> &Arc<Core> {
         &self.inner.core
+    }
+
+    /// The handle to a tree of this store.
+    pub(crate) fn tree_of(&self, state: Arc<TreeState>) -> Tree {
+        let inner = self.inner.clone();
+        Tree { inner, state }
     }
 
     /// Refuses a batch with a tree of another store.

@@ -82,8 +82,9 @@ impl Store {
     /// is about a hundredth of what the store has in use, to note that.
     ///
     /// # Errors
-    /// [`Error::SnapshotExists`], [`Error::BadOption`] for a name that cannot be or if
-    /// its trees came from more than 64 snapshots, [`Error::Full`] if there is no room to
+    /// [`Error::SnapshotExists`], [`Error::BadOption`] for a name that cannot be, if its
+    /// trees came from more than 64 snapshots, or while a [`BulkLoader`](crate::BulkLoader)
+    /// is open, [`Error::Full`] if there is no room to
     /// note what is kept, and what [`Store::checkpoint`] can fail with.
     pub fn create_snapshot(&self, name: &str) -> Result<NamedSnapshot> {
         let core = self.core();
@@ -109,7 +110,13 @@ impl Store {
             shelf.wanted.push(name.to_owned());
         }
         self.checkpoint()?;
-        self.open_snapshot(name)
+        match self.open_snapshot(name) {
+            Err(Error::NoSuchSnapshot(_)) => Err(Error::BadOption {
+                name: "snapshot",
+                detail: "a tree is being loaded; take it when that has ended".into(),
+            }),
+            opened => opened,
+        }
     }
 
     /// Room for the dead lists that a first snapshot may come to need.

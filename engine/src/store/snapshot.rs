@@ -48,7 +48,7 @@ use crate::txn::reads::Bounds;
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     core: Weak<Core>,
-    view: Arc<View>,
+    pub(super) view: Arc<View>,
     since: Instant,
 }
 

@@ -172,6 +172,14 @@ impl TreeState {
         birth > self.origin
     }
 
+    /// A tree that was built beside the log and appears with commit `since`.
+    pub(crate) fn loaded(id: TreeId, name: &str, root: Child, since: Csn) -> Self {
+        Self {
+            anchor: Anchor::loaded(root, since),
+            ..Self::new(id, name, root, true)
+        }
+    }
+
     /// A tree without records.
     pub(crate) fn empty(id: TreeId, name: &str) -> Self {
         Self::new(id, name, Child::default(), false)
@@ -219,6 +227,8 @@ impl TreeState {
 pub(crate) struct Anchor {
     pub(crate) latch: Latch,
     words: [AtomicU64; 4],
+    /// The commit that loaded the tree with records in it; 0: none did.
+    since: Csn,
 }
 
 impl Anchor {
@@ -226,6 +236,23 @@ impl Anchor {
         let anchor = Self::default();
         anchor.set(root);
         anchor
+    }
+
+    /// That of a tree that a commit loaded.
+    pub(crate) fn loaded(root: Child, since: Csn) -> Self {
+        Self {
+            since,
+            ..Self::new(root)
+        }
+    }
+
+    /// Refuses to read at a view from before the tree was loaded: its records left no
+    /// images of what was not there.
+    pub(crate) fn check_since(&self, view: Csn) -> Result<()> {
+        match view < self.since {
+            true => Err(Error::ViewTooOld { csn: view }),
+            false => Ok(()),
+        }
     }
 
     /// The root's pointer and hint. A null pointer: the tree is empty.

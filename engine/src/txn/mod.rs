@@ -21,6 +21,9 @@ use crate::commit::view::View;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
+use crate::format::node::KIND_VALUE;
+use crate::large::ValueReader;
+use crate::merging::apply;
 use crate::options::Durability;
 use crate::scan::Cursor;
 use crate::store::commit::commit_ops_if;
@@ -190,6 +193,27 @@ impl Transaction {
         self.noting(core.get_at(&worker, tree.state(), key, self.csn()))
     }
 
+    /// A reader of the value of `key` as [`Transaction::get`] would return it, if it is there. The key
+    /// counts as read. It stays as it is whatever becomes of the transaction.
+    ///
+    /// # Errors
+    /// As [`Transaction::get`].
+    pub fn reader(&self, tree: &Tree, key: &[u8]) -> Result<Option<ValueReader>> {
+        self.reading(tree, key)?;
+        if let Some(pending) = self.writes.get(tree.state().id, key) {
+            let (core, state) = (self.store.core(), tree.state());
+            let own = |v: &Vec<u8>| {
+                let entry = (KIND_VALUE, v.clone());
+                ValueReader::new(core, state.clone(), self.view.clone(), entry)
+            };
+            return Ok(pending.as_ref().map(own));
+        }
+        if self.validates_reads() {
+            self.reads.borrow_mut().point(tree.state(), key);
+        }
+        self.noting(tree.reader_at(key, self.view.clone()))
+    }
+
     /// Whether `key` is there.
     ///
     /// # Errors
@@ -315,6 +339,23 @@ impl Transaction {
     /// As [`Transaction::put`].
     pub fn delete(&mut self, tree: &Tree, key: &[u8]) -> Result<()> {
         self.set(tree, key, None)
+    }
+
+    /// Merges `operand` into what `key` holds in this transaction, by the tree's merge operator, when the
+    /// transaction commits. The key counts as read: it is [`Transaction::get`] and
+    /// [`Transaction::put`] in one. Who need not read beside it merges in a
+    /// [`WriteBatch`](crate::WriteBatch) or by [`Tree::merge`], which nobody makes fail.
+    ///
+    /// # Errors
+    /// [`Error::NoMergeOperator`], [`Error::Merge`], and those of [`Transaction::get`] and
+    /// [`Transaction::put`]: this merge was not made.
+    pub fn merge(&mut self, tree: &Tree, key: &[u8], operand: &[u8]) -> Result<()> {
+        self.store.check_owns(tree)?;
+        let operator = self.store.core().merging.operator(tree.state())?;
+        let current = self.get(tree, key)?;
+        let merged = apply(&*operator, tree.state(), key, current.as_deref(), operand)?;
+        check_value(merged.as_ref().map_or(0, Vec::len))?;
+        self.set(tree, key, merged)
     }
 
     fn set(&mut self, tree: &Tree, key: &[u8], value: Pending) -> Result<()> {

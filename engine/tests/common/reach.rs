@@ -216,8 +216,8 @@ impl Reach {
                         }));
                     }
                     LogOp::Delete { tree, key } => self.change(&names[&tree], key, None),
-                    LogOp::DropTree { .. } | LogOp::RenameTree { .. } => {
-                        unreachable!("nothing drops or renames trees here")
+                    LogOp::DropTree { .. } | LogOp::RenameTree { .. } | LogOp::LoadTree { .. } => {
+                        unreachable!("nothing drops, renames or loads trees here")
                     }
                 }
             }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::experiment::fill::child::Orders;
-use crate::experiment::{fill, huge, rehearse, scaling, two_stage};
+use crate::experiment::{bulk, fill, huge, rehearse, scaling, two_stage};
 use crate::failure::Outcome;
 use crate::units::Size;
 
@@ -44,6 +44,7 @@ impl ExperimentArgs {
             What::Scaling(_) => Some("scaling"),
             What::Fill(_) => None,
             What::Huge(_) => Some("huge"),
+            What::Bulk(_) => Some("bulk"),
         }
     }
 }
@@ -88,6 +89,37 @@ enum What {
     /// than may be, or if none had to be read to serve a request. Takes about 1 GiB of
     /// disk, and a minute, with blocks of 4 KiB.
     Huge(HugeArgs),
+    /// Sorted bulk load: the share of the device's sequential write rate that it reaches.
+    ///
+    /// In turn, round by round, as many bytes as a tree of the records takes are written
+    /// to free space of the store, and the records are loaded into a new tree. Tells the
+    /// rates, the share, and what limits it. Needs disk for a tree a round, and one more.
+    Bulk(BulkArgs),
+}
+
+#[derive(Debug, Args)]
+struct BulkArgs {
+    /// The file for the store; made for it, and removed afterwards.
+    #[arg(long, value_name = "FILE", default_value = "bulk.store")]
+    path: PathBuf,
+    /// Records, of a key of 16 bytes each.
+    #[arg(long, default_value_t = 10_000_000)]
+    records: u64,
+    /// Bytes of each value, at most 1000.
+    #[arg(long, default_value_t = 100)]
+    value_bytes: u64,
+    /// Rounds; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Load a last tree by ordinary commits, for comparison.
+    #[arg(long)]
+    commits: bool,
+    /// Seed of all randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Tell what would be made, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -247,6 +279,20 @@ pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
             seed: a.seed,
             json: a.json,
         }),
+        What::Bulk(a) => {
+            let plan = bulk::Plan {
+                path: a.path.clone(),
+                records: a.records,
+                value_bytes: a.value_bytes,
+                rounds: a.rounds,
+                seed: a.seed,
+                commits: a.commits,
+            };
+            if a.dry_run {
+                return rehearse(&plan.path, plan.store_bytes());
+            }
+            bulk::run(&plan)
+        }
         What::Huge(a) => huge::run(&huge::Plan {
             path: a.path.clone(),
             size: a.size.0,

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use clap::{Args, ValueEnum};
-use gaur::{Durability, Error, Store, Tree, WriteBatch};
+use gaur::{BulkLoader, Durability, Error, Store, Tree, WriteBatch};
 use serde_json::json;
 
 use super::StoreArgs;
@@ -24,9 +24,13 @@ comes by a pipe is loaded as it is read. Records are committed in batches; trees
 are made if there are none. Ctrl-C ends it with exit code 2: what was loaded stays, and
 it is said how to go on.
 
+With --bulk a tree that is not there yet is built beside the log, at about the speed of the
+device, and appears whole when its last record was read.
+
 Examples:
   gaur load demo.store demo.dump
   gaur load demo.store demo.dump --dry-run
+  gaur load demo.store demo.dump --bulk
   zstd -dc users.dump.zst | gaur load demo.store - --existing overwrite";
 
 /// Load the records of a dump into a store.
@@ -40,6 +44,9 @@ pub(super) struct LoadArgs {
     /// What to do with keys that exist already.
     #[arg(long, value_enum, default_value_t)]
     existing: Existing,
+    /// Build new trees in bulk: each appears when all of it is loaded.
+    #[arg(long)]
+    bulk: bool,
     /// Only verify the dump and look for keys that exist; write nothing.
     #[arg(long)]
     dry_run: bool,
@@ -276,10 +283,19 @@ fn fill_all(
     let total = verified.map_or(0, |t| t.records);
     let (progress, begin) = (Progress::of_work("loading", total), Instant::now());
     let mut tree: Option<Tree> = None;
+    let mut loader: Option<BulkLoader> = None;
     let mut batch: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
     let mut bytes = 0;
     loop {
         let event = dump.next();
+        if matches!(event, Ok(None | Some(Event::Tree(_))))
+            && let Some(loader) = loader.take()
+        {
+            let records = loader.len();
+            loader.finish().map_err(|e| a.store.named(e))?;
+            loaded.written += records;
+            progress.show(loaded.written, begin.elapsed());
+        }
         let full = bytes >= BATCH_BYTES || batch.len() >= BATCH_RECORDS;
         let more = matches!(event, Ok(Some(Event::Record(..) | Event::LeftOut)));
         if let Some(tree) = &tree
@@ -293,9 +309,22 @@ fn fill_all(
         interrupt::check()?;
         match event? {
             None => break,
-            Some(Event::Tree(name)) => tree = Some(store.tree(&name)?),
+            Some(Event::Tree(name)) => {
+                let exists = store.open_tree(&name).is_ok();
+                (tree, loader) = match a.bulk && !exists {
+                    true => (None, Some(store.bulk_load(&name)?)),
+                    false => (Some(store.tree(&name)?), None),
+                };
+            }
             Some(Event::LeftOut) => {}
             Some(Event::Record(key, value)) => {
+                if let Some(loader) = &mut loader {
+                    loader.push(&key, &value).map_err(|e| a.store.named(e))?;
+                    if loader.len().is_multiple_of(4096) {
+                        progress.show(loaded.written + loader.len(), begin.elapsed());
+                    }
+                    continue;
+                }
                 // The reader gives no record before a tree.
                 let Some(tree) = &tree else { continue };
                 match a.existing {

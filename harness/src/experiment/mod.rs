@@ -1,6 +1,7 @@
 //! Experiments: what the design claims, measured. Cells run in turn, so that a
 //! machine whose speed drifts does not favour one.
 
+pub(crate) mod bulk;
 pub(crate) mod cow;
 pub(crate) mod fill;
 pub(crate) mod huge;
