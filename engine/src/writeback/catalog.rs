@@ -323,7 +323,7 @@ mod tests {
         CatalogEntry {
             name,
             id: i as TreeId,
-            large: i % 3 == 0,
+            large: i.is_multiple_of(3),
             root: BlockPtr {
                 checksum: 4,
                 ..BlockPtr::unwritten(i as u64, Generation(3))
