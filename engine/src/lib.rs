@@ -18,6 +18,7 @@ pub mod error;
 mod events;
 #[cfg(feature = "experiment-cow")]
 pub mod experiment;
+mod feed;
 pub mod format;
 mod format_discard;
 mod format_plan;
@@ -62,6 +63,7 @@ pub use check::{CheckOptions, CheckReport, check, check_device};
 pub use commit::batch::{MAX_VALUE, WriteBatch};
 pub use error::{Conflict, ConflictOn, Damage, Error, Part, Result, WrongType};
 pub use events::{Event, Events};
+pub use feed::{ChangeFeed, FeedCommit, FeedOp, FeedOptions, LargeValue};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
 pub use format_plan::FormatPlan;

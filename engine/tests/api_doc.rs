@@ -34,6 +34,16 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Scans and cursors", &["Scan", "LeftOut", "Cursor"]),
     ("Snapshots", &["Snapshot"]),
     (
+        "Change feeds",
+        &[
+            "ChangeFeed",
+            "FeedOptions",
+            "FeedCommit",
+            "FeedOp",
+            "LargeValue",
+        ],
+    ),
+    (
         "Transactions",
         &[
             "Transaction",

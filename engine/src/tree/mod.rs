@@ -30,6 +30,7 @@ use gaur_iodriver::Device;
 
 use crate::cache::{Cache, FrameId, Latch, Version};
 use crate::events::Hub;
+use crate::feed::open::Feeds;
 use crate::format::superblock::Superblock;
 use crate::format::{Generation, Geometry, TreeId};
 use crate::growth::Growth;
@@ -66,6 +67,7 @@ pub(crate) struct Forest {
     /// How the store grows while it is open.
     pub(crate) growth: Growth,
     pub(crate) events: Hub,
+    pub(crate) feeds: Feeds,
     running: AtomicU64,
 }
 
@@ -90,6 +92,7 @@ impl Forest {
             mend,
             growth: Growth::default(),
             events: Hub::new(sb.store_id as u64),
+            feeds: Feeds::default(),
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }
