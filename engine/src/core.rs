@@ -12,7 +12,7 @@ use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::events::Event;
 use crate::format::{Csn, Run, TreeId};
-use crate::log::Log;
+use crate::log::{History, Log};
 use crate::merging::Merging;
 use crate::node::Child;
 use crate::options::OpenOptions;
@@ -37,6 +37,8 @@ pub(crate) struct Core {
     pub(crate) forest: Forest,
     log: OnceLock<Log>,
     overlay: OnceLock<Overlay>,
+    /// The log of a store that is only read, and where it ends.
+    read_only_log: OnceLock<(History, u64)>,
     pub(crate) visible: Visible,
     pub(crate) versions: Versions,
     pub(crate) readers: Readers,
@@ -154,6 +156,7 @@ impl Core {
             forest,
             log: OnceLock::new(),
             overlay: OnceLock::new(),
+            read_only_log: OnceLock::new(),
             visible: Visible::new(applied),
             versions: Versions::new(options.version_memory),
             readers: Readers::new(options),
@@ -195,6 +198,14 @@ impl Core {
 
     pub(crate) fn set_overlay(&self, overlay: Overlay) {
         self.overlay.set(overlay).expect("the log is read once");
+    }
+
+    pub(crate) fn read_only_log(&self) -> Option<&(History, u64)> {
+        self.read_only_log.get()
+    }
+
+    pub(crate) fn set_read_only_log(&self, log: (History, u64)) {
+        self.read_only_log.set(log).expect("the log is read once");
     }
 
     pub(crate) fn progress(&self) -> &Progress {

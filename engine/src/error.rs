@@ -270,6 +270,25 @@ pub enum Error {
         csn: Csn,
     },
 
+    /// A change feed asked for commits that the log does not have any more.
+    #[error(
+        "the commits after {after} are no more in the log, whose oldest is {oldest}; read the store anew and go on behind what was read"
+    )]
+    ChangesGone {
+        /// The commit behind which the feed was.
+        after: Csn,
+        /// The oldest commit that was still there.
+        oldest: Csn,
+    },
+
+    /// The blocks of a large value that a change feed tells of were used again, since it
+    /// was deleted or replaced.
+    #[error("the large value that commit {csn} put is gone; a later commit says what is there now")]
+    ValueGone {
+        /// The commit that put it.
+        csn: Csn,
+    },
+
     /// More threads use the store at once than it has places for.
     #[error("more than {max} threads use the store at once; let some end first")]
     TooManyThreads {

@@ -19,6 +19,7 @@ pub mod error;
 mod events;
 #[cfg(feature = "experiment-cow")]
 pub mod experiment;
+mod feed;
 pub mod format;
 mod format_discard;
 mod format_plan;
@@ -69,6 +70,7 @@ pub use error::{
     Conflict, ConflictOn, Damage, Error, MergeRefused, OutOfOrder, Part, Result, WrongType,
 };
 pub use events::{Event, Events};
+pub use feed::{ChangeFeed, FeedCommit, FeedOp, FeedOptions, LargeValue};
 pub use format::Csn;
 pub use format_discard::DiscardProgress;
 pub use format_plan::FormatPlan;

@@ -29,7 +29,7 @@ use crate::format::pointer::ADDR_BITS;
 use crate::format::superblock::{FLAG_CLEAN, FLAG_SPARSE, Superblock};
 use crate::format::{BlockPtr, CATALOG, Csn, Geometry, Run, TreeId};
 use crate::growth::Growth;
-use crate::log::{LogHead, LogOp, LogReader, LogTail, Ops};
+use crate::log::{History, LogHead, LogOp, LogPlace, LogReader, LogTail, Ops};
 use crate::node::{Child, NodeBuf, load_image};
 use crate::options::OpenOptions;
 use crate::overlay::{self, Beside, Rules, bad_record};
@@ -301,6 +301,15 @@ pub(crate) fn head_of(sb: &Superblock) -> LogHead {
     }
 }
 
+/// Where the log begins that is to be replayed.
+pub(crate) fn first_place(sb: &Superblock) -> LogPlace {
+    LogPlace {
+        position: sb.log_head,
+        chain: sb.log_chain,
+        next_csn: sb.cut + 1,
+    }
+}
+
 /// A reader of the log behind what was opened.
 fn open_log(opening: &Opening) -> Result<LogReader> {
     let reader = log_reader(&opening.core.forest.device, &opening.superblock)?;
@@ -349,6 +358,11 @@ pub(crate) fn replay_beside(opening: &mut Opening, o: &OpenOptions) -> Result<()
     if report.changes.0 > 0 {
         core.set_overlay(added.overlay);
     }
+    let sb = &opening.superblock;
+    let device = core.forest.device.clone();
+    let history = History::of_closed(device, core.forest.geometry.now(), sb.store_id)?;
+    history.note(first_place(sb));
+    core.set_read_only_log((history, reader.position()));
     report.replay_nanos = begun.elapsed().as_nanos() as u64;
     Ok(())
 }

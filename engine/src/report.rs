@@ -215,6 +215,7 @@ impl Stats {
         let given_up = load(&core.readers.given_up);
         s.add("views", "given_up", given_up, Unit::Count, false);
 
+        s.add_feeds(core);
         let c = &core.checkpointing;
         s.add(
             "checkpoints",
@@ -375,6 +376,22 @@ impl Stats {
             let n = counter.load(Ordering::Relaxed);
             self.add("space", name, n, Unit::Count, false);
         }
+    }
+
+    /// Group `feeds`: how many are open, and how far the last of them is behind.
+    fn add_feeds(&mut self, core: &Core) {
+        let f = core.forest.feeds.facts();
+        self.add("feeds", "open", f.open, Unit::Count, true);
+        let (mut commits, mut bytes) = (0, 0);
+        if let (Some((csn, position)), Some(log)) = (f.oldest, core.log_if_started()) {
+            commits = log.durable_csn().saturating_sub(csn);
+            let blocks = log.reach().durable.saturating_sub(position);
+            bytes = log.history().bytes(blocks);
+        }
+        self.add("feeds", "behind", commits, Unit::Count, true);
+        self.add("feeds", "behind_bytes", bytes, Unit::Bytes, true);
+        self.add("feeds", "overtaken", f.overtaken, Unit::Count, false);
+        self.add("feeds", "values_let_go", f.let_go, Unit::Count, false);
     }
 
     /// Group `throttle`: whether writers are slowed now and why, how long a commit

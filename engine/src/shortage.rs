@@ -9,7 +9,8 @@
 //! 2. waits for the checkpoint under way, whose generation freed blocks;
 //! 3. asks for a checkpoint, if the running generation freed enough;
 //! 4. has the store grow, if it may (`growth.rs`);
-//! 5. only then is refused.
+//! 5. takes what is kept for change feeds;
+//! 6. only then is refused.
 //!
 //! What frees space may in the lane draw on the reserve. Since there is one
 //! operation in the lane, the reserve serves one at a time, and each checkpoint that
@@ -205,7 +206,7 @@ impl Forest {
             }
         }
         // A larger store is the last thing that may help.
-        if self.more_space(worker, capacity)? {
+        if self.more_space(worker, capacity)? || self.let_feeds_go() {
             return Ok(());
         }
         let counters = &self.shortage.counters;
@@ -218,10 +219,12 @@ impl Forest {
         })
     }
 
-    /// Least CSN that an open view looks at, those that were given up left out.
+    /// Least CSN that an open view looks at, those that were given up left out, or behind
+    /// which a feed is.
     pub(crate) fn oldest_reader(&self) -> Option<Csn> {
-        let oldest = self.workers.oldest_view()?;
-        Some(oldest.max(self.shortage.given_up_below.load(Ordering::SeqCst)))
+        let given_up = self.shortage.given_up_below.load(Ordering::SeqCst);
+        let view = self.workers.oldest_view().map(|csn| csn.max(given_up));
+        view.into_iter().chain(self.feeds.oldest()).min()
     }
 
     /// Keeps extents that a generation freed until no view looks at them.
@@ -235,6 +238,7 @@ impl Forest {
         if pinned.is_empty() {
             return;
         }
+        self.bound_feeds(&pinned);
         let oldest = self.oldest_reader();
         let needed = |csn: Csn| oldest.is_some_and(|o| o < csn);
         let (keep, free): (Vec<_>, Vec<_>) = pinned.drain(..).partition(|p| needed(p.0));

@@ -44,6 +44,16 @@ const GROUPS: &[(&str, &[&str])] = &[
     ("Scans and cursors", &["Scan", "LeftOut", "Cursor"]),
     ("Snapshots", &["Snapshot", "NamedSnapshot", "SnapshotInfo"]),
     (
+        "Change feeds",
+        &[
+            "ChangeFeed",
+            "FeedOptions",
+            "FeedCommit",
+            "FeedOp",
+            "LargeValue",
+        ],
+    ),
+    (
         "Transactions",
         &[
             "Transaction",

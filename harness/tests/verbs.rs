@@ -88,6 +88,25 @@ fn all_verbs(place: &Place, format: &str, path: &str) {
     place.ok(&format!("put {path} k v --tree other"));
     assert_eq!(place.ok(&format!("scan {path} --tree other")), "k\tv\n");
 
+    let told = place.ok(&format!("changes {path} --from 2 --tree default --limit 2"));
+    assert_eq!(
+        told,
+        "2\tput\tdefault\tapple\tgreen\n3\tput\tdefault\tbanana\tyellow\n"
+    );
+    let told = place.ok(&format!("changes {path} --tree other --json"));
+    let ops = r#"[{"op":"create","tree":"other"}]"#;
+    assert!(
+        told.starts_with(&format!("{{\"csn\":8,\"ops\":{ops}}}\n")),
+        "{told}"
+    );
+    assert!(
+        told.ends_with("\"tree\":\"other\",\"value\":\"v\"}]}\n"),
+        "{told}"
+    );
+    let said = place.gaur(["changes", path, "--from", "99"]);
+    assert_eq!((said.code, said.out.as_str()), (2, ""));
+    assert!(said.err.contains("the newest is 9"), "{}", said.err);
+
     let stat = place.json(&format!("stat {path} --json"));
     assert_eq!(stat["clean"], true);
     assert_eq!(stat["trees"], serde_json::json!(["default", "other"]));

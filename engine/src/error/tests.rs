@@ -51,6 +51,8 @@ produced_by! { ERRORS, Error:
     FrozenTree => "tests/saved.rs" "a_snapshot_does_not_change",
     TreeDropped => "tests/trees.rs" "a_dropped_tree_is_gone_for_all_who_hold_it",
     ViewTooOld => "tests/concurrency/snapshots.rs" "a_scan_held_open_sees_the_old_state",
+    ChangesGone => "tests/feed/slow.rs" "a_feed_may_lag_by_a_lap_of_the_log_and_hears_when_it_lags_more",
+    ValueGone => "tests/feed/slow.rs" "no_writer_is_refused_for_a_feed",
     TooManyThreads => "tests/errors.rs" "more_threads_than_there_are_places_for_are_told_so",
     Interrupted => "tests/stale.rs" "a_format_discards_all_but_the_superblocks_and_only_when_nothing_forbids_it",
     Conflict => "tests/transactions/basics.rs" "it_is_run_again_until_it_commits_or_gives_up",

@@ -12,6 +12,7 @@ use gaur_iodriver::sync::within;
 use gaur_iodriver::{Device, IoBuf};
 
 use super::config::{LogConfig, LogHead, LogTail};
+use super::history::{History, Reach};
 use super::pending::{Entry, LARGE};
 use super::ring::Ring;
 use super::shared::{Pressure, Shared};
@@ -151,7 +152,11 @@ impl Log {
             true => seal_end(device.as_ref(), &config, &ring, tail)?,
             false => tail,
         };
-        let make = move |waker| Arc::new(Shared::new(config, ring, head, tail, waker, on_pressure));
+        let media = device.clone();
+        let make = move |waker| {
+            let shared = Shared::new(config, ring, head, tail, media, waker, on_pressure);
+            Arc::new(shared)
+        };
         let (shared, thread) = writer::start(device, make)?;
         Ok(Self {
             shared,
@@ -430,6 +435,20 @@ impl Log {
             Some(why) => Some(Error::Stopped(why.clone())),
             None if s.closing => Some(Error::Closed),
             None => None,
+        }
+    }
+
+    /// What can be read of the log, and who waits for more.
+    pub(crate) fn history(&self) -> &Arc<History> {
+        &self.shared.history
+    }
+
+    /// How far the log reaches.
+    pub(crate) fn reach(&self) -> Reach {
+        let s = self.shared.state.lock();
+        Reach {
+            next: s.pending.next(),
+            durable: s.durable.position,
         }
     }
 

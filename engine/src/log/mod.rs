@@ -18,14 +18,16 @@
 //! The parts: `ring` maps positions to places, `pending` holds what is
 //! appended and not yet written, `writer` is the log thread, `block` makes and
 //! judges log blocks, `window` reads ahead, `reader` is recovery, `walk` is for
-//! the curious, `ops` is what a record says.
+//! the curious, `past` and `history` are for change feeds, `ops` is what a record says.
 
 mod append;
 mod block;
 mod config;
+mod history;
 #[cfg(all(loom, test))]
 mod models;
 mod ops;
+mod past;
 mod pending;
 mod reader;
 mod ring;
@@ -41,7 +43,9 @@ mod tests;
 
 pub use append::{Cut, Hold, Log, LogUsage, Record, Refused};
 pub use config::{LogConfig, LogHead, LogTail};
+pub(crate) use history::{FIRST_RECORD, History, Reach, Watch};
 pub use ops::{Extents, LogOp, Ops, OpsBuilder, Runs, record_check};
+pub(crate) use past::{LogPlace, Past};
 pub use reader::{LogReader, ReadRecord};
 pub use stats::LogStats;
 pub use walk::{BlockFacts, LogWalk};

@@ -123,6 +123,7 @@ fn shared() -> Arc<Shared> {
         ring,
         LogHead::default(),
         LogTail::default(),
+        Media::new(1 << 20).device(),
         Arc::new(NoThread),
         Box::new(|| {}),
     ))

@@ -248,6 +248,11 @@ impl Pending {
         self.next - self.head
     }
 
+    /// Position behind all that is planned.
+    pub(super) fn next(&self) -> u64 {
+        self.next
+    }
+
     /// The last CSN drawn.
     pub(super) fn last_csn(&self) -> Csn {
         self.last_csn

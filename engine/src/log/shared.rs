@@ -8,6 +8,7 @@ use gaur_iodriver::sync::{Condvar, Mutex, ShortMutex, thread};
 use gaur_iodriver::{Device, Waker, fault, sync::time::now};
 
 use super::config::{LogConfig, LogHead, LogTail};
+use super::history::History;
 use super::pending::Pending;
 use super::ring::Ring;
 use super::stats::Counters;
@@ -72,6 +73,8 @@ pub(super) struct Shared {
     pub(super) space_waiters: AtomicUsize,
     /// Somebody has the hold. Changes under `state`'s lock.
     pub(super) held: AtomicBool,
+    /// For change feeds: what can be read, and who waits for more.
+    pub(super) history: Arc<History>,
     pub(super) waker: Waker,
     pub(super) on_pressure: Pressure,
     pub(super) counters: Counters,
@@ -92,10 +95,13 @@ impl Shared {
         ring: Ring,
         head: LogHead,
         tail: LogTail,
+        device: Arc<dyn Device>,
         waker: Waker,
         on_pressure: Pressure,
     ) -> Self {
         let ring = Arc::new(ring);
+        let history = Arc::new(History::new(device, ring.clone(), config.store_id));
+        history.watch.tell(tail.last_csn);
         let batch = config.batch_in(&ring);
         let pending = Pending::new(
             ring.clone(),
@@ -135,6 +141,7 @@ impl Shared {
             space_changed: Condvar::new(),
             space_waiters: AtomicUsize::new(0),
             held: AtomicBool::new(false),
+            history,
             waker,
             on_pressure,
             counters: Counters::default(),
@@ -271,6 +278,7 @@ impl Shared {
             .store(true, order("log.stop", Ordering::SeqCst));
         self.waiters.wake_all();
         self.space_freed();
+        self.history.watch.end();
     }
 
     /// When pending records must begin to be written, counted from the append.

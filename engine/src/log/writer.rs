@@ -29,6 +29,7 @@ use gaur_iodriver::{
 
 use super::block;
 use super::config::LogHead;
+use super::past::LogPlace;
 use super::pending::Part;
 use super::shared::{Shared, State};
 use super::stats::Counters;
@@ -183,6 +184,7 @@ impl Writer {
             // Only now: the device works while the committers wake.
             if let Some((from, to)) = acked.take() {
                 self.shared.waiters.wake(from, to);
+                self.shared.history.watch.tell(to);
             }
             match next {
                 Next::End => return Ok(()),
@@ -378,11 +380,19 @@ impl Writer {
         }
         let from = self.shared.durable_csn.load(Ordering::Relaxed);
         let mut to = from;
+        let mut begun = None;
         while self.may_acknowledge() {
             let Some(block) = self.unacked.pop_front() else {
                 break;
             };
             self.first += 1;
+            if begun.is_none() && self.shared.history.is_due(self.durable.position) {
+                begun = Some(LogPlace {
+                    position: self.durable.position,
+                    chain: self.durable.chain,
+                    next_csn: to + 1,
+                });
+            }
             self.durable = block.end;
             to = block.last_csn;
             for cut in s.cuts.iter_mut().filter(|c| c.0 == block.end.position) {
@@ -392,6 +402,10 @@ impl Writer {
         s.durable = self.durable;
         let acknowledged = order("log.acknowledge", Ordering::Release);
         self.shared.durable_csn.store(to, acknowledged);
+        drop(s);
+        if let Some(place) = begun {
+            self.shared.history.note(place);
+        }
         Some((from, to))
     }
 }

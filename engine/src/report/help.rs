@@ -196,6 +196,23 @@ pub(super) const HELP: &[(&str, &str, &str)] = &[
         "bytes",
         "Memory of before-images that views need",
     ),
+    ("feeds", "open", "Open change feeds"),
+    (
+        "feeds",
+        "behind",
+        "Durable commits that the last of them has still to give",
+    ),
+    ("feeds", "behind_bytes", "Bytes of the log that hold them"),
+    (
+        "feeds",
+        "overtaken",
+        "Feeds that were too slow: the log came round to where they were",
+    ),
+    (
+        "feeds",
+        "values_let_go",
+        "Feeds for which deleted large values were kept no more",
+    ),
     (
         "views",
         "open",

@@ -158,6 +158,7 @@ impl Store {
             });
             let head = recovery::head_of(&sb);
             core.set_log(Log::start(device.clone(), config, head, tail, pressure)?);
+            core.log().history().note(recovery::first_place(&sb));
             let queue = device.queue(checkpoint::DEPTH as u32)?;
             let checkpointer =
                 Checkpointer::new(sb, opening.catalog, opening.spare, opening.doomed, queue);

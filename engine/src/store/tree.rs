@@ -14,8 +14,8 @@ use crate::commit::condition::Condition;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
-use crate::format::Csn;
 use crate::format::node::KIND_VALUE;
+use crate::format::{Csn, TreeId};
 use crate::log::OpsBuilder;
 use crate::node::max_inline;
 use crate::options::Durability;
@@ -64,6 +64,12 @@ impl Tree {
     /// The tree's name now; of a dropped tree the last one.
     pub fn name(&self) -> Arc<str> {
         self.state.name()
+    }
+
+    /// The tree's number, which no other tree of the store ever has. Change feeds tell
+    /// trees by it.
+    pub fn id(&self) -> TreeId {
+        self.state.id
     }
 
     /// The value of `key`, if it is there.

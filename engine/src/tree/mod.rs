@@ -32,6 +32,7 @@ use gaur_iodriver::sync::ShortMutex;
 use crate::cache::{Cache, FrameId, Latch, Version};
 use crate::error::{Error, Result};
 use crate::events::Hub;
+use crate::feed::open::Feeds;
 use crate::format::superblock::Superblock;
 use crate::format::{Csn, Generation, Geometry, TreeId};
 use crate::growth::Growth;
@@ -69,6 +70,7 @@ pub(crate) struct Forest {
     /// How the store grows while it is open.
     pub(crate) growth: Growth,
     pub(crate) events: Hub,
+    pub(crate) feeds: Feeds,
     running: AtomicU64,
 }
 
@@ -93,6 +95,7 @@ impl Forest {
             mend,
             growth: Growth::default(),
             events: Hub::new(sb.store_id as u64),
+            feeds: Feeds::default(),
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }

@@ -207,7 +207,9 @@ impl Job {
         let Some((_, dropped)) = &self.tree else {
             return true;
         };
-        core.forest.oldest_reader().is_none_or(|o| o >= *dropped)
+        // Nor waits to read a large value of it.
+        let seen = [core.forest.oldest_reader(), core.forest.feeds.oldest()];
+        seen.into_iter().flatten().all(|o| o >= *dropped)
     }
 
     fn free_some(&mut self, core: &Core, worker: &Worker, freed: &mut u64) -> Result<()> {

@@ -61,6 +61,7 @@ fn flag(verb: &mut Verb) -> Option<&mut bool> {
         Verb::Diff(a) => &mut a.json,
         Verb::Stat(a) => &mut a.json,
         Verb::Check(a) => &mut a.json,
+        Verb::Changes(a) => &mut a.json,
         Verb::Trim(a) => &mut a.json,
         Verb::Inspect(a) => a.json(),
         Verb::Get(a) => &mut a.json,

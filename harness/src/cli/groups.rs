@@ -11,7 +11,7 @@ const GROUPS: [(&str, &[&str]); 6] = [
         "Read and write records",
         &["get", "put", "delete", "scan", "dump", "load"],
     ),
-    ("Look", &["device", "stat", "check", "inspect"]),
+    ("Look", &["device", "stat", "check", "inspect", "changes"]),
     (
         "Measure and torment",
         &["run", "compare", "experiment", "crash", "sim"],

@@ -1,5 +1,6 @@
 //! The command line: what each verb takes, and what it prints.
 
+mod changes;
 pub(crate) mod check;
 mod compare;
 pub(crate) mod contents;
@@ -73,6 +74,7 @@ enum Verb {
     Diff(diff::DiffArgs),
     Stat(stat::StatArgs),
     Check(check::CheckArgs),
+    Changes(changes::ChangesArgs),
     Trim(trim::TrimArgs),
     Inspect(inspect::InspectArgs),
     Get(point::GetArgs),
@@ -121,6 +123,7 @@ pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
         Verb::Diff(a) => diff::diff(&a),
         Verb::Stat(a) => stat::stat(&a),
         Verb::Check(a) => check::check(&a),
+        Verb::Changes(a) => changes::changes(&a),
         Verb::Trim(a) => trim::trim(&a),
         Verb::Inspect(a) => inspect::inspect(&a),
         Verb::Get(a) => point::get(&a),
