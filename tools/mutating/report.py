@@ -38,7 +38,9 @@ def write(mutants, results):
             survivors.append((m, known.get(m["key"][:3])))
             used.add(m["key"][:3])
             count["explained"] += m["key"][:3] in known
-    text = HEAD + "\n| where | mutation | | why |\n|---|---|---|---|\n"
+    kinds = collections.Counter(reason[0] if reason else "not judged yet" for _, reason in survivors)
+    text = HEAD + f"\n{len(survivors)} survive: " + ", ".join(f"{n} {k}" for k, n in kinds.most_common()) + ".\n"
+    text += "\n| where | mutation | | why |\n|---|---|---|---|\n"
     for m, reason in survivors:
         where = m["file"].removeprefix("engine/src/")
         text += row([f"`{where}:{m['line']}`", m["mutation"], *(reason or ("not judged yet", ""))])
