@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Reads the lcov file given first and prints the share of lines that ran, by crate and
 file, lowest first; writes the lines that did not into the file given second. Fails if a
-crate is below the bar.
+crate is below the bar. Why lines did not run says `uncovered.tsv` beside this script; how
+many there are for each reason is printed, and the file's lines are in the order of these.
 
 Left out is what is no code of the engine or the drivers:
 - tests: folders and files named so, items under `#[cfg(test)]`, functions for fuzzing;
@@ -47,6 +48,25 @@ def left_out(lines):
     return out
 
 
+def reasons():
+    """Pairs of a reason and its rules."""
+    found = []
+    for line in (root / "tools/uncovered.tsv").read_text().split("\n"):
+        if line.startswith("= "):
+            found.append((line[2:], []))
+        elif line and not line.startswith("#"):
+            path, text = line.split("\t")
+            found[-1][1].append((re.compile(path), re.compile(text)))
+    return found
+
+
+def reason_of(short, text, known):
+    for reason, rules in known:
+        if any(path.search(short) and line.search(text) for path, line in rules):
+            return reason
+    return "without a reason"
+
+
 files = collections.defaultdict(dict)
 name = None
 for line in open(sys.argv[1]):
@@ -59,24 +79,33 @@ for line in open(sys.argv[1]):
 
 crates = collections.defaultdict(lambda: [0, 0])
 table = []
+known = reasons()
+by_reason = {reason: [] for reason, _ in known}
+for path, counts in sorted(files.items()):
+    short = path.relative_to(root)
+    parts = short.parts
+    if parts[1] != "src" or "tests" in parts or short.name in ("tests.rs", "golden.rs", "fuzzing.rs"):
+        continue
+    source = path.read_text().split("\n")
+    out = left_out(source)
+    counts = {n: c for n, c in counts.items() if n not in out}
+    missed = sorted(n for n, c in counts.items() if c == 0)
+    crates[parts[0]][0] += len(counts) - len(missed)
+    crates[parts[0]][1] += len(counts)
+    table.append((len(counts) - len(missed), len(counts), short))
+    for n in missed:
+        text = source[n - 1].strip()
+        reason = reason_of(str(short), text, known)
+        by_reason.setdefault(reason, []).append(f"{short}:{n}: {text}")
 with open(sys.argv[2], "w") as uncovered:
-    for path, counts in sorted(files.items()):
-        short = path.relative_to(root)
-        parts = short.parts
-        if parts[1] != "src" or "tests" in parts or short.name in ("tests.rs", "golden.rs", "fuzzing.rs"):
-            continue
-        source = path.read_text().split("\n")
-        out = left_out(source)
-        counts = {n: c for n, c in counts.items() if n not in out}
-        missed = sorted(n for n, c in counts.items() if c == 0)
-        crates[parts[0]][0] += len(counts) - len(missed)
-        crates[parts[0]][1] += len(counts)
-        table.append((len(counts) - len(missed), len(counts), short))
-        for n in missed:
-            print(f"{short}:{n}: {source[n - 1].strip()}", file=uncovered)
+    for reason, lines in by_reason.items():
+        print(f"\n{reason}: {len(lines)}", file=uncovered)
+        print("\n".join(lines), file=uncovered)
 for ran, of, short in sorted(table, key=lambda t: t[0] / max(t[1], 1)):
     if ran < of:
         print(f"{100 * ran / of:6.1f} %  {of - ran:4} of {of:4} lines not run  {short}")
+for reason, lines in by_reason.items():
+    print(f"{len(lines):4}  {reason}")
 for crate, (ran, of) in sorted(crates.items()):
     print(f"{crate}: {100 * ran / of:.2f} % of {of} lines")
 sys.exit(any(100 * ran < BAR * of for ran, of in crates.values()))

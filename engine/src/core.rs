@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::sync::{Home, Mutex, ShortMutex, thread};
 
 use crate::commit::versions::Versions;
-use crate::commit::view::View;
+use crate::commit::view::{Reads, View};
 use crate::commit::visible::Visible;
 use crate::error::{Error, Result};
 use crate::events::Event;
@@ -238,9 +239,62 @@ impl Core {
 
     /// Opens a view of all commits until now, in the calling thread's worker.
     pub(crate) fn view(&self) -> Result<Arc<View>> {
+        self.open_view(true)
+    }
+
+    /// The same for one whose reads will be validated.
+    pub(crate) fn view_to_validate(&self) -> Result<Arc<View>> {
+        self.open_view(false)
+    }
+
+    fn open_view(&self, lasting: bool) -> Result<Arc<View>> {
         let worker = self.forest.workers.mine()?;
-        let view = View::open(worker, &self.visible, || self.last_drawn());
+        let view = View::open(worker, &self.visible, lasting, || self.last_drawn());
         Ok(Arc::new(view))
+    }
+
+    /// An error if the view was given up. Ask after what was kept for it was read.
+    pub(crate) fn check_view(&self, view: &View) -> Result<()> {
+        let csn = view.csn();
+        let lost = csn < self.forest.pins.aged()
+            || match view.reads(&self.forest.pins) {
+                Reads::Running => csn < self.versions.floor(),
+                Reads::Frozen(pin) => csn < pin.floor(),
+                Reads::Nothing => true,
+            };
+        match lost {
+            true => Err(Error::ViewTooOld { csn }),
+            false => Ok(()),
+        }
+    }
+
+    /// Whether to read again what was found damaged: not all of the frozen generation was
+    /// on the device. Waits until it is; nothing may be held.
+    pub(crate) fn is_written_now(&self, reads: Reads<'_>) -> bool {
+        while reads.is_unwritten() {
+            if self.progress().stopped().is_some() {
+                return false;
+            }
+            thread::sleep(Duration::from_micros(50));
+        }
+        true
+    }
+
+    /// The tree in which a view that reads so finds what it sees of `tree`, but for images;
+    /// `None`: it sees no tree.
+    pub(crate) fn seen<'a>(
+        &self,
+        tree: &'a Arc<TreeState>,
+        reads: Reads<'a>,
+    ) -> Option<&'a Arc<TreeState>> {
+        match reads {
+            Reads::Frozen(pin) if !tree.is_frozen() => match pin.tree(tree.id) {
+                // Dropped ones stay as long as somebody sees them.
+                None if tree.was_dropped(pin.cut) => Some(tree),
+                frozen => frozen,
+            },
+            _ => Some(tree),
+        }
     }
 
     /// Fail-stop: after a failed write or flush nothing more is promised.

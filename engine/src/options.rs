@@ -116,16 +116,17 @@ pub struct OpenOptions {
     /// last checkpoint is kept in memory even above this. Beside it the index of the
     /// map takes about 60 bytes for each group (126 MiB with blocks of 4 KiB).
     pub map_memory: usize,
-    /// Memory, in bytes, for what is overwritten while snapshots, transactions, scans and
-    /// cursors need it. Beyond that the oldest of them are given up: they get
-    /// [`Error::ViewTooOld`], and the writers go on.
+    /// Memory, in bytes, for what is overwritten while snapshots, scans and cursors need
+    /// it, which is until the next checkpoint, and transactions, which is until they end.
+    /// Beyond that the oldest of them are given up: they get [`Error::ViewTooOld`], and the
+    /// writers go on.
     pub version_memory: usize,
     /// Of the oldest snapshot, transaction, scan or cursor is told when it is open for
     /// longer than this: [`Event::SlowReader`](crate::Event::SlowReader).
     pub slow_reader: Duration,
     /// Snapshots, transactions, scans and cursors that are open for longer than this, and at
     /// whose commit the store is no more, are given up: they get [`Error::ViewTooOld`],
-    /// and hold no memory and no space any more. `None`: only for want of memory.
+    /// and hold no memory and no space any more. `None`: only for want of memory or space.
     pub max_reader_age: Option<Duration>,
     /// For experiments: each I/O of the allocator takes this much longer.
     pub allocator_delay: Option<Duration>,
@@ -154,7 +155,7 @@ impl Default for OpenOptions {
             follow_size: true,
             discard_rate: DiscardRate::default(),
             map_memory: 16 << 20,
-            version_memory: 16 << 20,
+            version_memory: 64 << 20,
             slow_reader: Duration::from_secs(60),
             max_reader_age: None,
             allocator_delay: None,

@@ -1,8 +1,11 @@
 //! Reading: points, and the values behind pointers.
 
+use std::sync::Arc;
+
 use gaur_iodriver::{IoBuf, fault};
 
 use crate::commit::extents;
+use crate::commit::view::View;
 use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::Csn;
@@ -98,52 +101,77 @@ impl Core {
     pub(crate) fn get_at(
         &self,
         worker: &Worker,
-        tree: &TreeState,
+        tree: &Arc<TreeState>,
         key: &[u8],
-        view: Csn,
+        view: &View,
     ) -> Result<Option<Vec<u8>>> {
-        let entry = self.lookup_at(worker, tree, key, view);
-        tree.check(view)?;
-        let value = match entry? {
+        match self.lookup_at(worker, tree, key, view)? {
             // The view keeps the extents from being used again.
-            Some((KIND_EXTENT, pieces)) => Some(self.read_extents(tree, &pieces)),
-            other => other.map(|(_, value)| Ok(value)),
-        };
-        self.versions.check(view)?;
-        value.transpose()
+            Some((KIND_EXTENT, pieces)) => {
+                let value = self.read_extents(tree, &pieces);
+                self.check_view(view)?;
+                value.map(Some)
+            }
+            entry => Ok(entry.map(|(_, value)| value)),
+        }
     }
 
     /// Whether `key` is there at the commit that an open view looks at.
     pub(crate) fn contains_at(
         &self,
         worker: &Worker,
-        tree: &TreeState,
+        tree: &Arc<TreeState>,
         key: &[u8],
-        view: Csn,
+        view: &View,
     ) -> Result<bool> {
-        let entry = self.lookup_at(worker, tree, key, view);
-        tree.check(view)?;
-        self.versions.check(view)?;
-        Ok(entry?.is_some())
+        Ok(self.lookup_at(worker, tree, key, view)?.is_some())
     }
 
-    /// The entry of `key` at `view`. Good if the view has lost no images by then.
+    /// The entry of `key` at the commit that an open view looks at.
     pub(crate) fn lookup_at(
+        &self,
+        worker: &Worker,
+        tree: &Arc<TreeState>,
+        key: &[u8],
+        view: &View,
+    ) -> Result<Option<Entry>> {
+        worker.counters.gets.add(1);
+        tree.anchor.check_since(view.csn())?;
+        loop {
+            let reads = view.reads(&self.forest.pins);
+            let unwritten = reads.is_unwritten();
+            let since = (view.csn(), reads.upto());
+            let entry = match self.seen(tree, reads) {
+                Some(seen) => self.entry_at(worker, seen, key, since),
+                None => Ok(None),
+            };
+            // If it was pinned meanwhile, images may be missing.
+            if reads.is_running() && !view.reads(&self.forest.pins).is_running() {
+                continue;
+            }
+            if unwritten && matches!(entry, Err(Error::Damaged(_))) && self.is_written_now(reads) {
+                continue;
+            }
+            tree.check(view.csn())?;
+            self.check_view(view)?;
+            return entry;
+        }
+    }
+
+    fn entry_at(
         &self,
         worker: &Worker,
         tree: &TreeState,
         key: &[u8],
-        view: Csn,
+        (view, upto): (Csn, Csn),
     ) -> Result<Option<Entry>> {
-        worker.counters.gets.add(1);
-        tree.anchor.check_since(view)?;
         if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
             return Ok(image.clone());
         }
         let (entry, csn) = self.leaf_entry(worker, tree, key)?;
         // Whatever later commit is in what was read left its image before that.
         if csn.is_none_or(|csn| csn > view)
-            && let Some(image) = self.versions.get(tree.id, key, view)
+            && let Some(image) = self.versions.get(tree.id, key, (view, upto))
         {
             return Ok(image);
         }

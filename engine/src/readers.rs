@@ -1,10 +1,11 @@
 //! Readers that last: seen, told of, and given up past a limit. Theirs is the error,
 //! never a writer's wait.
 //!
-//! A view is given up by raising the floor of the before-images above its commit
-//! (`commit::versions`): for want of memory by whoever keeps images, for its age by the
-//! evictor, here. From then on it holds nothing: neither images nor the blocks of
-//! deleted large values. Whatever it reads it reads before it asks for the floor.
+//! A view is given up by raising a floor above its commit: for want of memory that of the
+//! before-images (`commit::versions`) or of its pin (`commit::pin`), for want of space
+//! that of its pin, for its age that of all, by the evictor, here. From then on it holds
+//! nothing: neither images nor blocks. Whatever it reads it reads before it asks for the
+//! floors.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -15,6 +16,7 @@ use crate::core::Core;
 use crate::events::Event;
 use crate::format::Csn;
 use crate::options::OpenOptions;
+use crate::worker::{OpenViews, ViewKey};
 
 /// Between two looks at the views' ages.
 const LOOK: Duration = Duration::from_millis(10);
@@ -28,6 +30,9 @@ pub enum GivenUp {
     /// What was overwritten meanwhile took more than [`OpenOptions::version_memory`].
     #[error("too much was overwritten meanwhile")]
     Memory,
+    /// What was kept for them on the device was needed for writes.
+    #[error("the store is full")]
+    Space,
 }
 
 /// How readers that last are dealt with.
@@ -36,8 +41,6 @@ pub(crate) struct Readers {
     slow: Duration,
     limit: Option<Duration>,
     seen: ShortMutex<Seen>,
-    /// While the floor is not above this, no view was given up of which nobody was told.
-    next: AtomicU64,
     pub(crate) given_up: AtomicU64,
 }
 
@@ -46,8 +49,28 @@ struct Seen {
     looked: Option<Instant>,
     /// Of a slow reader at this commit, or before it, was told.
     slow: Option<Csn>,
-    /// Of views below this was told that they were given up.
-    floor: Csn,
+}
+
+/// Below which commits views were given up.
+struct Floors<'a> {
+    core: &'a Core,
+    /// Of those that are not pinned.
+    unpinned: Csn,
+}
+
+impl<'a> Floors<'a> {
+    fn of(core: &'a Core) -> Self {
+        let unpinned = core.versions.floor().max(core.forest.pins.aged());
+        Self { core, unpinned }
+    }
+
+    fn given_up(&self, key: &ViewKey, of: &OpenViews) -> bool {
+        key.announced
+            < match of.pinned {
+                None => self.unpinned,
+                Some(generation) => self.core.forest.pins.floor(generation),
+            }
+    }
 }
 
 impl Readers {
@@ -56,7 +79,6 @@ impl Readers {
             slow: o.slow_reader,
             limit: o.max_reader_age,
             seen: ShortMutex::default(),
-            next: AtomicU64::new(0),
             given_up: AtomicU64::new(0),
         }
     }
@@ -74,6 +96,9 @@ impl Readers {
         if let Some(limit) = self.limit {
             self.give_up(core, limit);
         }
+        if core.forest.pins.were_short() {
+            self.tell_given_up(core, GivenUp::Space);
+        }
     }
 
     /// Gives up what is older than `limit`, if it holds anything.
@@ -82,31 +107,36 @@ impl Readers {
         let mut young = core.visible.upto();
         let mut old = false;
         for worker in core.forest.workers.all() {
-            worker.visit_views(|csn, view| {
+            worker.visit_views(|key, view| {
                 let is_old = view.newest.elapsed() > limit;
                 match is_old {
-                    true => old |= csn < young,
-                    false => young = young.min(csn),
+                    true => old |= key.announced < young,
+                    false => young = young.min(key.announced),
                 }
                 is_old
             });
         }
         if old {
             core.versions.raise_floor(young);
-            self.floor_rose(core, GivenUp::Age);
+            core.forest.pins.raise_aged(young);
+            // Behind the floors themselves: whoever used a freed block again, its reader
+            // finds itself below.
+            core.forest.shortage.give_up_below(young);
+            self.tell_given_up(core, GivenUp::Age);
         }
     }
 
     /// Tells of the oldest reader, once, when it is slow.
     fn tell_slow(&self, core: &Core) {
-        let floor = core.versions.floor();
+        let floors = Floors::of(core);
         let mut oldest: Option<(Csn, Duration)> = None;
         for worker in core.forest.workers.all() {
-            worker.visit_views(|csn, view| {
-                if csn >= floor && oldest.is_none_or(|(o, _)| csn < o) {
-                    oldest = Some((csn, view.oldest.elapsed()));
+            worker.visit_views(|key, view| {
+                let holds = !floors.given_up(key, view);
+                if holds && oldest.is_none_or(|(o, _)| key.announced < o) {
+                    oldest = Some((key.announced, view.oldest.elapsed()));
                 }
-                csn < floor
+                !holds
             });
         }
         let Some((csn, age)) = oldest.filter(|(_, age)| *age > self.slow) else {
@@ -127,31 +157,21 @@ impl Readers {
         });
     }
 
-    /// Tells of the views that are below the floor now and were not. Never waits.
-    pub(crate) fn floor_rose(&self, core: &Core, cause: GivenUp) {
-        let floor = core.versions.floor();
-        // Behind the floor itself: whoever used a freed block again, its reader finds
-        // itself below.
-        core.forest.shortage.give_up_below(floor);
-        if floor <= self.next.load(Ordering::Relaxed) {
-            return;
-        }
-        let mut seen = self.seen.lock();
-        let (mut views, mut oldest, mut next) = (0, Csn::MAX, core.visible.upto());
+    /// Tells of the views that were given up of which nobody was told. Never waits.
+    pub(crate) fn tell_given_up(&self, core: &Core, cause: GivenUp) {
+        core.forest.shortage.give_up_below(core.versions.floor());
+        let floors = Floors::of(core);
+        let (mut views, mut oldest) = (0, Csn::MAX);
         for worker in core.forest.workers.all() {
-            worker.visit_views(|csn, view| {
-                if csn >= floor {
-                    next = next.min(csn);
-                } else if csn >= seen.floor {
+            worker.visit_views(|key, view| {
+                if !view.told && floors.given_up(key, view) {
+                    view.told = true;
                     views += view.open;
-                    oldest = oldest.min(csn);
+                    oldest = oldest.min(key.announced);
                 }
-                csn < floor
+                true
             });
         }
-        seen.floor = seen.floor.max(floor);
-        self.next.store(next, Ordering::Relaxed);
-        drop(seen);
         if views > 0 {
             self.given_up.fetch_add(views, Ordering::Relaxed);
             core.forest.events.tell(Event::ReadersGivenUp {

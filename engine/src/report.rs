@@ -209,9 +209,17 @@ impl Stats {
         let oldest = ages.iter().max().map_or(0, |age| age.as_nanos() as u64);
         s.add("views", "oldest_nanos", oldest, Unit::Nanos, true);
         let upto = core.visible.upto();
-        let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
+        let mut oldest = upto;
+        for worker in &workers {
+            worker.visit_views(|key, _| {
+                oldest = oldest.min(key.announced);
+                false
+            });
+        }
         let behind = upto.saturating_sub(oldest);
         s.add("views", "oldest_behind", behind, Unit::Count, true);
+        let generations = core.forest.pins.count().0;
+        s.add("views", "generations", generations, Unit::Count, true);
         let given_up = load(&core.readers.given_up);
         s.add("views", "given_up", given_up, Unit::Count, false);
 

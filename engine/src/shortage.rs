@@ -9,7 +9,8 @@
 //! 2. waits for the checkpoint under way, whose generation freed blocks;
 //! 3. asks for a checkpoint, if the running generation freed enough;
 //! 4. has the store grow, if it may (`growth.rs`);
-//! 5. takes what is kept for change feeds;
+//! 5. takes what is kept for change feeds, and then for views of frozen generations,
+//!    the oldest first;
 //! 6. only then is refused.
 //!
 //! What frees space may in the lane draw on the reserve. Since there is one
@@ -28,12 +29,13 @@ use gaur_iodriver::sync::time::Duration;
 use gaur_iodriver::sync::{Mutex, MutexGuard, ShortMutex};
 
 use crate::alloc::{SpaceError, Urgency};
+use crate::commit::pin::Pin;
 use crate::error::{Error, Result};
-use crate::format::{Csn, Run};
+use crate::format::{Csn, Generation};
 use crate::pool::Pool;
 use crate::stats::Wait;
 use crate::tree::Forest;
-use crate::worker::Worker;
+use crate::worker::{Freed, Worker};
 
 /// Checkpoints that one operation waits for. Two suffice: after one that began in
 /// the lane the whole reserve is there; the others are for checkpoints that begin
@@ -47,7 +49,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 pub(crate) struct Shortage {
     lane: Mutex<()>,
     /// Freed extents that views may still look at, with the commit that freed them.
-    pinned: ShortMutex<Vec<(Csn, Run)>>,
+    pinned: ShortMutex<Vec<(Csn, Freed)>>,
     /// Readers below this were given up.
     given_up_below: AtomicU64,
     pub(crate) counters: ShortageCounters,
@@ -206,7 +208,7 @@ impl Forest {
             }
         }
         // A larger store is the last thing that may help.
-        if self.more_space(worker, capacity)? || self.let_feeds_go() {
+        if self.more_space(worker, capacity)? || self.let_feeds_go() || self.let_views_go() {
             return Ok(());
         }
         let counters = &self.shortage.counters;
@@ -219,41 +221,119 @@ impl Forest {
         })
     }
 
-    /// Least CSN that an open view looks at, those that were given up left out, or behind
-    /// which a feed is.
-    pub(crate) fn oldest_reader(&self) -> Option<Csn> {
+    /// What the readers need that there are.
+    pub(crate) fn readers(&self) -> Readers {
         let given_up = self.shortage.given_up_below.load(Ordering::SeqCst);
+        // In this order: a view that is pinned in between counts as both.
         let view = self.workers.oldest_view().map(|csn| csn.max(given_up));
-        view.into_iter().chain(self.feeds.oldest()).min()
+        let mut readers = Readers {
+            oldest: view.into_iter().chain(self.feeds.oldest()).min(),
+            pinned: Vec::new(),
+        };
+        self.visit_pinned(|from, pin| readers.pinned.push((from, pin.cut, pin.generation)));
+        readers
+    }
+
+    /// Goes through the pins and what was announced first of those views of them that were
+    /// not given up.
+    pub(crate) fn visit_pinned(&self, mut visit: impl FnMut(Csn, &Pin)) {
+        if self.pins.is_empty() {
+            return;
+        }
+        for worker in self.workers.all() {
+            worker.visit_views(|key, of| {
+                if let Some(pin) = of.pinned.and_then(|g| self.pins.of(g))
+                    && key.announced >= pin.floor().max(self.pins.aged())
+                {
+                    visit(key.announced, &pin);
+                }
+                true
+            });
+        }
     }
 
     /// Keeps extents that a generation freed until no view looks at them.
-    pub(crate) fn pin(&self, extents: Vec<(Csn, Run)>) {
+    pub(crate) fn pin(&self, extents: Vec<(Csn, Freed)>) {
         self.shortage.pinned.lock().extend(extents);
     }
 
-    /// Gives back extents that no view looks at any more. Never waits.
+    /// Keeps what else a generation freed, was not released, and views of older frozen ones
+    /// may read.
+    pub(crate) fn keep_for_views(&self, freed: Vec<Freed>) {
+        let free = self.pins.keep(freed);
+        if !free.is_empty() {
+            self.pool.allocator().give_back(free);
+        }
+    }
+
+    /// Gives back what no view looks at any more. Never waits.
     pub(crate) fn unpin(&self) {
+        let allocator = self.pool.allocator();
+        let swept = self.pins.sweep(&self.workers);
+        if !swept.is_empty() {
+            allocator.give_back(swept);
+        }
         let mut pinned = self.shortage.pinned.lock();
         if pinned.is_empty() {
             return;
         }
         self.bound_feeds(&pinned);
-        let oldest = self.oldest_reader();
-        let needed = |csn: Csn| oldest.is_some_and(|o| o < csn);
-        let (keep, free): (Vec<_>, Vec<_>) = pinned.drain(..).partition(|p| needed(p.0));
+        let readers = self.readers();
+        let needs = |p: &(Csn, Freed)| readers.need_extent(p.0, p.1.birth);
+        let (keep, free): (Vec<_>, Vec<_>) = pinned.drain(..).partition(needs);
         *pinned = keep;
         drop(pinned);
         if !free.is_empty() {
-            let runs = free.into_iter().map(|p| p.1).collect();
-            self.pool.allocator().give_back(runs);
+            allocator.give_back(free.into_iter().map(|p| p.1.run).collect());
         }
+    }
+
+    /// Gives up the oldest views of a frozen generation for which blocks are kept. True if
+    /// there were any.
+    fn let_views_go(&self) -> bool {
+        let Some(blocks) = self.pins.give_up_oldest() else {
+            return false;
+        };
+        if !blocks.is_empty() {
+            self.pool.allocator().give_back(blocks);
+        }
+        self.unpin();
+        true
     }
 
     /// Blocks kept for views.
     pub(crate) fn pinned_blocks(&self) -> u64 {
         let pinned = self.shortage.pinned.lock();
-        pinned.iter().map(|p| u64::from(p.1.len)).sum()
+        let extents: u64 = pinned.iter().map(|p| u64::from(p.1.run.len)).sum();
+        drop(pinned);
+        extents + self.pins.count().1
+    }
+}
+
+/// What the readers need that there were at a moment.
+#[derive(Debug)]
+pub(crate) struct Readers {
+    /// Least CSN that a view of the running generation looks at, or behind which a feed is.
+    oldest: Option<Csn>,
+    /// Of pinned views: what they look at or less, and the cut and the generation they read.
+    pinned: Vec<(Csn, Csn, Generation)>,
+}
+
+impl Readers {
+    /// Whether any needs a large value that came to be in generation `birth` and that
+    /// commit `freed` deleted.
+    pub(crate) fn need_extent(&self, freed: Csn, birth: Generation) -> bool {
+        // A pinned view finds it in its generation, or in the image of a commit up to the cut.
+        let mut pinned = self.pinned.iter();
+        self.oldest.is_some_and(|o| o < freed)
+            || pinned.any(|(from, _, generation)| *from < freed && birth <= *generation)
+    }
+
+    /// Whether any reads the running nodes of a tree that commit `dropped` dropped.
+    pub(crate) fn need_tree(&self, dropped: Csn) -> bool {
+        let mut pinned = self.pinned.iter();
+        self.oldest.is_some_and(|o| o < dropped)
+            || pinned.any(|(from, cut, _)| *from < dropped && dropped <= *cut)
     }
 }
 
@@ -269,7 +349,7 @@ pub(crate) struct SpaceUse {
     /// Free after the next checkpoint.
     pub(crate) pending: u64,
     pub(crate) discarding: u64,
-    /// Kept for open scans.
+    /// Kept for open views.
     pub(crate) pinned: u64,
     /// By trees, large values, and operations under way.
     pub(crate) used: u64,

@@ -16,7 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, OnceLock, Weak};
 
 use crossbeam_utils::CachePadded;
-use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence, order};
+use gaur_iodriver::sync::atomic::{AtomicBool, AtomicU64, Ordering, fence, order, step};
 use gaur_iodriver::sync::thread;
 use gaur_iodriver::sync::time::{Duration, Instant, now};
 use gaur_iodriver::sync::{Condvar, Home, Mutex, MutexGuard, ShortMutex};
@@ -113,14 +113,48 @@ impl Journal {
     }
 }
 
-/// The open views of one worker that were announced at one CSN.
+/// Which views of a worker are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ViewKey {
+    /// How many freezes there were before.
+    era: u64,
+    /// The CSN they were announced at: what they look at, or less.
+    pub(crate) announced: Csn,
+    /// Whether they may read a frozen generation in place of the running one.
+    pub(crate) lasting: bool,
+}
+
+/// The open views of one worker with the same [`ViewKey`].
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct OpenViews {
     /// How many.
     pub(crate) open: u64,
+    /// The frozen generation that they read.
+    pub(crate) pinned: Option<Generation>,
+    /// They were given up, and that was told.
+    pub(crate) told: bool,
     /// When the first and the last of them were opened.
     pub(crate) oldest: Instant,
     pub(crate) newest: Instant,
+}
+
+/// The open views of a worker.
+#[derive(Debug, Default)]
+struct Views {
+    era: u64,
+    all: BTreeMap<ViewKey, OpenViews>,
+}
+
+impl Views {
+    /// The oldest of those for which before-images must be kept.
+    fn first_unpinned(&self) -> Option<ViewKey> {
+        let mut unpinned = self.all.iter().filter(|(_, of)| of.pinned.is_none());
+        unpinned.next().map(|(key, _)| *key)
+    }
+
+    fn oldest(&self) -> u64 {
+        self.first_unpinned().map_or(NO_VIEW, |key| key.announced)
+    }
 }
 
 /// One thread's own part of the engine.
@@ -131,10 +165,12 @@ pub(crate) struct Worker {
     inside: CachePadded<AtomicBool>,
     taken: AtomicBool,
     committing: CachePadded<AtomicBool>,
-    /// Least CSN of the views this worker opened, or [`NO_VIEW`].
+    /// Least CSN of the views this worker opened that are not pinned, or [`NO_VIEW`].
     oldest_view: CachePadded<AtomicU64>,
-    /// The open views by the CSN they were announced at.
-    views: ShortMutex<BTreeMap<Csn, OpenViews>>,
+    /// Where the view was announced that this worker is opening, or [`NO_VIEW`]: what it
+    /// looks at is not known yet.
+    opening: AtomicU64,
+    views: ShortMutex<Views>,
     misses_seen: AtomicU64,
     /// For reads that go to the device together; with the thread that made it.
     pub(crate) queue: Mutex<Option<(thread::ThreadId, Box<dyn Queue>)>>,
@@ -259,6 +295,7 @@ impl Workers {
         let worker = Arc::new(Worker::default());
         worker.taken.store(true, Ordering::Relaxed);
         worker.oldest_view.store(NO_VIEW, Ordering::Relaxed);
+        worker.opening.store(NO_VIEW, Ordering::Relaxed);
         slot.set(worker.clone())
             .expect("slots are filled one by one under the lock");
         // Pairs with `all`: a writer that drew its CSN after a reader registered
@@ -369,8 +406,26 @@ impl Workers {
         self.all().map(|w| w.journal.lock().freed_blocks).sum()
     }
 
-    /// Least CSN that an open view looks at; `None`: there is no view. For the
-    /// order against drawing a CSN see `commit::view`.
+    /// Whether there are views that a freeze could pin.
+    pub(crate) fn has_lasting(&self) -> bool {
+        self.all().any(|w| w.has_lasting())
+    }
+
+    /// Whether a freeze would pin the oldest view that is not pinned.
+    pub(crate) fn oldest_is_lasting(&self) -> bool {
+        let oldest = self.all().filter_map(|w| w.views.lock().first_unpinned());
+        let oldest = oldest.min_by_key(|key| (key.announced, key.lasting));
+        oldest.is_some_and(|key| key.lasting)
+    }
+
+    /// From now on the views that were opened before read the generation that is being
+    /// frozen. The gate is closed.
+    pub(crate) fn pin_views(&self, generation: Generation) {
+        self.all().for_each(|w| w.pin_views(generation));
+    }
+
+    /// Least CSN that an open view looks at that is not pinned; `None`: there is no such
+    /// view. For the order against drawing a CSN see `commit::view`.
     pub(crate) fn oldest_view(&self) -> Option<Csn> {
         // Between what the caller did before (drew a CSN, looked at what is visible)
         // and the look at the views; pairs with the fence in `View::open`. The log
@@ -401,49 +456,89 @@ impl Worker {
             .load(order("commits.drain", Ordering::SeqCst))
     }
 
-    /// Announces a view at `csn` or later.
-    pub(crate) fn add_view(&self, csn: Csn) {
+    /// Announces a view at `csn` or later. Follow with [`Worker::view_opened`].
+    pub(crate) fn add_view(&self, csn: Csn, lasting: bool) -> ViewKey {
         let since = now();
         let mut views = self.views.lock();
+        self.opening.store(csn, Ordering::Relaxed);
         let fresh = OpenViews {
             open: 0,
+            pinned: None,
+            told: false,
             oldest: since,
             newest: since,
         };
-        let of = views.entry(csn).or_insert(fresh);
+        let key = ViewKey {
+            era: views.era,
+            announced: csn,
+            lasting,
+        };
+        let of = views.all.entry(key).or_insert(fresh);
         (of.open, of.newest) = (of.open + 1, since);
-        let oldest = views.keys().next().copied().unwrap_or(NO_VIEW);
-        self.oldest_view.store(oldest, Ordering::SeqCst);
+        self.oldest_view.store(views.oldest(), Ordering::SeqCst);
+        key
     }
 
-    /// Ends a view that was announced at `csn`.
-    pub(crate) fn remove_view(&self, csn: Csn) {
+    /// What the announced view looks at is known now.
+    pub(crate) fn view_opened(&self) {
+        // Release: whoever finds no view being opened knows that each in the list looks at
+        // a commit that was drawn before.
+        self.opening.store(NO_VIEW, Ordering::Release);
+    }
+
+    /// Ends a view.
+    pub(crate) fn remove_view(&self, key: &ViewKey) {
         if !self.home.is_here() {
             // In a forked child the lock may be held for ever.
             return;
         }
         let mut views = self.views.lock();
-        let of = views.get_mut(&csn).expect("the view was announced");
+        let of = views.all.get_mut(key).expect("the view was announced");
         of.open -= 1;
         if of.open == 0 {
-            views.remove(&csn);
+            views.all.remove(key);
         }
-        let oldest = views.keys().next().copied().unwrap_or(NO_VIEW);
-        self.oldest_view.store(oldest, Ordering::SeqCst);
+        self.oldest_view.store(views.oldest(), Ordering::SeqCst);
+    }
+
+    fn has_lasting(&self) -> bool {
+        let views = self.views.lock();
+        let mut all = views.all.iter();
+        all.any(|(key, of)| key.lasting && of.pinned.is_none())
+    }
+
+    fn pin_views(&self, generation: Generation) {
+        let mut views = self.views.lock();
+        views.era += 1;
+        let opening = self.opening.load(Ordering::Acquire);
+        for (key, of) in &mut views.all {
+            // One that is being opened may come to look at a later commit; the next
+            // freeze is for it.
+            let opened = key.announced != opening || !step("view.opening");
+            if key.lasting && of.pinned.is_none() && opened {
+                of.pinned = Some(generation);
+            }
+        }
+        self.oldest_view.store(views.oldest(), Ordering::SeqCst);
+    }
+
+    /// The frozen generation that a view reads, if it is pinned.
+    pub(crate) fn pinned_to(&self, key: &ViewKey) -> Option<Generation> {
+        self.views.lock().all.get(key)?.pinned
     }
 
     /// How many views this worker opened that are open still, and how old the oldest is.
     pub(crate) fn open_views(&self) -> (u64, Duration) {
         let views = self.views.lock();
-        let open = views.values().map(|of| of.open).sum();
-        let oldest = views.values().next().map(|of| of.oldest.elapsed());
+        let open = views.all.values().map(|of| of.open).sum();
+        let oldest = views.all.values().next().map(|of| of.oldest.elapsed());
         (open, oldest.unwrap_or_default())
     }
 
     /// Goes through the open views from the oldest on while `visit` says so.
-    pub(crate) fn visit_views(&self, mut visit: impl FnMut(Csn, &OpenViews) -> bool) {
-        let views = self.views.lock();
-        let _ = views.iter().all(|(csn, of)| visit(*csn, of));
+    pub(crate) fn visit_views(&self, mut visit: impl FnMut(&ViewKey, &mut OpenViews) -> bool) {
+        let mut views = self.views.lock();
+        let _ = views.all.iter_mut().all(|(key, of)| visit(key, of));
     }
 
     /// Whether nodes were missing since the last time this was asked.

@@ -17,6 +17,7 @@
 
 pub(crate) mod batch;
 pub(crate) mod condition;
+pub(crate) mod pin;
 pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod visible;

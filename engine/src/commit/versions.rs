@@ -8,6 +8,7 @@
 //! Memory is bounded: above the limit the oldest views are given up
 //! ([`Error::ViewTooOld`] is theirs), never a writer.
 
+use std::collections::VecDeque;
 use std::ops::Bound;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
@@ -16,6 +17,7 @@ use crossbeam_skiplist::SkipMap;
 use crossbeam_skiplist::map::Entry;
 use gaur_iodriver::sync::ShortMutex;
 
+use super::pin::Pins;
 use crate::error::{Error, Result};
 use crate::format::{Csn, TreeId};
 use crate::txn::reads::Bounds;
@@ -30,11 +32,40 @@ pub(crate) struct Versions {
     images: SkipMap<VersionKey, Image>,
     /// The images about in order of their CSN, for removal.
     order: SegQueue<VersionKey>,
-    held: ShortMutex<Option<VersionKey>>,
+    collected: ShortMutex<Collected>,
     bytes: AtomicUsize,
+    /// Of these, those that only pinned views need.
+    aside: AtomicUsize,
     limit: usize,
     /// Views below this have lost images.
     floor: AtomicU64,
+}
+
+/// How far collection is.
+#[derive(Debug, Default)]
+struct Collected {
+    /// The next note; images of it and all behind it are needed still.
+    next: Option<VersionKey>,
+    /// Notes of images that only pinned views need, in order of their CSN, with their
+    /// sizes.
+    aside: VecDeque<(VersionKey, usize)>,
+    /// What these views need: the images of commits after the first up to the second.
+    pinned: Vec<(Csn, Csn)>,
+}
+
+/// Which images views need.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Needed {
+    /// All of commits after this.
+    pub(crate) after: Csn,
+    /// Those of commits after the first up to the second.
+    pub(crate) pinned: Vec<(Csn, Csn)>,
+}
+
+fn within(pinned: &[(Csn, Csn)], csn: Csn) -> bool {
+    pinned
+        .iter()
+        .any(|(from, upto)| *from < csn && csn <= *upto)
 }
 
 const OVERHEAD: usize = 160;
@@ -60,8 +91,9 @@ impl Versions {
         Self {
             images: SkipMap::new(),
             order: SegQueue::new(),
-            held: ShortMutex::new(None),
+            collected: ShortMutex::default(),
             bytes: AtomicUsize::new(0),
+            aside: AtomicUsize::new(0),
             limit,
             floor: AtomicU64::new(0),
         }
@@ -78,6 +110,13 @@ impl Versions {
         self.bytes() > self.limit
     }
 
+    /// Whether a freeze should pin views: those of the running generation alone need half
+    /// of what may be kept.
+    pub(crate) fn wants_freeze(&self) -> bool {
+        let aside = self.aside.load(Ordering::Relaxed);
+        self.bytes().saturating_sub(aside) > self.limit / 2
+    }
+
     /// Keeps what `key` held before the change `csn`. Call before the change.
     pub(crate) fn keep(&self, tree: TreeId, key: &[u8], csn: Csn, image: Image) {
         let key = (tree, key.to_vec(), csn);
@@ -88,14 +127,14 @@ impl Versions {
         self.order.push(key);
     }
 
-    /// Keys in `[lower, upper)` that changed since `view`, with what they held
-    /// then, in key order.
+    /// Keys in `[lower, upper)` that commits after the first up to the second changed,
+    /// with what they held before, in key order.
     pub(crate) fn range(
         &self,
         tree: TreeId,
         lower: &[u8],
         upper: Option<&[u8]>,
-        view: Csn,
+        (view, upto): (Csn, Csn),
     ) -> Vec<(Vec<u8>, Image)> {
         let mut out: Vec<(Vec<u8>, Image)> = Vec::new();
         for entry in entries_from(&self.images, &(tree, lower.to_vec(), 0)) {
@@ -103,17 +142,18 @@ impl Versions {
             if *t != tree || upper.is_some_and(|u| key.as_slice() >= u) {
                 break;
             }
-            if *csn > view && out.last().is_none_or(|l| l.0 != *key) {
+            if *csn > view && *csn <= upto && out.last().is_none_or(|l| l.0 != *key) {
                 out.push((key.clone(), entry.value().clone()));
             }
         }
         out
     }
 
-    /// What `key` held at `view`, if it changed since. The outer `None`: it did not.
-    pub(crate) fn get(&self, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
-        self.first_change(tree, key, view)
-            .map(|entry| entry.value().clone())
+    /// What `key` held at `view`, if a commit up to `upto` changed it since. The outer
+    /// `None`: none did.
+    pub(crate) fn get(&self, tree: TreeId, key: &[u8], (view, upto): (Csn, Csn)) -> Option<Image> {
+        let entry = self.first_change(tree, key, view)?;
+        (entry.key().2 <= upto).then(|| entry.value().clone())
     }
 
     /// Whether none is kept.
@@ -174,28 +214,63 @@ impl Versions {
         self.floor.fetch_max(floor, Ordering::SeqCst);
     }
 
-    /// Drops images that no view needs: those of changes not after `oldest`. Over
-    /// the limit, drops the oldest anyway.
-    pub(crate) fn collect(&self, oldest: Csn) {
-        let Some(mut held) = self.held.try_lock() else {
+    /// Drops images that no view needs. Over the limit, drops the oldest anyway; what is
+    /// lost to pinned views is told to `pins`.
+    pub(crate) fn collect(&self, needed: Needed, pins: &Pins) {
+        let Some(mut collected) = self.collected.try_lock() else {
             return;
         };
+        let Collected {
+            next,
+            aside,
+            pinned,
+        } = &mut *collected;
+        if *pinned != needed.pinned {
+            *pinned = needed.pinned;
+            aside.retain(|(key, size)| {
+                let needed = within(pinned, key.2);
+                if !needed {
+                    self.aside.fetch_sub(*size, Ordering::Relaxed);
+                    self.remove(key);
+                }
+                needed
+            });
+        }
         loop {
-            let Some(key) = held.take().or_else(|| self.order.pop()) else {
+            // The floors first: a view that misses the image finds itself below.
+            while self.is_over()
+                && let Some((key, size)) = aside.pop_front()
+            {
+                pins.lose_images(key.2);
+                self.aside.fetch_sub(size, Ordering::Relaxed);
+                self.remove(&key);
+            }
+            let Some(key) = next.take().or_else(|| self.order.pop()) else {
                 return;
             };
-            if key.2 > oldest {
-                if self.bytes() <= self.limit {
-                    *held = Some(key);
+            if key.2 > needed.after {
+                if !self.is_over() {
+                    *next = Some(key);
                     return;
                 }
-                // The floor first: a view that misses the image finds itself below.
                 self.floor.fetch_max(key.2, Ordering::SeqCst);
+                pins.lose_images(key.2);
+            } else if within(pinned, key.2) {
+                let image = self.images.get(&key);
+                if let Some(size) = image.map(|entry| size(&key, entry.value())) {
+                    self.aside.fetch_add(size, Ordering::Relaxed);
+                    aside.push_back((key, size));
+                }
+                continue;
             }
-            if let Some(entry) = self.images.remove(&key) {
-                self.bytes
-                    .fetch_sub(size(&key, entry.value()), Ordering::Relaxed);
-            }
+            self.remove(&key);
+        }
+    }
+
+    fn remove(&self, key: &VersionKey) {
+        if let Some(entry) = self.images.remove(key) {
+            self.bytes
+                .fetch_sub(size(key, entry.value()), Ordering::Relaxed);
         }
     }
 }
@@ -204,11 +279,17 @@ impl Versions {
 mod tests {
     use super::*;
 
+    fn collect(v: &Versions, after: Csn) {
+        let pinned = Vec::new();
+        v.collect(Needed { after, pinned }, &Pins::default());
+    }
+
     /// What `key` held at `view`, asked for in both ways.
     fn at(v: &Versions, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
         let upper = [key, &[0]].concat();
-        let one = v.range(tree, key, Some(&upper), view).pop().map(|r| r.1);
-        assert_eq!(one, v.get(tree, key, view));
+        let since = (view, Csn::MAX);
+        let one = v.range(tree, key, Some(&upper), since).pop().map(|r| r.1);
+        assert_eq!(one, v.get(tree, key, since));
         one
     }
 
@@ -225,10 +306,10 @@ mod tests {
         assert_eq!(at(&v, 1, b"a", 9), None);
         assert_eq!(at(&v, 1, b"b", 0), Some(None));
         assert_eq!(at(&v, 1, b"c", 0), None);
-        let all = v.range(1, b"a", None, 4);
+        let all = v.range(1, b"a", None, (4, Csn::MAX));
         assert_eq!(all, vec![(b"a".to_vec(), value(1)), (b"b".to_vec(), None)]);
         assert_eq!(
-            v.range(1, b"a", Some(b"b"), 5),
+            v.range(1, b"a", Some(b"b"), (5, Csn::MAX)),
             vec![(b"a".to_vec(), value(2))]
         );
     }
@@ -239,16 +320,16 @@ mod tests {
         for csn in 1..=10 {
             v.keep(1, b"k", csn, None);
         }
-        v.collect(4);
+        collect(&v, 4);
         assert_eq!(at(&v, 1, b"k", 4), Some(None));
         assert!(v.check(4).is_ok());
         for csn in 11..=100 {
             v.keep(1, b"k", csn, Some((1, vec![0; 100])));
         }
-        v.collect(4);
+        collect(&v, 4);
         assert!(v.bytes() <= 4096);
         assert!(v.check(4).is_err());
-        v.collect(1000);
+        collect(&v, 1000);
         assert_eq!(v.bytes(), 0);
     }
 
@@ -284,7 +365,7 @@ mod tests {
         std::thread::scope(|s| {
             s.spawn(|| {
                 while !over.load(Ordering::Relaxed) {
-                    v.collect(0);
+                    collect(&v, 0);
                 }
             });
             for csn in 1..=100_000u64 {
@@ -299,7 +380,7 @@ mod tests {
             }
             over.store(true, Ordering::Relaxed);
         });
-        v.collect(Csn::MAX);
+        collect(&v, Csn::MAX);
         assert_eq!((v.bytes(), v.images.len()), (0, 0));
     }
 }

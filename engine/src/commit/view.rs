@@ -5,40 +5,98 @@
 //! not see draws its CSN after the announcement, finds the view, and leaves a
 //! before-image (a writer looks for views after it drew its CSN; both sides put a
 //! sequentially consistent fence between their two steps).
+//!
+//! A view that is open at a freeze is *pinned*: from then on it reads the generation that
+//! was frozen ([`Pin`]) and undoes only what was committed between it and the freeze.
+//! So what is written later costs no before-images for its sake. Transactions are not
+//! pinned: their validation needs the images of all commits since.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use gaur_iodriver::sync::atomic::{Ordering, fence};
 
+use super::pin::{Pin, Pins};
 use super::visible::Visible;
 use crate::format::Csn;
-use crate::worker::Worker;
+use crate::worker::{ViewKey, Worker};
 
 /// An open view at [`View::csn`]. Dropping it ends it.
 #[derive(Debug)]
 pub(crate) struct View {
     worker: Arc<Worker>,
-    announced: Csn,
+    key: ViewKey,
     csn: Csn,
+    /// Found once; it is the same as long as the view is open.
+    pin: OnceLock<Arc<Pin>>,
+}
+
+/// What a view reads.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Reads<'a> {
+    /// The running generation.
+    Running,
+    /// A frozen one.
+    Frozen(&'a Pin),
+    /// Nothing: it was given up.
+    Nothing,
+}
+
+impl Reads<'_> {
+    pub(crate) fn is_running(&self) -> bool {
+        matches!(self, Reads::Running)
+    }
+
+    /// Whether not all of it is on the device yet.
+    pub(crate) fn is_unwritten(&self) -> bool {
+        matches!(self, Reads::Frozen(pin) if !pin.is_written())
+    }
+
+    /// The last commit that is in what is read; images of later ones say nothing of it.
+    pub(crate) fn upto(&self) -> Csn {
+        match self {
+            Reads::Frozen(pin) => pin.cut,
+            _ => Csn::MAX,
+        }
+    }
 }
 
 impl View {
     /// Opens a view of all commits drawn until now. `last_drawn` is read after the
-    /// announcement.
+    /// announcement. `lasting`: it may be pinned.
     pub(crate) fn open(
         worker: Arc<Worker>,
         visible: &Visible,
+        lasting: bool,
         last_drawn: impl FnOnce() -> Csn,
     ) -> Self {
-        let announced = visible.upto();
-        worker.add_view(announced);
+        let key = worker.add_view(visible.upto(), lasting);
         fence("view.announced", Ordering::SeqCst);
         let csn = last_drawn();
+        worker.view_opened();
         visible.wait(csn);
         Self {
             worker,
-            announced,
+            key,
             csn,
+            pin: OnceLock::new(),
+        }
+    }
+
+    /// What it reads now. Ask again after reading the running generation: if it does
+    /// so no more, what was read may lack images.
+    pub(crate) fn reads<'a>(&'a self, pins: &Pins) -> Reads<'a> {
+        if let Some(pin) = self.pin.get() {
+            return Reads::Frozen(pin);
+        }
+        if !self.key.lasting || pins.none_since(self.csn) {
+            return Reads::Running;
+        }
+        match self.worker.pinned_to(&self.key) {
+            None => Reads::Running,
+            Some(generation) => match pins.of(generation) {
+                Some(pin) => Reads::Frozen(self.pin.get_or_init(|| pin)),
+                None => Reads::Nothing,
+            },
         }
     }
 
@@ -50,7 +108,7 @@ impl View {
 
 impl Drop for View {
     fn drop(&mut self) {
-        self.worker.remove_view(self.announced);
+        self.worker.remove_view(&self.key);
     }
 }
 
@@ -79,7 +137,7 @@ mod tests {
                 let mut views = 0u64;
                 while !over.load(Ordering::Relaxed) {
                     let last_drawn = || drawn.load(Ordering::Acquire);
-                    let view = View::open(me.clone(), &visible, last_drawn);
+                    let view = View::open(me.clone(), &visible, true, last_drawn);
                     let next = view.csn() + 1;
                     while visible.upto() < next && !over.load(Ordering::Relaxed) {
                         std::hint::spin_loop();

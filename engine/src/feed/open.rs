@@ -13,8 +13,9 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use gaur_iodriver::sync::ShortMutex;
 
-use crate::format::{Csn, Run};
+use crate::format::Csn;
 use crate::tree::Forest;
+use crate::worker::Freed;
 
 /// Nothing is held.
 const NOTHING: u64 = u64::MAX;
@@ -149,12 +150,12 @@ impl Feeds {
 impl Forest {
     /// Sees that not more is kept for feeds than each may have kept; `pinned` is all that
     /// is kept.
-    pub(crate) fn bound_feeds(&self, pinned: &[(Csn, Run)]) {
+    pub(crate) fn bound_feeds(&self, pinned: &[(Csn, Freed)]) {
         let size = u64::from(self.geometry.block_size);
         self.feeds.let_go(|place| {
             let at = place.at.load(Ordering::SeqCst);
             let freed = pinned.iter().filter(|(csn, _)| *csn > at);
-            let bytes: u64 = freed.map(|(_, run)| u64::from(run.len) * size).sum();
+            let bytes: u64 = freed.map(|(_, f)| u64::from(f.run.len) * size).sum();
             bytes > place.most
         });
     }

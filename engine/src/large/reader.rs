@@ -157,7 +157,7 @@ impl ValueReader {
             Source::Pieces(pieces) => {
                 let ready = pieces.at(&core, &self.tree, self.pos);
                 // Once the view was given up its blocks may be used again: no damage.
-                core.versions.check(self.view.csn())?;
+                core.check_view(&self.view)?;
                 ready?
             }
         };

@@ -83,6 +83,11 @@ const FOUND: &[(&str, &str, &str)] = &[
         "a view at 0 sees",
     ),
     (
+        "view.opening",
+        "models::view::a_view_is_pinned_to_what_it_sees",
+        "a view at",
+    ),
+    (
         "view.drawn",
         "models::view::a_view_sees_all_before_it_and_nothing_after",
         "a view at 0 sees",

@@ -226,8 +226,13 @@ pub(super) const HELP: &[(&str, &str, &str)] = &[
     ),
     (
         "views",
+        "generations",
+        "Frozen generations that they read, in place of the running one",
+    ),
+    (
+        "views",
         "given_up",
-        "Of them, those given up for age or memory",
+        "Of them, those given up for age, memory or space",
     ),
     ("checkpoints", "checkpoints", "Checkpoints made"),
     ("checkpoints", "nanos", "Time that checkpoints took"),
@@ -401,11 +406,7 @@ pub(super) const HELP: &[(&str, &str, &str)] = &[
         "discarding",
         "Blocks being discarded, or waiting for it",
     ),
-    (
-        "space",
-        "pinned",
-        "Blocks of deleted large values kept for views",
-    ),
+    ("space", "pinned", "Freed blocks that are kept for views"),
     (
         "space",
         "full",

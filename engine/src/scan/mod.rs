@@ -53,6 +53,8 @@ pub struct Scan {
     worker: Arc<Worker>,
     tree: Arc<TreeState>,
     view: Arc<View>,
+    /// It came to a tree of a frozen generation.
+    frozen: bool,
     lower: Bound<Vec<u8>>,
     upper: Bound<Vec<u8>>,
     reverse: bool,
@@ -119,6 +121,7 @@ impl Scan {
             worker,
             tree,
             view,
+            frozen: false,
             lower,
             upper,
             reverse: false,
@@ -222,14 +225,8 @@ impl Scan {
             };
             let core = self.core.upgrade().ok_or(Error::Closed)?;
             core.check_open()?;
-            let piece = self.read_leaf(&core, &position);
-            self.tree.check(self.view.csn())?;
-            let mut piece = piece?;
-            if piece.csn > self.view.csn() {
-                self.restore(&core, &mut piece);
-            }
+            let mut piece = self.read_piece(&core, &position)?;
             self.add_log(&core, &mut piece, &position);
-            core.versions.check(self.view.csn())?;
             // The leaf may have been merged, since the scan came to this place, with
             // what lies before it.
             let from = piece.records.partition(|k| {
@@ -262,7 +259,47 @@ impl Scan {
         }
     }
 
-    fn read_leaf(&mut self, core: &Core, position: &Position) -> Result<Piece> {
+    /// What the view sees of the leaf at `position`.
+    fn read_piece(&mut self, core: &Core, position: &Position) -> Result<Piece> {
+        let (tree, view) = (self.tree.clone(), self.view.clone());
+        let passed = self.left_out().len();
+        loop {
+            let reads = view.reads(&core.forest.pins);
+            let unwritten = reads.is_unwritten();
+            if !reads.is_running() && !std::mem::replace(&mut self.frozen, true) {
+                // Its neighbours are of the running tree.
+                self.last = None;
+            }
+            let piece = match core.seen(&tree, reads) {
+                Some(seen) => self.read_leaf(core, seen, position),
+                None => Ok(Piece::empty(
+                    Vec::new(),
+                    None,
+                    std::mem::take(&mut self.ready),
+                )),
+            };
+            let piece = piece.map(|mut piece| {
+                if piece.csn > view.csn() {
+                    self.restore(core, &mut piece, reads.upto());
+                }
+                piece
+            });
+            // If it was pinned meanwhile, images may be missing.
+            let pinned = reads.is_running() && !view.reads(&core.forest.pins).is_running();
+            let missed = unwritten && (piece.is_err() || self.left_out().len() > passed);
+            if pinned || missed && core.is_written_now(reads) {
+                if let Some(list) = &mut self.left_out {
+                    list.truncate(passed);
+                }
+                continue;
+            }
+            tree.check(view.csn())?;
+            core.check_view(&view)?;
+            return piece;
+        }
+    }
+
+    fn read_leaf(&mut self, core: &Core, tree: &TreeState, position: &Position) -> Result<Piece> {
         let toward = match position {
             Position::At(k) => Toward::Key(k),
             Position::Before(k) => Toward::Before(k.as_deref()),
@@ -278,8 +315,8 @@ impl Scan {
         loop {
             let found = beside
                 .take()
-                .and_then(|last| forest.beside(&self.tree, last, self.reverse))
-                .map_or_else(|| forest.descend(&self.tree, toward, 0, None), Found::Node);
+                .and_then(|last| forest.beside(tree, last, self.reverse))
+                .map_or_else(|| forest.descend(tree, toward, 0, None), Found::Node);
             let at = match found {
                 Found::Node(at) => at,
                 Found::Empty(_) => {
@@ -287,7 +324,7 @@ impl Scan {
                     return Ok(Piece::empty(Vec::new(), None, records));
                 }
                 missing if forest.needs_aside(&carry) => {
-                    match forest.leaf_aside(&self.worker, &self.tree, toward, missing)? {
+                    match forest.leaf_aside(&self.worker, tree, toward, missing)? {
                         Some(leaf) => {
                             return Ok(Piece::of(leaf.page(), position, self, records));
                         }
@@ -306,7 +343,7 @@ impl Scan {
                         && std::mem::take(&mut ahead)
                         && forest.prefetch_siblings(
                             &self.worker,
-                            &self.tree,
+                            tree,
                             parent,
                             self.reverse,
                             count,
@@ -314,10 +351,10 @@ impl Scan {
                     {
                         continue;
                     }
-                    let came = forest.bring_in(&self.worker, &self.tree, missing, &mut carry);
+                    let came = forest.bring_in(&self.worker, tree, missing, &mut carry);
                     match (came, &mut self.left_out) {
                         (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
-                            let Some((lower, upper)) = forest.range_of(&self.tree, missing) else {
+                            let Some((lower, upper)) = forest.range_of(tree, missing) else {
                                 continue;
                             };
                             list.push(LeftOut {
@@ -393,17 +430,17 @@ impl Scan {
         core.check_open()?;
         // Once the view was given up its blocks may be used again: no damage.
         let whole = core.read_extents(&self.tree, pieces);
-        core.versions.check(self.view.csn())?;
+        core.check_view(&self.view)?;
         whole
     }
 
-    /// Undoes what commits after the view changed in the piece.
-    fn restore(&self, core: &Core, piece: &mut Piece) {
+    /// Undoes what commits after the view, up to `upto`, changed in the piece.
+    fn restore(&self, core: &Core, piece: &mut Piece, upto: Csn) {
         let images = core.versions.range(
             self.tree.id,
             &piece.lower,
             piece.upper.as_deref(),
-            self.view.csn(),
+            (self.view.csn(), upto),
         );
         for (key, image) in images {
             piece.records.set(&key, image);

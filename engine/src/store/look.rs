@@ -1,13 +1,14 @@
 //! Many keys at once, and what a range holds without reading all of it.
 
 use std::ops::{Bound, RangeBounds};
+use std::sync::Arc;
 
 use super::snapshot::Snapshot;
 use super::tree::Tree;
 use crate::commit::batch::check_key;
+use crate::commit::view::View;
 use crate::core::Core;
 use crate::error::Result;
-use crate::format::Csn;
 use crate::tree::{RangeSize, TreeState};
 use crate::worker::Worker;
 
@@ -19,9 +20,9 @@ impl Core {
     pub(crate) fn multi_get(
         &self,
         worker: &Worker,
-        tree: &TreeState,
+        tree: &Arc<TreeState>,
         keys: &[&[u8]],
-        view: Option<Csn>,
+        view: Option<&View>,
     ) -> Result<Vec<Option<Vec<u8>>>> {
         let mut order: Vec<usize> = (0..keys.len()).collect();
         order.sort_unstable_by_key(|&i| keys[i]);
@@ -29,8 +30,13 @@ impl Core {
         // Not more at a time than stay in memory until they are read.
         for group in order.chunks(self.forest.read_ahead().max(1)) {
             if group.len() > 1 && self.overlay().is_none() {
-                let wanted = group.iter().map(|&i| (tree, keys[i]));
-                self.forest.prefetch_keys(worker, wanted)?;
+                let seen = view.map_or(Some(tree), |view| {
+                    self.seen(tree, view.reads(&self.forest.pins))
+                });
+                if let Some(seen) = seen {
+                    let wanted = group.iter().map(|&i| (seen.as_ref(), keys[i]));
+                    self.forest.prefetch_keys(worker, wanted)?;
+                }
             }
             for &i in group {
                 values[i] = match view {
@@ -151,7 +157,7 @@ impl Snapshot {
         let keys = checked(keys)?;
         let core = self.of(tree)?;
         let worker = core.forest.workers.mine()?;
-        core.multi_get(&worker, &tree.state, &keys, Some(self.csn()))
+        core.multi_get(&worker, &tree.state, &keys, Some(&self.view))
     }
 
     /// The record with the least key.

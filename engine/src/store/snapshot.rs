@@ -19,9 +19,12 @@ use crate::txn::reads::Bounds;
 /// the same commit, which is let go of when the last of them is dropped.
 ///
 /// Taking one costs about a microsecond and no I/O, and there may be any number. None
-/// makes a writer wait. What is overwritten while a snapshot is open is kept in
+/// makes a writer wait. What is overwritten until the next checkpoint is kept in
 /// memory, up to [`OpenOptions::version_memory`](crate::OpenOptions::version_memory)
-/// for all snapshots and scans together. Beyond that, or when they are older than
+/// for all together; when half of that is in use, a checkpoint is made. From then on the
+/// snapshot reads what that one wrote, and costs space on the device in place of memory.
+///
+/// When memory or space is short, or when they are older than
 /// [`OpenOptions::max_reader_age`](crate::OpenOptions::max_reader_age), the oldest lose
 /// what they look at: they get [`Error::ViewTooOld`], and the writers go on. The statistics, group
 /// `views`, tell how many are open and how old the oldest is.
@@ -88,7 +91,7 @@ impl Snapshot {
         check_key(key)?;
         let core = self.of(tree)?;
         let worker = core.forest.workers.mine()?;
-        core.get_at(&worker, &tree.state, key, self.csn())
+        core.get_at(&worker, &tree.state, key, &self.view)
     }
 
     /// Whether `key` was there.
@@ -99,7 +102,7 @@ impl Snapshot {
         check_key(key)?;
         let core = self.of(tree)?;
         let worker = core.forest.workers.mine()?;
-        core.contains_at(&worker, &tree.state, key, self.csn())
+        core.contains_at(&worker, &tree.state, key, &self.view)
     }
 
     /// The records that had keys in `range`, in order. The scan holds the snapshot's

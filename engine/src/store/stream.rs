@@ -128,8 +128,7 @@ impl Tree {
     ) -> Result<Option<ValueReader>> {
         let worker = self.reading(key)?;
         let core = &self.inner.core;
-        let entry = core.lookup_at(&worker, &self.state, key, view.csn())?;
-        core.versions.check(view.csn())?;
+        let entry = core.lookup_at(&worker, &self.state, key, &view)?;
         Ok(entry.map(|entry| ValueReader::new(core, self.state.clone(), view, entry)))
     }
 }

@@ -30,6 +30,7 @@ use gaur_iodriver::Device;
 use gaur_iodriver::sync::ShortMutex;
 
 use crate::cache::{Cache, FrameId, Latch, Version};
+use crate::commit::pin::Pins;
 use crate::error::{Error, Result};
 use crate::events::Hub;
 use crate::feed::open::Feeds;
@@ -71,6 +72,8 @@ pub(crate) struct Forest {
     pub(crate) growth: Growth,
     pub(crate) events: Hub,
     pub(crate) feeds: Feeds,
+    /// The frozen generations that views read.
+    pub(crate) pins: Pins,
     running: AtomicU64,
 }
 
@@ -96,6 +99,7 @@ impl Forest {
             growth: Growth::default(),
             events: Hub::new(sb.store_id as u64),
             feeds: Feeds::default(),
+            pins: Pins::default(),
             running: AtomicU64::new(Generation::first(sb.incarnation).0),
         }
     }
@@ -207,6 +211,21 @@ impl TreeState {
         if !self.may_have_large() {
             self.large.store(true, Ordering::Relaxed);
         }
+    }
+
+    /// The tree as it is now, never to be changed: the generation is being frozen.
+    pub(crate) fn as_frozen(&self, generation: Generation, root: Child) -> Self {
+        Self::new(self.id, &self.name(), root, self.may_have_large()).begun_as(generation)
+    }
+
+    /// Whether it is a snapshot's, and never changes.
+    pub(crate) fn is_frozen(&self) -> bool {
+        self.snapshot.is_some()
+    }
+
+    /// Whether a commit up to `csn` dropped it.
+    pub(crate) fn was_dropped(&self, csn: Csn) -> bool {
+        (1..=csn).contains(&self.dropped.load(Ordering::Acquire))
     }
 
     /// Notes the commit that drops it. The gate is closed.

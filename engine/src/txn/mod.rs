@@ -141,7 +141,7 @@ impl Store {
         self.core().check_open()?;
         Ok(Transaction {
             store: self.clone(),
-            view: self.core().view()?,
+            view: self.core().view_to_validate()?,
             options: options.clone(),
             reads: RefCell::default(),
             writes: Writes::default(),
@@ -190,7 +190,7 @@ impl Transaction {
             self.reads.borrow_mut().point(tree.state(), key);
         }
         let worker = core.forest.workers.mine()?;
-        self.noting(core.get_at(&worker, tree.state(), key, self.csn()))
+        self.noting(core.get_at(&worker, tree.state(), key, &self.view))
     }
 
     /// A reader of the value of `key` as [`Transaction::get`] would return it, if it is there. The key
@@ -227,7 +227,7 @@ impl Transaction {
             self.reads.borrow_mut().point(tree.state(), key);
         }
         let worker = core.forest.workers.mine()?;
-        self.noting(core.contains_at(&worker, tree.state(), key, self.csn()))
+        self.noting(core.contains_at(&worker, tree.state(), key, &self.view))
     }
 
     fn reading(&self, tree: &Tree, key: &[u8]) -> Result<&Core> {
@@ -312,7 +312,7 @@ impl Transaction {
             others.iter().for_each(|key| reads.point(state, key));
         }
         let worker = core.forest.workers.mine()?;
-        let read = core.multi_get(&worker, state, &others, Some(self.csn()));
+        let read = core.multi_get(&worker, state, &others, Some(&self.view));
         let mut read = self.noting(read)?.into_iter();
         let values = keys.iter().map(|key| match own(key) {
             Some(pending) => pending.clone(),

@@ -30,10 +30,11 @@ use super::catalog::{self, CatalogEntry, Contents};
 use super::doomed::Doomed;
 use super::grow::Plan;
 use super::reclaim::Reclaim;
-use super::retain;
+use super::retain::{self, Sorted};
 use super::superblock::write_pair;
 use crate::alloc::{Changes, Request as SpaceRequest, Shape, Urgency};
 use crate::cache::{FrameId, State};
+use crate::commit::pin::Pin;
 use crate::core::Core;
 use crate::error::Result;
 use crate::events::Event;
@@ -111,6 +112,8 @@ pub(super) struct Frozen {
     /// It was dropped in this generation, and is written once more, for what is freed is
     /// what the device has.
     dropped: bool,
+    /// The same for views that read this generation.
+    pinned: Option<Arc<TreeState>>,
 }
 
 impl Frozen {
@@ -122,8 +125,32 @@ impl Frozen {
             origin: tree.origin,
             tree,
             dropped,
+            pinned: None,
         }
     }
+}
+
+/// Has the views that are open read what is being frozen from now on. The gate is closed.
+fn pin_views(
+    core: &Core,
+    frozen: &mut [Frozen],
+    generation: Generation,
+    cut: Csn,
+) -> Option<Arc<Pin>> {
+    let forest = &core.forest;
+    if !forest.workers.has_lasting() {
+        return None;
+    }
+    let mut trees = Vec::new();
+    for f in frozen.iter_mut().filter(|f| !f.dropped) {
+        let pinned = Arc::new(f.tree.as_frozen(generation, f.root));
+        trees.push(pinned.clone());
+        f.pinned = Some(pinned);
+    }
+    let pin = Arc::new(Pin::new(generation, cut, trees));
+    let lost = || core.versions.floor();
+    forest.pins.pin(pin.clone(), &forest.workers, lost);
+    Some(pin)
 }
 
 /// Stops the store if the checkpointer panics.
@@ -343,7 +370,7 @@ impl Checkpointer {
         };
         let cut = core.log().freeze();
         let generation = forest.running();
-        let frozen: Vec<Frozen> = {
+        let mut frozen: Vec<Frozen> = {
             let mut trees = core.trees.lock();
             let dropped = trees.take_dropped().into_iter();
             let dropped: Vec<_> = dropped.map(|tree| Frozen::new(tree, true)).collect();
@@ -351,6 +378,7 @@ impl Checkpointer {
             there.chain(dropped).collect()
         };
         self.freeze_shelf(core, &frozen, generation, cut.csn);
+        let pin = pin_views(core, &mut frozen, generation, cut.csn);
         let mut journal = forest.workers.take_journals();
         let next_tree = core.next_tree.load(Ordering::Acquire);
         forest.advance();
@@ -400,10 +428,11 @@ impl Checkpointer {
             }
             thread::sleep(Duration::from_micros(50));
         }
+        pin.iter().for_each(|pin| pin.set_written());
 
         drop(site);
         let mut freed = std::mem::take(&mut sorted.free);
-        freed.extend(sorted.extents.iter().map(|(_, run)| *run));
+        freed.extend(sorted.extents.iter().map(|(_, f)| f.run));
         let map = forest
             .pool
             .allocator()
@@ -430,8 +459,8 @@ impl Checkpointer {
         sb.log_chain = head.chain;
         sb.log_durable = core.log().durable_position();
         sb.flags = (sb.flags & !FLAG_CLEAN) | flags;
-        let released = fault!(ReleasedBeforeSuperblock)
-            .then(|| release(core, generation, std::mem::take(&mut sorted.extents)));
+        let released =
+            fault!(ReleasedBeforeSuperblock).then(|| release(core, generation, &mut sorted));
         if fault!(LogTruncatedBeforeSuperblock) {
             core.log().truncate(head);
         }
@@ -445,9 +474,10 @@ impl Checkpointer {
         self.write_late(core)?;
 
         let _site = within("release");
-        let keep = released.unwrap_or_else(|| release(core, generation, sorted.extents));
+        let keep = released.unwrap_or_else(|| release(core, generation, &mut sorted));
         drop(durable);
         forest.pin(keep);
+        forest.keep_for_views(sorted.viewed);
         core.log().truncate(head);
         // Now, since there is space again: before others take it. If there is none,
         // the next checkpoint tries again.
@@ -656,17 +686,18 @@ impl Checkpointer {
     }
 }
 
-/// Releases what a generation freed, now that its superblock is durable, except
-/// extents that a view may still look at: a later commit freed them. Returns those.
-fn release(core: &Core, generation: Generation, extents: Vec<(Csn, Run)>) -> Vec<(Csn, Run)> {
+/// Releases what a generation freed, now that its superblock is durable, except what a
+/// view may still look at. Returns the extents that are kept.
+fn release(core: &Core, generation: Generation, sorted: &mut Sorted) -> Vec<(Csn, Freed)> {
     let forest = &core.forest;
-    let oldest = forest.oldest_reader();
-    let keep: Vec<(Csn, Run)> = extents
+    let readers = forest.readers();
+    let keep: Vec<(Csn, Freed)> = std::mem::take(&mut sorted.extents)
         .into_iter()
-        .filter(|(csn, _)| oldest.is_some_and(|o| o < *csn))
+        .filter(|(csn, f)| readers.need_extent(*csn, f.birth))
         .filter(|_| !fault!(ExtentFreedWhileViewed))
         .collect();
-    let runs = keep.iter().map(|(_, run)| *run).collect();
+    let extents = keep.iter().map(|(_, f)| f.run);
+    let runs = extents.chain(sorted.viewed.iter().map(|f| f.run)).collect();
     forest.pool.allocator().release(generation, runs);
     keep
 }
@@ -714,7 +745,7 @@ fn copy_out(core: &Core, f: &Frozen, node: &Dirty, image: &mut [u8]) -> u64 {
         // The parent first; with an inner latch held the node is only tried.
         let parent_guard = match node.parent {
             Above::Node(parent, _) => Some(cache.frame(parent).latch.lock()),
-            Above::Root => None,
+            Above::Root => f.pinned.as_ref().map(|tree| tree.anchor.latch.lock()),
         };
         let Some(guard) = cache.frame(node.frame).latch.try_lock() else {
             parent_guard.into_iter().for_each(|g| g.release_unchanged());
@@ -723,13 +754,24 @@ fn copy_out(core: &Core, f: &Frozen, node: &Dirty, image: &mut [u8]) -> u64 {
         };
         let page = cache.page(node.frame);
         let checksum = store_image(page, image);
-        if let Above::Node(parent, slot) = node.parent {
-            let parent = cache.page(parent);
-            let ptr = BlockPtr {
-                checksum,
-                ..parent.child(slot).ptr
-            };
-            parent.set_ptr(slot, ptr);
+        match (node.parent, &f.pinned) {
+            (Above::Node(parent, slot), _) => {
+                let parent = cache.page(parent);
+                let ptr = BlockPtr {
+                    checksum,
+                    ..parent.child(slot).ptr
+                };
+                parent.set_ptr(slot, ptr);
+            }
+            (Above::Root, Some(tree)) => {
+                let root = tree.anchor.child();
+                let ptr = BlockPtr {
+                    checksum,
+                    ..root.ptr
+                };
+                tree.anchor.set(Child { ptr, ..root });
+            }
+            (Above::Root, None) => {}
         }
         let superseded = cache.frame(node.frame).superseded();
         cache.begin_write(node.frame);

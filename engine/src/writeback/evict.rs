@@ -15,6 +15,7 @@ use gaur_iodriver::{Completion, IoBuf, Op as IoOp, Queue, Request, fault};
 use super::InFlight;
 use super::shrink::Shrink;
 use crate::cache::{FrameId, State};
+use crate::commit::versions::Needed;
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::{BlockPtr, Generation};
@@ -141,9 +142,10 @@ fn serve(core: &Core, worker: &Worker, queue: &mut dyn Queue) -> Result<()> {
 
 /// Drops before-images that no view needs.
 pub(crate) fn collect_versions(core: &Core) {
+    let forest = &core.forest;
     // In this order: a view that opens after the second look sees at least `upto`.
     let upto = core.visible.upto();
-    let oldest = core.forest.workers.oldest_view().unwrap_or(upto);
+    let oldest = forest.workers.oldest_view().unwrap_or(upto);
     let oldest = if fault!(BeforeImageDroppedEarly) {
         upto
     } else {
@@ -151,9 +153,23 @@ pub(crate) fn collect_versions(core: &Core) {
     };
     // What was given up needs nothing any more.
     let floor = core.versions.floor();
-    core.versions.collect(oldest.max(floor));
-    if core.versions.floor() > floor {
-        core.readers.floor_rose(core, GivenUp::Memory);
+    let mut needed = Needed {
+        after: oldest.max(floor),
+        pinned: Vec::new(),
+    };
+    forest.visit_pinned(|from, pin| needed.pinned.push((from, pin.cut)));
+    // Of each pin the first.
+    needed
+        .pinned
+        .sort_unstable_by_key(|(from, cut)| (*cut, *from));
+    needed.pinned.dedup_by_key(|(_, cut)| *cut);
+    let over = core.versions.is_over();
+    core.versions.collect(needed, &forest.pins);
+    if core.versions.wants_freeze() && forest.workers.oldest_is_lasting() {
+        core.progress().ask();
+    }
+    if over {
+        core.readers.tell_given_up(core, GivenUp::Memory);
     }
 }
 

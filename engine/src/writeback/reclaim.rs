@@ -208,8 +208,7 @@ impl Job {
             return true;
         };
         // Nor waits to read a large value of it.
-        let seen = [core.forest.oldest_reader(), core.forest.feeds.oldest()];
-        seen.into_iter().flatten().all(|o| o >= *dropped)
+        !core.forest.readers().need_tree(*dropped)
     }
 
     fn free_some(&mut self, core: &Core, worker: &Worker, freed: &mut u64) -> Result<()> {

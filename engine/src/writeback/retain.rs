@@ -36,8 +36,10 @@ pub(super) struct Part {
 pub(super) struct Sorted {
     /// Free, once the generation is durable.
     pub(super) free: Vec<Run>,
-    /// The same, of large values, unless a view looks at them.
-    pub(super) extents: Vec<(Csn, Run)>,
+    /// Of these, what views of a frozen generation may read.
+    pub(super) viewed: Vec<Freed>,
+    /// Free as well, of large values, unless a view looks at them.
+    pub(super) extents: Vec<(Csn, Freed)>,
     /// Still had by the snapshots of these generations.
     dead: BTreeMap<Generation, Vec<Freed>>,
 }
@@ -116,21 +118,34 @@ impl Checkpointer {
                 sorted.dead.entry(k).or_default().push(f);
                 None
             }
-            None => Some(f.run),
+            None => Some(f),
         };
         sorted.extents = extents
             .into_iter()
             .filter_map(|(csn, f)| Some((csn, sort(f, before)?)))
             .collect();
-        let freed = freed.into_iter();
-        let freed = freed.filter_map(|f| sort(f, f.last.unwrap_or(before)));
-        let mut free: Vec<Run> = freed.collect();
+        let freed = freed.into_iter().filter_map(|f| {
+            let last = f.last.unwrap_or(before);
+            sort(f, last).map(|f| Freed {
+                last: Some(last),
+                ..f
+            })
+        });
+        let mut free: Vec<Freed> = freed.collect();
+        let mut leaves: &[Run] = &[];
         if let Some(part) = part {
             let upto = shelf.all[part.of].held.generation;
-            free.extend(part.dead.iter().filter_map(|f| sort(*f, upto)));
-            free.extend(&part.leaves);
+            // The last one that had it is not known any more.
+            let dead = part.dead.iter().filter_map(|f| sort(*f, upto));
+            free.extend(dead.map(|f| Freed { last: None, ..f }));
+            leaves = &part.leaves;
         }
-        sorted.free = free;
+        sorted.viewed = core.forest.pins.wanted(free.iter().copied());
+        sorted.free = free
+            .iter()
+            .map(|f| f.run)
+            .chain(leaves.iter().copied())
+            .collect();
         sorted
     }
 

@@ -168,6 +168,7 @@ fn a_reader_of_a_store_that_rests_is_left_alone() {
     too_old(young.get(&tree, b"k"));
 }
 
+/// Transactions are the views that no checkpoint relieves of their images.
 #[test]
 fn for_want_of_memory_the_oldest_is_given_up_and_that_is_told() {
     let o = OpenOptions {
@@ -184,9 +185,9 @@ fn for_want_of_memory_the_oldest_is_given_up_and_that_is_told() {
     };
     write(100);
     let events = store.events(10_000).unwrap();
-    let held: Vec<_> = (0..3).map(|_| store.snapshot().unwrap()).collect();
+    let held: Vec<_> = (0..3).map(|_| store.transaction().unwrap()).collect();
     write(100);
-    let second = store.snapshot().unwrap();
+    let second = store.transaction().unwrap();
     write(1000);
     let mut given_up = Vec::new();
     while let Some(e) = events.next_within(Duration::from_millis(200)) {

@@ -423,6 +423,15 @@ fn a_checkpoint_waits_for_what_was_written_early() {
     });
 }
 
+fn freed(run: Run, birth: Generation) -> Freed {
+    Freed {
+        run,
+        birth,
+        piece: true,
+        last: None,
+    }
+}
+
 #[test]
 fn extents_that_a_view_may_look_at_are_kept() {
     let b = Bench::new();
@@ -441,9 +450,15 @@ fn extents_that_a_view_may_look_at_are_kept() {
     };
     allocator.release(frozen(&runs, &[]), Vec::new());
     let free = b.free();
-    let extents: Vec<_> = (seen - 1..).zip(runs.clone()).collect();
+    let sorted = |runs: &[Run], from: Csn| {
+        let mut sorted = Sorted::default();
+        let extents = runs.iter().map(|run| freed(*run, Generation(1)));
+        sorted.extents = (from..).zip(extents).collect();
+        sorted
+    };
+    let extents = sorted(&runs, seen - 1).extents;
     let view = b.core.view().unwrap();
-    let kept = release(&b.core, frozen(&[], &runs), extents.clone());
+    let kept = release(&b.core, frozen(&[], &runs), &mut sorted(&runs, seen - 1));
     // Only what a later commit freed.
     assert_eq!(kept, extents[2..]);
     assert_eq!(b.free(), free + 2);
@@ -453,7 +468,7 @@ fn extents_that_a_view_may_look_at_are_kept() {
     // Without a view nothing is.
     let runs = b.reserve(1);
     allocator.release(frozen(&runs, &[]), Vec::new());
-    let kept = release(&b.core, frozen(&[], &runs), vec![(seen + 1, runs[0])]);
+    let kept = release(&b.core, frozen(&[], &runs), &mut sorted(&runs, seen + 1));
     assert_eq!((kept, b.free()), (Vec::new(), free + 3));
 }
 
