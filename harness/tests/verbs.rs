@@ -177,6 +177,131 @@ fn on_loop_devices_of_both_sector_sizes() {
 }
 
 #[test]
+fn trees_are_made_renamed_and_dropped() {
+    let place = Place::new();
+    place.ok("format s.store --size 64MiB");
+    assert!(place.ok("tree list s.store").contains("no trees"));
+    assert_eq!(place.ok("tree create s.store users"), "made tree users\n");
+    place.ok("put s.store k v --tree users");
+    let said = place.refused("tree create s.store users");
+    assert!(said.contains("users"), "{said}");
+    assert_eq!(
+        place.json("tree rename s.store users people --json")["new_name"],
+        "people"
+    );
+    assert_eq!(place.ok("get s.store k --tree people"), "v\n");
+    let listed = place.json("tree list s.store --json");
+    assert_eq!(listed["trees"][0]["name"], "people");
+    assert_eq!(listed["trees"][0]["about_records"], 1);
+    assert!(place.ok("tree list s.store").contains("people"));
+
+    let before = std::fs::read(place.path("s.store")).expect("there");
+    let said = place.ok("tree drop s.store people --dry-run");
+    assert!(
+        said.starts_with("would drop tree people with about 1 record"),
+        "{said}"
+    );
+    let after = std::fs::read(place.path("s.store")).expect("there");
+    assert!(before == after, "a dry run writes nothing");
+    assert_eq!(
+        place.json("tree drop s.store people --json")["about_records"],
+        1
+    );
+    for gone in ["tree drop s.store people", "tree rename s.store people x"] {
+        let said = place.refused(gone);
+        assert!(said.contains("people"), "{said}");
+    }
+    assert_eq!(place.json("check s.store --json")["clean"], true);
+}
+
+/// What a user does with snapshots, in the order one would. `format` makes the store.
+fn snapshots(place: &Place, format: &str, path: &str) {
+    place.ok(format);
+    assert!(
+        place
+            .ok(&format!("snapshot list {path}"))
+            .contains("no snapshots")
+    );
+    place.ok(&format!("put {path} day monday"));
+    let taken = place.json(&format!("snapshot create {path} monday --json"));
+    assert_eq!(taken["trees"], serde_json::json!(["default"]));
+    let said = place.refused(&format!("snapshot create {path} monday"));
+    assert!(said.contains("monday"), "{said}");
+    place.ok(&format!("put {path} day tuesday"));
+    place.ok(&format!("put {path} k v --tree late"));
+    // The past is read as the present is.
+    assert_eq!(place.ok(&format!("get {path} day")), "tuesday\n");
+    assert_eq!(
+        place.ok(&format!("get {path} day --snapshot monday")),
+        "monday\n"
+    );
+    assert_eq!(
+        place.ok(&format!("scan {path} --snapshot monday")),
+        "day\tmonday\n"
+    );
+    let dump = place.ok(&format!("dump {path} --snapshot monday"));
+    assert!(dump.contains("monday") && !dump.contains("late"), "{dump}");
+    assert!(
+        dump.contains(&format!("\"csn\":{}", taken["csn"])),
+        "{dump}"
+    );
+    let said = place.refused(&format!("get {path} day --snapshot sunday"));
+    assert!(said.contains("sunday"), "{said}");
+    let said = place.refused(&format!("scan {path} --tree late --snapshot monday"));
+    assert!(said.contains("late"), "{said}");
+    let listed = place.json(&format!("snapshot list {path} --json"));
+    assert_eq!(listed["snapshots"][0]["csn"], taken["csn"]);
+    assert!(
+        listed["snapshots"][0]["held_bytes"].as_u64() > Some(0),
+        "{listed}"
+    );
+    assert!(place.ok(&format!("snapshot list {path}")).contains(" ago"));
+
+    place.ok(&format!("snapshot clone {path} monday default what-if"));
+    place.ok(&format!("put {path} day never --tree what-if"));
+    assert_eq!(place.ok(&format!("get {path} day")), "tuesday\n");
+    let said = place.refused(&format!("snapshot delete {path} monday"));
+    assert!(said.contains("came from it"), "{said}");
+
+    let plan = place.json(&format!("snapshot rollback {path} monday --dry-run --json"));
+    assert_eq!(plan["replaced"], serde_json::json!(["default"]));
+    assert_eq!(plan["dropped"], serde_json::json!(["late", "what-if"]));
+    assert_eq!(place.ok(&format!("get {path} day")), "tuesday\n");
+    place.ok(&format!("snapshot rollback {path} monday --tree default"));
+    assert_eq!(place.ok(&format!("get {path} day")), "monday\n");
+    assert_eq!(place.ok(&format!("get {path} k --tree late")), "v\n");
+    let said = place.refused(&format!("snapshot rollback {path} monday --tree late"));
+    assert!(said.contains("late"), "{said}");
+    let said = place.ok(&format!("snapshot rollback {path} monday"));
+    assert!(said.contains("dropped: late, what-if"), "{said}");
+    place.refused(&format!("get {path} k --tree late"));
+
+    // All that came from it goes first.
+    place.ok(&format!("tree drop {path} default"));
+    let said = place.ok(&format!("snapshot delete {path} monday --dry-run"));
+    assert!(
+        said.starts_with("would delete snapshot \"monday\""),
+        "{said}"
+    );
+    assert_eq!(place.json(&format!("check {path} --json"))["clean"], true);
+}
+
+#[test]
+fn snapshots_on_a_file() {
+    let place = Place::new();
+    snapshots(&place, "format s.store --size 64MiB", "s.store");
+}
+
+#[test]
+fn snapshots_on_a_loop_device() {
+    let place = Place::new();
+    if let Some(device) = LoopDevice::attach(&place, 4096, 128 << 20) {
+        let path = device.name();
+        snapshots(&place, &format!("format {path}"), &path);
+    }
+}
+
+#[test]
 fn a_file_store_grows() {
     for (sparse, block) in [("", "4KiB"), (" --sparse", "8KiB")] {
         let place = Place::new();

@@ -12,6 +12,7 @@ use gaur::Store;
 use serde_json::json;
 
 use super::StoreArgs;
+use super::snapshot::AtArgs;
 use crate::dump::{Totals, Writer};
 use crate::failure::{FINE, FOUND, Failure, Outcome};
 use crate::progress::Progress;
@@ -26,6 +27,7 @@ and is read by gaur load.
 Examples:
   gaur dump demo.store --out demo.dump
   gaur dump /dev/loop0 --tree users | zstd > users.dump.zst
+  gaur dump demo.store --snapshot monday --out monday.dump
   gaur dump demo.store --skip-damaged --out rest.dump     what is still readable";
 
 /// Write all records as lines of text, from which gaur load makes them again.
@@ -34,6 +36,8 @@ Examples:
 pub(super) struct DumpArgs {
     #[command(flatten)]
     store: StoreArgs,
+    #[command(flatten)]
+    then: AtArgs,
     /// Only this tree; may be given again for more.
     #[arg(long, value_name = "NAME")]
     tree: Vec<String>,
@@ -133,18 +137,23 @@ fn to_file(a: &DumpArgs, store: &Store, path: &Path) -> Result<Done, Failure> {
 
 fn write(a: &DumpArgs, store: &Store, to: impl Write, place: &Path) -> Result<Done, Failure> {
     let unwritten = |e: io::Error| Failure::file("write", place, &e);
-    let names = if a.tree.is_empty() {
-        store.tree_names()
-    } else {
-        a.tree.clone()
+    let then = a.then.open(store)?;
+    let names = match &then {
+        _ if !a.tree.is_empty() => a.tree.clone(),
+        Some(then) => then.tree_names(),
+        None => store.tree_names(),
     };
     let trees: Vec<_> = names
         .iter()
-        .map(|name| store.open_tree(name))
+        .map(|name| match &then {
+            Some(then) => then.tree(name),
+            None => store.open_tree(name),
+        })
         .collect::<Result<_, _>>()?;
     let recovery = store.recovery();
+    let csn = then.map_or(recovery.last_csn, |then| then.csn());
     let out = BufWriter::with_capacity(1 << 20, to);
-    let mut dump = Writer::begin(out, store.id(), recovery.last_csn).map_err(unwritten)?;
+    let mut dump = Writer::begin(out, store.id(), csn).map_err(unwritten)?;
     let mut first: Option<String> = None;
     for damage in &recovery.left_out {
         let why = damage.to_string();

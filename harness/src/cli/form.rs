@@ -70,6 +70,8 @@ fn flag(verb: &mut Verb) -> Option<&mut bool> {
         Verb::Scan(a) => &mut a.json,
         Verb::Dump(a) => &mut a.json,
         Verb::Load(a) => &mut a.json,
+        Verb::Tree(a) => a.json(),
+        Verb::Snapshot(a) => a.json(),
         Verb::Device(a) => &mut a.json,
         Verb::Crash(a) => &mut a.json,
         Verb::Experiment(a) => return a.json(),

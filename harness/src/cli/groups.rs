@@ -6,7 +6,10 @@ use clap::Command;
 
 /// Verbs by what they are for. What is in no group is shown at the end.
 const GROUPS: [(&str, &[&str]); 6] = [
-    ("Make and keep a store", &["format", "grow", "trim"]),
+    (
+        "Make and keep a store",
+        &["format", "tree", "snapshot", "grow", "trim"],
+    ),
     (
         "Read and write records",
         &["get", "put", "delete", "scan", "dump", "load"],

@@ -25,8 +25,10 @@ mod scan;
 mod shell;
 #[cfg(feature = "simulation")]
 mod sim;
+mod snapshot;
 mod stat;
 pub(crate) mod superblock;
+mod tree;
 mod trim;
 
 use std::path::{Path, PathBuf};
@@ -83,6 +85,8 @@ enum Verb {
     Scan(scan::ScanArgs),
     Dump(dump::DumpArgs),
     Load(load::LoadArgs),
+    Tree(tree::TreeVerbArgs),
+    Snapshot(snapshot::SnapshotArgs),
     Device(device::DeviceArgs),
     Crash(crash::CrashArgs),
     #[cfg(feature = "simulation")]
@@ -132,6 +136,8 @@ pub(crate) fn dispatch(mut cli: Cli) -> Outcome {
         Verb::Scan(a) => scan::scan(&a),
         Verb::Dump(a) => dump::dump(&a),
         Verb::Load(a) => load::load(&a),
+        Verb::Tree(a) => tree::tree(&a),
+        Verb::Snapshot(a) => snapshot::snapshot(&a),
         Verb::Device(a) => device::device(&a),
         Verb::Crash(a) => crash::crash(&a),
         #[cfg(feature = "simulation")]
@@ -222,9 +228,9 @@ struct TreeArgs {
 
 impl TreeArgs {
     /// Opens the store for reading; none if it has no such tree.
-    fn read(&self) -> Result<(Store, Tree), Failure> {
+    fn read(&self, at: &snapshot::AtArgs) -> Result<(Store, Tree), Failure> {
         let store = self.store.open(true)?;
-        let tree = store.open_tree(&self.tree)?;
+        let tree = at.tree(&store, &self.tree)?;
         Ok((store, tree))
     }
 

@@ -4,6 +4,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::TreeArgs;
+use super::snapshot::AtArgs;
 use crate::failure::{FINE, Failure, Outcome};
 use crate::output;
 use crate::text::{Bytes, show};
@@ -17,6 +18,7 @@ Ends with exit code 2 if there is no such key.
 Examples:
   gaur get demo.store greeting
   gaur get demo.store 0x00ff --tree index --json
+  gaur get demo.store greeting --snapshot monday
   gaur get demo.store photo --raw > photo.jpg";
 
 /// Read one record.
@@ -25,6 +27,8 @@ Examples:
 pub(super) struct GetArgs {
     #[command(flatten)]
     at: TreeArgs,
+    #[command(flatten)]
+    then: AtArgs,
     /// The key: text, or 0x… hex.
     key: Bytes,
     /// Write the value's bytes as they are, without a line end.
@@ -85,8 +89,9 @@ pub(super) struct DeleteArgs {
 }
 
 pub(super) fn get(a: &GetArgs) -> Outcome {
-    let (store, tree) = a.at.read()?;
+    let (store, tree) = a.at.read(&a.then)?;
     let found = tree.get(&a.key.0)?;
+    drop(tree);
     store.close()?;
     let key = show(&a.key.0);
     let absent = || {

@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::TreeArgs;
 use super::form::Form;
+use super::snapshot::AtArgs;
 use crate::failure::{FINE, Failure, Outcome};
 use crate::output;
 use crate::text::{Bytes, show};
@@ -20,7 +21,8 @@ Examples:
   gaur scan demo.store --limit 10
   gaur scan demo.store --prefix user:
   gaur scan demo.store --from a --to m --reverse     from the last below m down to a
-  gaur scan demo.store --tree index --keys-only";
+  gaur scan demo.store --tree index --keys-only
+  gaur scan demo.store --snapshot monday             as it was then";
 
 /// Read records in key order.
 #[derive(Debug, Args)]
@@ -28,6 +30,8 @@ Examples:
 pub(super) struct ScanArgs {
     #[command(flatten)]
     at: TreeArgs,
+    #[command(flatten)]
+    then: AtArgs,
     /// Only keys that begin with this.
     #[arg(long, value_name = "KEY", conflicts_with_all = ["from", "to"])]
     prefix: Option<Bytes>,
@@ -52,7 +56,7 @@ pub(super) struct ScanArgs {
 }
 
 pub(super) fn scan(a: &ScanArgs) -> Outcome {
-    let (store, tree) = a.at.read()?;
+    let (store, tree) = a.at.read(&a.then)?;
     let mut records = match &a.prefix {
         Some(p) => tree.prefix(&p.0)?,
         None => {
