@@ -387,7 +387,7 @@ impl Checkpointer {
         let mut freed = std::mem::take(&mut journal.freed);
         self.free_catalog(&mut freed);
         let extents = std::mem::take(&mut journal.freed_extents);
-        let mut sorted = Self::sort(core, generation, freed, extents, &part);
+        let mut sorted = Self::sort(core, (generation, cut.csn), freed, extents, &part);
         self.write_lists(core, generation, &mut sorted, part, &mut used)?;
         let shelf = core.shelf.lock();
         contents.held = shelf.all.iter().map(|s| s.held.clone()).collect();

@@ -93,10 +93,11 @@ impl Checkpointer {
         Some(part)
     }
 
-    /// Sorts what went out of use in `generation`, and what was on a part of a list.
+    /// Sorts what went out of use in `generation`, whose last commit is `csn`, and what was
+    /// on a part of a list.
     pub(super) fn sort(
         core: &Core,
-        generation: Generation,
+        (generation, csn): (Generation, Csn),
         freed: Vec<Freed>,
         extents: Vec<(Csn, Freed)>,
         part: &Option<Part>,
@@ -125,12 +126,20 @@ impl Checkpointer {
         let freed = freed.into_iter();
         let freed = freed.filter_map(|f| sort(f, f.last.unwrap_or(before)));
         let mut free: Vec<Run> = freed.collect();
+        let mut pieces = Vec::new();
         if let Some(part) = part {
             let upto = shelf.all[part.of].held.generation;
-            free.extend(part.dead.iter().filter_map(|f| sort(*f, upto)));
+            for f in &part.dead {
+                match sort(*f, upto) {
+                    // A view may still look at it. Nobody knows any more since when not.
+                    Some(run) if f.piece => pieces.push((csn, run)),
+                    run => free.extend(run),
+                }
+            }
             free.extend(&part.leaves);
         }
         sorted.free = free;
+        sorted.extents.append(&mut pieces);
         sorted
     }
 
