@@ -141,13 +141,24 @@ impl Core {
             return Ok(image.clone());
         }
         let (entry, csn) = self.leaf_entry(worker, tree, key)?;
-        // Whatever later commit is in what was read left its image before that.
-        if csn.is_none_or(|csn| csn > view)
-            && let Some(image) = self.versions.get(tree.id, key, view)
-        {
-            return Ok(image);
+        if csn.is_some_and(|csn| csn <= view) {
+            return Ok(entry);
         }
-        Ok(entry)
+        // Whatever later commit is in what was read left its image before that, or made
+        // known what it cut out.
+        let (entry, before) = match tree.cuts.at(key, view) {
+            None => (entry, Csn::MAX),
+            Some(cut) => {
+                let read = self.leaf_entry(worker, &cut.tree, key);
+                // Of a view that was given up it may be freed already.
+                self.versions.check(view)?;
+                (read?.0, cut.csn)
+            }
+        };
+        match self.versions.get(tree.id, key, view, before) {
+            Some(image) => Ok(image),
+            None => Ok(entry),
+        }
     }
 
     /// The newest visible entry of `key`: kind and stored bytes.

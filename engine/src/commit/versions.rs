@@ -88,14 +88,15 @@ impl Versions {
         self.order.push(key);
     }
 
-    /// Keys in `[lower, upper)` that changed since `view`, with what they held
-    /// then, in key order.
+    /// Keys in `[lower, upper)` that changed since `view`, and first before the commit
+    /// `before`, with what they held then, in key order.
     pub(crate) fn range(
         &self,
         tree: TreeId,
         lower: &[u8],
         upper: Option<&[u8]>,
         view: Csn,
+        before: Csn,
     ) -> Vec<(Vec<u8>, Image)> {
         let mut out: Vec<(Vec<u8>, Image)> = Vec::new();
         for entry in entries_from(&self.images, &(tree, lower.to_vec(), 0)) {
@@ -103,16 +104,18 @@ impl Versions {
             if *t != tree || upper.is_some_and(|u| key.as_slice() >= u) {
                 break;
             }
-            if *csn > view && out.last().is_none_or(|l| l.0 != *key) {
+            if *csn > view && *csn < before && out.last().is_none_or(|l| l.0 != *key) {
                 out.push((key.clone(), entry.value().clone()));
             }
         }
         out
     }
 
-    /// What `key` held at `view`, if it changed since. The outer `None`: it did not.
-    pub(crate) fn get(&self, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
+    /// What `key` held at `view`, if it changed since, and first before the commit `before`.
+    /// The outer `None`: it did not.
+    pub(crate) fn get(&self, tree: TreeId, key: &[u8], view: Csn, before: Csn) -> Option<Image> {
         self.first_change(tree, key, view)
+            .filter(|entry| entry.key().2 < before)
             .map(|entry| entry.value().clone())
     }
 
@@ -207,8 +210,11 @@ mod tests {
     /// What `key` held at `view`, asked for in both ways.
     fn at(v: &Versions, tree: TreeId, key: &[u8], view: Csn) -> Option<Image> {
         let upper = [key, &[0]].concat();
-        let one = v.range(tree, key, Some(&upper), view).pop().map(|r| r.1);
-        assert_eq!(one, v.get(tree, key, view));
+        let one = v
+            .range(tree, key, Some(&upper), view, Csn::MAX)
+            .pop()
+            .map(|r| r.1);
+        assert_eq!(one, v.get(tree, key, view, Csn::MAX));
         one
     }
 
@@ -225,12 +231,16 @@ mod tests {
         assert_eq!(at(&v, 1, b"a", 9), None);
         assert_eq!(at(&v, 1, b"b", 0), Some(None));
         assert_eq!(at(&v, 1, b"c", 0), None);
-        let all = v.range(1, b"a", None, 4);
+        let all = v.range(1, b"a", None, 4, Csn::MAX);
         assert_eq!(all, vec![(b"a".to_vec(), value(1)), (b"b".to_vec(), None)]);
         assert_eq!(
-            v.range(1, b"a", Some(b"b"), 5),
+            v.range(1, b"a", Some(b"b"), 5, Csn::MAX),
             vec![(b"a".to_vec(), value(2))]
         );
+        // What a range delete between them took out is not in what changed after it.
+        assert_eq!(v.get(1, b"a", 5, 8), None);
+        assert_eq!(v.get(1, b"a", 4, 8), Some(value(1)));
+        assert_eq!(v.range(1, b"a", None, 5, 8), vec![(b"b".to_vec(), None)]);
     }
 
     #[test]

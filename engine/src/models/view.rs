@@ -55,7 +55,11 @@ impl Store {
         if csn <= view.csn() {
             return value;
         }
-        match self.versions.range(1, b"k", None, view.csn()).pop() {
+        match self
+            .versions
+            .range(1, b"k", None, view.csn(), Csn::MAX)
+            .pop()
+        {
             Some((_, Some((_, image)))) => u64::from(image[0]),
             _ => value,
         }

@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
 use crate::format::node::KIND_EXTENT;
+use crate::tree::detached::Spot;
 use crate::tree::{Carry, Found, Parent, Toward, TreeState};
 use crate::worker::Worker;
 use piece::{Piece, Position};
@@ -222,11 +223,11 @@ impl Scan {
             };
             let core = self.core.upgrade().ok_or(Error::Closed)?;
             core.check_open()?;
-            let piece = self.read_leaf(&core, &position);
+            let piece = self.read_leaf(&core, None, &position);
             self.tree.check(self.view.csn())?;
             let mut piece = piece?;
             if piece.csn > self.view.csn() {
-                self.restore(&core, &mut piece);
+                piece = self.restore(&core, piece, &position)?;
             }
             self.add_log(&core, &mut piece, &position);
             core.versions.check(self.view.csn())?;
@@ -262,7 +263,14 @@ impl Scan {
         }
     }
 
-    fn read_leaf(&mut self, core: &Core, position: &Position) -> Result<Piece> {
+    /// Reads a leaf of the tree, or of what was cut out of it.
+    fn read_leaf(
+        &mut self,
+        core: &Core,
+        part: Option<&TreeState>,
+        position: &Position,
+    ) -> Result<Piece> {
+        let tree = part.unwrap_or(&self.tree);
         let toward = match position {
             Position::At(k) => Toward::Key(k),
             Position::Before(k) => Toward::Before(k.as_deref()),
@@ -278,8 +286,8 @@ impl Scan {
         loop {
             let found = beside
                 .take()
-                .and_then(|last| forest.beside(&self.tree, last, self.reverse))
-                .map_or_else(|| forest.descend(&self.tree, toward, 0, None), Found::Node);
+                .and_then(|last| forest.beside(tree, last, self.reverse))
+                .map_or_else(|| forest.descend(tree, toward, 0, None), Found::Node);
             let at = match found {
                 Found::Node(at) => at,
                 Found::Empty(_) => {
@@ -287,7 +295,7 @@ impl Scan {
                     return Ok(Piece::empty(Vec::new(), None, records));
                 }
                 missing if forest.needs_aside(&carry) => {
-                    match forest.leaf_aside(&self.worker, &self.tree, toward, missing)? {
+                    match forest.leaf_aside(&self.worker, tree, toward, missing)? {
                         Some(leaf) => {
                             return Ok(Piece::of(leaf.page(), position, self, records));
                         }
@@ -306,7 +314,7 @@ impl Scan {
                         && std::mem::take(&mut ahead)
                         && forest.prefetch_siblings(
                             &self.worker,
-                            &self.tree,
+                            tree,
                             parent,
                             self.reverse,
                             count,
@@ -314,10 +322,10 @@ impl Scan {
                     {
                         continue;
                     }
-                    let came = forest.bring_in(&self.worker, &self.tree, missing, &mut carry);
+                    let came = forest.bring_in(&self.worker, tree, missing, &mut carry);
                     match (came, &mut self.left_out) {
                         (Err(why @ (Error::Damaged(_) | Error::Io(_))), Some(list)) => {
-                            let Some((lower, upper)) = forest.range_of(&self.tree, missing) else {
+                            let Some((lower, upper)) = forest.range_of(tree, missing) else {
                                 continue;
                             };
                             list.push(LeftOut {
@@ -351,6 +359,9 @@ impl Scan {
             return;
         };
         let id = self.tree.id;
+        if overlay.has_holes(id) {
+            piece.records.retain(|key| !overlay.in_hole(id, key));
+        }
         let copy = |(key, image): (&Vec<u8>, &Image)| (key.clone(), image.clone());
         let mut changes: Vec<(Vec<u8>, Image)>;
         if self.reverse {
@@ -397,17 +408,35 @@ impl Scan {
         whole
     }
 
-    /// Undoes what commits after the view changed in the piece.
-    fn restore(&self, core: &Core, piece: &mut Piece) {
-        let images = core.versions.range(
-            self.tree.id,
-            &piece.lower,
-            piece.upper.as_deref(),
-            self.view.csn(),
-        );
+    /// Undoes what commits after the view changed in the piece. What they deleted as a range
+    /// is read where it is now; the piece ends where that does.
+    fn restore(&mut self, core: &Core, mut piece: Piece, position: &Position) -> Result<Piece> {
+        let (view, mut before) = (self.view.csn(), Csn::MAX);
+        let spot = match position {
+            Position::At(key) => Spot::At(key),
+            Position::Before(key) => Spot::Before(key.as_deref()),
+        };
+        if let Some(stretch) = self.tree.cuts.around(spot, view) {
+            // The walk goes on where the stretch ends, not beside this leaf.
+            self.last = None;
+            if let Some(cut) = &stretch.detached {
+                self.ready = std::mem::take(&mut piece.records);
+                let read = self.read_leaf(core, Some(&cut.tree), position);
+                self.last = None;
+                // Of a view that was given up it may be freed already.
+                core.versions.check(view)?;
+                (piece, before) = (read?, cut.csn);
+            }
+            piece.keep(stretch);
+        }
+        let (lower, upper) = (piece.lower.as_slice(), piece.upper.as_deref());
+        let images = core
+            .versions
+            .range(self.tree.id, lower, upper, view, before);
         for (key, image) in images {
             piece.records.set(&key, image);
         }
+        Ok(piece)
     }
 }
 

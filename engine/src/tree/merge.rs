@@ -70,6 +70,20 @@ impl<'a> Op<'a> {
         }
     }
 
+    /// Tries to merge the nodes on the way to `key` from level `top` down, each of which
+    /// may be nearly empty.
+    pub(crate) fn merge_down(&mut self, tree: &TreeState, key: &[u8], top: u8) {
+        // A checkpoint may have begun: then the path is copied first.
+        match self.leaf(tree, key) {
+            Ok(leaf) => leaf.guard.release_unchanged(),
+            Err(_) => return,
+        }
+        for level in (1..=top).rev() {
+            self.merge(tree, key, level);
+        }
+        self.merge_leaf(tree, key);
+    }
+
     /// Tries to merge the node at `level` on the way to `key` with a neighbour. For an
     /// empty node says what stood in the way.
     fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) -> Outcome {

@@ -744,8 +744,18 @@ fn copy_out(core: &Core, f: &Frozen, node: &Dirty, image: &mut [u8]) -> u64 {
 }
 
 /// Gives the checksum to the running generation's parent of the node, if the node
-/// is in the running tree still and its parent there is not the frozen one.
+/// is in the running tree still, or in what was cut out of it, and its parent there is not
+/// the frozen one.
 fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
+    // In this order: what is cut out of the tree is made known before.
+    if !tell(core, tree, node, checksum) {
+        let mut parts = tree.cuts.all().into_iter();
+        parts.any(|part| tell(core, &part.tree, node, checksum));
+    }
+}
+
+/// Whether the node was found in this tree.
+fn tell(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) -> bool {
     let forest = &core.forest;
     let cache = &forest.cache;
     let page = cache.page(node.frame);
@@ -754,13 +764,13 @@ fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
         // The parent of a node without checksum is dirty, and so is all above it:
         // if the way down leaves memory, the node is not at its end.
         let Found::Node(at) = forest.descend(tree, Toward::Key(&lower), level, None) else {
-            return;
+            return false;
         };
         if at.ptr.addr != node.addr || at.level != level {
-            return;
+            return false;
         }
         if at.ptr.checksum == checksum {
-            return;
+            return true;
         }
         let Some(guard) = forest
             .parent_latch(tree, at.parent)
@@ -775,7 +785,7 @@ fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
         };
         forest.set_parent_child(tree, at.parent, Child { ptr, ..child });
         drop(guard);
-        return;
+        return true;
     }
 }
 

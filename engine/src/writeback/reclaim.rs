@@ -1,4 +1,4 @@
-//! Freeing what dropped trees had, bit by bit, between checkpoints.
+//! Freeing what dropped trees and deleted ranges had, bit by bit, between checkpoints.
 //!
 //! By the checkpointer's own thread, so the journal of frees and the paths that go into
 //! the tree of trees are of one moment. Each node is freed behind what lies below it
@@ -188,7 +188,8 @@ impl Reclaim {
             !over
         });
         counters.end(all - self.jobs.len());
-        self.freed >= ENOUGH || self.jobs.len() < all
+        let more = self.jobs.iter_mut().any(|job| ready(&job));
+        self.freed >= ENOUGH || self.jobs.len() < all && !more
     }
 }
 
@@ -218,6 +219,9 @@ impl Job {
             let guard = tree.anchor.latch.lock();
             tree.anchor.set(Default::default());
             drop(guard);
+            if let Some(from) = tree.cut_from() {
+                from.cuts.remove(&tree);
+            }
         }
         for _ in 0..STEP {
             let Some(&(ptr, next)) = self.doomed.path.last() else {
