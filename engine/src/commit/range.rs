@@ -1,8 +1,9 @@
 //! Range deletes: all keys of a range, in one commit that costs what the two ways to its
 //! ends cost, however much lies between.
 //!
-//! A range within one leaf is deleted as a batch would: the leaf is latched, its records
-//! go one by one, each leaving its before-image. Otherwise, with the gate closed:
+//! A range within a few leaves is deleted as by a batch: they are latched, beside each other,
+//! and their records go one by one, each leaving its before-image. Any other, with the gate
+//! closed:
 //!
 //! 1. The nodes on both ways are latched, from the node where they part. All are
 //!    writable; what is missing for that was brought in, copied and reserved before.
@@ -16,6 +17,7 @@
 //!
 //! `docs/concurrency.md` says who meets what of it.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use gaur_iodriver::sync::within;
@@ -23,18 +25,23 @@ use gaur_iodriver::sync::within;
 use super::condition::NotDrawn;
 use super::{AbortOnUnwind, Change, ReleaseOnUnwind, Stamp};
 use crate::alloc::{Request, Shape};
-use crate::cache::{Exclusive, FrameId};
+use crate::cache::{Exclusive, FrameId, Version};
 use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::{BlockNo, Csn, Generation};
 use crate::log::Refused;
 use crate::node::{Bounds, Child, MAX_KEY, Page};
 use crate::pool::Pool;
+use crate::readers::GivenUp;
 use crate::shortage::Claim;
 use crate::stats::Wait;
 use crate::tree::detached::Detached;
 use crate::tree::{Leaf, Op, TreeState, underfull};
 use crate::worker::Worker;
+
+/// Leaves up to which a range is deleted record by record: less than what cutting it out
+/// writes, and leaves to be freed.
+const FEW: usize = 8;
 
 /// Sorts behind every key that there can be.
 const BEHIND_ALL: [u8; MAX_KEY + 1] = [0xFF; MAX_KEY + 1];
@@ -42,6 +49,10 @@ const BEHIND_ALL: [u8; MAX_KEY + 1] = [0xFF; MAX_KEY + 1];
 /// Dropped trees and deleted ranges that a checkpoint has not seen, above which one is
 /// asked for: it has to name them all.
 const MANY: usize = 64;
+
+/// Parts cut out of one tree and not freed yet, above which the oldest views that may keep
+/// them are given up: each is named by every checkpoint, and asked by such views.
+const MOST_PARTS: usize = 1024;
 
 /// The keys from `lower` on, up to before `upper`; `None`: to the end. Some key can lie
 /// in it.
@@ -104,6 +115,15 @@ struct Ways<'a> {
 #[derive(Debug, Default)]
 struct Spare(Vec<(FrameId, BlockNo)>);
 
+/// The leaves that have any of a range.
+enum Leaves<'a> {
+    /// All of them, latched, one beside the other.
+    Few(Vec<Leaf<'a>>),
+    Many,
+    /// They are not what they were.
+    Changed,
+}
+
 /// How it ended that a range was to be cut out.
 enum Outcome {
     Done(Csn),
@@ -145,32 +165,95 @@ impl Core {
         stamp: Stamp<'_>,
     ) -> Result<Csn> {
         loop {
-            let leaf = op.leaf(tree, range.lower)?;
-            if !range.ends_in(leaf.page) {
-                leaf.guard.release_unchanged();
-                op.leave();
-                return self.cut_out(op, tree, range, stamp);
-            }
-            match self.delete_in_leaf(op, tree, range, stamp, leaf)? {
+            let leaves = match self.leaves(op, tree, range)? {
+                Leaves::Few(leaves) => leaves,
+                Leaves::Many => {
+                    op.leave();
+                    return self.cut_out(op, tree, range, stamp);
+                }
+                Leaves::Changed => {
+                    op.worker.counters.restarts_batch.add(1);
+                    continue;
+                }
+            };
+            match self.delete_in(op, tree, range, stamp, leaves)? {
                 Ok(csn) => return Ok(csn),
                 Err(refused) => self.wait_refused(op, refused)?,
             }
         }
     }
 
-    /// Deletes a range that ends in this leaf.
-    fn delete_in_leaf(
+    /// The leaves that have any of the range, latched, if there are few.
+    fn leaves<'a>(
+        &'a self,
+        op: &mut Op<'a>,
+        tree: &TreeState,
+        range: KeyRange<'_>,
+    ) -> Result<Leaves<'a>> {
+        let leaf = op.leaf(tree, range.lower)?;
+        if range.ends_in(leaf.page) {
+            return Ok(Leaves::Few(vec![leaf]));
+        }
+        leaf.guard.release_unchanged();
+        op.leave();
+        let few = FEW.min(self.forest.cache.frames() / 4);
+        let lower = Bound::Included(range.lower.to_vec());
+        let upper = match range.upper {
+            Some(upper) => Bound::Excluded(upper.to_vec()),
+            None => Bound::Unbounded,
+        };
+        let size = self.forest.range_size(op.worker, tree, &lower, &upper)?;
+        if size.leaves > few as u64 {
+            return Ok(Leaves::Many);
+        }
+        // As a batch's: prepared one after another, and then taken in order.
+        let cuts = tree.cuts.made();
+        let mut prepared: Vec<(FrameId, Version, Vec<u8>)> = Vec::new();
+        let mut next = Some(range.lower.to_vec());
+        while let Some(key) = next {
+            if prepared.len() == few {
+                return Ok(Leaves::Many);
+            }
+            let leaf = op.leaf(tree, &key)?;
+            let ends = range.ends_in(leaf.page);
+            next = leaf.page.upper().filter(|_| !ends);
+            prepared.push((leaf.frame, leaf.guard.version(), key));
+            leaf.guard.release_unchanged();
+        }
+        op.enter();
+        tree.check(Csn::MAX)?;
+        let mut leaves: Vec<Leaf<'a>> = Vec::new();
+        for (frame, version, key) in &prepared {
+            let taken = op.retake(*frame, *version);
+            let taken = taken.or_else(|| op.relatch(*frame, tree, key));
+            leaves.extend(taken);
+        }
+        let beside = |two: &[Leaf<'_>]| two[0].page.upper().as_ref() == Some(&two[1].page.lower());
+        let all = leaves.len() == prepared.len()
+            && leaves.windows(2).all(beside)
+            && leaves.last().is_some_and(|last| range.ends_in(last.page));
+        if all && tree.cuts.made() == cuts {
+            return Ok(Leaves::Few(leaves));
+        }
+        let leaves = leaves.into_iter();
+        leaves.for_each(|leaf| leaf.guard.release_unchanged());
+        Ok(Leaves::Changed)
+    }
+
+    /// Deletes what lies in these leaves, one record after the other.
+    fn delete_in(
         &self,
         op: &mut Op<'_>,
         tree: &TreeState,
         range: KeyRange<'_>,
         stamp: Stamp<'_>,
-        leaf: Leaf<'_>,
+        leaves: Vec<Leaf<'_>>,
     ) -> Result<Result<Csn, Refused>> {
         let csn = match self.draw(stamp, &[], &[]) {
             Ok(csn) => csn,
             Err(not) => {
-                leaf.guard.release_unchanged();
+                let leaves = leaves.into_iter();
+                leaves.for_each(|leaf| leaf.guard.release_unchanged());
                 return match not {
                     NotDrawn::Refused(refused) => Ok(Err(refused)),
                     NotDrawn::Failed(e) => Err(e),
@@ -180,31 +263,37 @@ impl Core {
         let _site = within("apply");
         let unwinding = AbortOnUnwind;
         let watched = self.forest.workers.oldest_view().is_some();
-        let page = leaf.page;
-        let (from, to) = (range.begin(page), range.end(page));
-        for slot in (from..to).rev() {
-            let key = page.key(slot);
-            let change = Change {
-                tree,
-                key: &key,
-                value: None,
-            };
-            self.apply(op.worker, page, &change, csn, watched);
+        let mut emptied = Vec::new();
+        for (i, leaf) in leaves.iter().enumerate() {
+            let page = leaf.page;
+            let from = if i == 0 { range.begin(page) } else { 0 };
+            let to = range.end(page);
+            for slot in (from..to).rev() {
+                let key = page.key(slot);
+                let change = Change {
+                    tree,
+                    key: &key,
+                    value: None,
+                };
+                self.apply(op.worker, page, &change, csn, watched);
+            }
+            page.set_csn(csn);
+            if from < to && underfull(page) {
+                emptied.push(page.lower());
+            }
         }
-        page.set_csn(csn);
-        let emptied = from < to && underfull(page);
-        drop(leaf);
+        drop(leaves);
         self.visible.applied(csn);
         std::mem::forget(unwinding);
         op.worker.counters.commits.add(1);
         op.worker.counters.ops.add(1);
-        if emptied {
-            op.merge_leaf(tree, range.lower);
+        for key in emptied {
+            op.merge_leaf(tree, &key);
         }
         Ok(Ok(csn))
     }
 
-    /// Deletes a range that lies in several leaves. Nothing is held.
+    /// Deletes a range that lies in many leaves. Nothing is held.
     fn cut_out<'a>(
         &'a self,
         op: &mut Op<'a>,
@@ -269,12 +358,22 @@ impl Core {
                     if self.trees.lock().dropped() > MANY {
                         self.progress().ask();
                     }
+                    self.bound_parts(tree);
                     return Ok((csn, fillers));
                 }
                 Outcome::Wants(n) => want = want.max(n),
                 Outcome::Again => {}
                 Outcome::Refused(refused) => self.wait_refused(op, refused)?,
             }
+        }
+    }
+
+    /// Gives up the oldest views if too many parts are kept for them.
+    fn bound_parts(&self, tree: &TreeState) {
+        let parts = tree.cuts.all();
+        if parts.len() > MOST_PARTS {
+            self.versions.raise_floor(parts[parts.len() / 2].csn);
+            self.readers.floor_rose(self, GivenUp::Memory);
         }
     }
 
@@ -363,6 +462,7 @@ impl Core {
             spare,
         };
         let part = cut.part(&ways);
+        part.set_dropped(csn);
         tree.cuts.add(Arc::new(Detached {
             csn,
             lower: range.lower.to_vec(),

@@ -146,7 +146,8 @@ impl Tree {
     /// that of a dropped tree does. Other writers are kept out for less than a millisecond.
     ///
     /// Views, snapshots and scans that were there before still see the records, and their
-    /// space comes back when these have ended. A transaction that read a key or a range
+    /// space comes back when these have ended; beyond a thousand ranges of one tree the oldest
+    /// of them are given up ([`Error::ViewTooOld`]). A transaction that read a key or a range
     /// that this meets, whether there was a record or not, conflicts with it. Nothing is
     /// merged. A range in which no key can lie, as one that ends before it begins, is no
     /// commit: then the newest visible one is returned.

@@ -231,6 +231,11 @@ impl TreeState {
         }
     }
 
+    /// The commit that dropped it, or took it out of another; 0: none.
+    pub(crate) fn dropped(&self) -> Csn {
+        self.dropped.load(Ordering::Acquire)
+    }
+
     /// Notes the commit that drops it. The gate is closed.
     pub(crate) fn set_dropped(&self, csn: Csn) {
         self.dropped.store(csn, Ordering::Release);
@@ -239,7 +244,7 @@ impl TreeState {
     /// An error if the tree was dropped by a commit that `view` sees. Writers ask inside
     /// the gate; readers when they have read, for what they read may be gone.
     pub(crate) fn check(&self, view: Csn) -> Result<()> {
-        match self.dropped.load(Ordering::Acquire) {
+        match self.dropped() {
             0 => Ok(()),
             dropped if dropped > view => Ok(()),
             _ => Err(Error::TreeDropped(self.name().to_string())),

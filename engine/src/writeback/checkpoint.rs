@@ -371,7 +371,7 @@ impl Checkpointer {
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
             if f.dropped {
-                self.reclaim.add(core, f, cut.csn, root, generation);
+                self.reclaim.add(core, f, root, generation);
                 continue;
             }
             contents.trees.push(CatalogEntry {

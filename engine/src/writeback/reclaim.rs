@@ -20,7 +20,7 @@ use super::doomed::Doomed;
 use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::KIND_EXTENT;
-use crate::format::{BlockPtr, Csn, Generation, Run};
+use crate::format::{BlockPtr, Generation, Run};
 use crate::node::{NodeBuf, Page, load_image};
 use crate::tree::TreeState;
 use crate::worker::{Freed, Worker};
@@ -59,8 +59,8 @@ struct Job {
     doomed: Doomed,
     /// The nodes of the path, as far as they were read: the last ones are missing.
     nodes: Vec<NodeBuf>,
-    /// For who has a handle still; and the commit that dropped it.
-    tree: Option<(Arc<TreeState>, Csn)>,
+    /// For who has a handle still.
+    tree: Option<Arc<TreeState>>,
     rest: Rest,
 }
 
@@ -108,7 +108,6 @@ impl Reclaim {
         &mut self,
         core: &Core,
         frozen: &Frozen,
-        csn: Csn,
         root: BlockPtr,
         generation: Generation,
     ) {
@@ -128,7 +127,7 @@ impl Reclaim {
             path: vec![(root, 0)],
         };
         self.next += 1;
-        self.jobs.push(Job::new(doomed, Some((tree.clone(), csn))));
+        self.jobs.push(Job::new(doomed, Some(tree.clone())));
     }
 
     /// What is left, for the tree of trees. Its frees up to now go with it.
@@ -194,7 +193,7 @@ impl Reclaim {
 }
 
 impl Job {
-    fn new(doomed: Doomed, tree: Option<(Arc<TreeState>, Csn)>) -> Self {
+    fn new(doomed: Doomed, tree: Option<Arc<TreeState>>) -> Self {
         Self {
             doomed,
             nodes: Vec::new(),
@@ -205,16 +204,16 @@ impl Job {
 
     /// Whether nobody sees the tree any more.
     fn is_free(&self, core: &Core) -> bool {
-        let Some((_, dropped)) = &self.tree else {
+        let Some(dropped) = self.tree.as_ref().map(|tree| tree.dropped()) else {
             return true;
         };
         // Nor waits to read a large value of it.
         let seen = [core.forest.oldest_reader(), core.forest.feeds.oldest()];
-        seen.into_iter().flatten().all(|o| o >= *dropped)
+        seen.into_iter().flatten().all(|o| o >= dropped)
     }
 
     fn free_some(&mut self, core: &Core, worker: &Worker, freed: &mut u64) -> Result<()> {
-        if let Some((tree, _)) = self.tree.take() {
+        if let Some(tree) = self.tree.take() {
             // Whoever comes late finds no node, and then that the tree was dropped.
             let guard = tree.anchor.latch.lock();
             tree.anchor.set(Default::default());

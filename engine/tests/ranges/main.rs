@@ -4,6 +4,7 @@
 mod common;
 
 mod beside;
+mod full;
 mod model;
 mod power;
 mod seen;

@@ -121,6 +121,42 @@ fn views_from_before_see_it_all_for_as_long_as_they_last() {
     assert!(report.blocks.nodes < 10, "{:?}", report.blocks);
 }
 
+/// However many ranges are deleted while somebody looks at what was there: what is kept
+/// for him is bounded.
+#[test]
+fn the_oldest_views_are_given_up_for_too_many_ranges() {
+    let disk = formatted(256 * MIB);
+    let store = open(&disk, 8 * MIB);
+    let tree = store.tree("t").unwrap();
+    fill(&tree, 0..3000, &[3; 100]);
+    let old = store.snapshot().unwrap();
+    let mut given_up = None;
+    for i in 0..1300u32 {
+        fill(&tree, 1000..1001, b"more");
+        tree.delete_range_with(key(0)..key(3000), Durability::Buffered)
+            .unwrap();
+        let many = (0..40).map(|n| (key(n * 50), vec![i as u8; 900]));
+        for (key, value) in many {
+            tree.put_with(&key, &value, Durability::Buffered).unwrap();
+        }
+        if old.get(&tree, &key(7)).is_err() {
+            given_up.get_or_insert(i);
+        }
+    }
+    let i = given_up.expect("it was given up");
+    assert!((1000..1100).contains(&i), "{i}");
+    let seen = old.get(&tree, &key(7)).unwrap_err();
+    assert!(matches!(seen, Error::ViewTooOld { .. }), "{seen}");
+    // It holds nothing any more: what was kept from the first half of the cuts goes.
+    while stat(&store, "reclaim", "trees") > 800 {
+        store.checkpoint().unwrap();
+    }
+    drop(old);
+    settle(&store);
+    store.close().unwrap();
+    checked(&disk);
+}
+
 #[test]
 fn a_view_that_was_given_up_is_told_so() {
     let disk = formatted(64 * MIB);
