@@ -84,7 +84,12 @@ impl Trees {
         self.dropped.push(tree.clone());
     }
 
-    /// How many trees were dropped in this generation.
+    /// A range was cut out of a tree: that is as a tree without a name, to be freed.
+    pub(crate) fn detach(&mut self, part: Arc<TreeState>) {
+        self.dropped.push(part);
+    }
+
+    /// How many trees were dropped, and ranges cut out, in this generation.
     pub(crate) fn dropped(&self) -> usize {
         self.dropped.len()
     }
@@ -93,7 +98,14 @@ impl Trees {
     pub(crate) fn take_dropped(&mut self) -> Vec<Arc<TreeState>> {
         let dropped = std::mem::take(&mut self.dropped);
         for tree in &dropped {
-            self.by_id.remove(&tree.id);
+            // What was cut out has the number of a tree that is there still.
+            if self
+                .by_id
+                .get(&tree.id)
+                .is_some_and(|t| Arc::ptr_eq(t, tree))
+            {
+                self.by_id.remove(&tree.id);
+            }
         }
         dropped
     }

@@ -29,13 +29,76 @@ const OVERHEAD: u64 = 112;
 #[derive(Debug, Default)]
 pub(crate) struct Overlay {
     trees: BTreeMap<TreeId, BTreeMap<Vec<u8>, Image>>,
+    /// Ranges that were deleted, by where they begin, and where they end; none touch. What
+    /// was put there since is among the keys.
+    holes: BTreeMap<TreeId, BTreeMap<Vec<u8>, Option<Vec<u8>>>>,
     bytes: u64,
 }
 
 impl Overlay {
     /// What the log made of a key; `None`: it does not change it.
     pub(crate) fn get(&self, tree: TreeId, key: &[u8]) -> Option<&Image> {
-        self.trees.get(&tree)?.get(key)
+        let there = self.trees.get(&tree).and_then(|t| t.get(key));
+        there.or_else(|| self.in_hole(tree, key).then_some(&None))
+    }
+
+    /// Whether the log deletes what the trees have of this key, as part of a range.
+    pub(crate) fn in_hole(&self, tree: TreeId, key: &[u8]) -> bool {
+        let before = self.holes.get(&tree).and_then(|holes| {
+            let upto = (Bound::Unbounded, Bound::Included(key));
+            holes.range::<[u8], _>(upto).next_back()
+        });
+        before.is_some_and(|(_, end)| end.as_ref().is_none_or(|end| key < end.as_slice()))
+    }
+
+    /// Whether the log changes this very key, after ranges that it deletes.
+    pub(crate) fn puts(&self, tree: TreeId, key: &[u8]) -> bool {
+        let keys = self.trees.get(&tree);
+        keys.is_some_and(|keys| keys.contains_key(key))
+    }
+
+    /// Whether the log deletes ranges of the tree.
+    pub(crate) fn has_holes(&self, tree: TreeId) -> bool {
+        self.holes.contains_key(&tree)
+    }
+
+    /// A range is deleted.
+    fn delete_range(&mut self, tree: TreeId, lower: &[u8], upper: Option<&[u8]>) {
+        let bounds = (
+            Bound::Included(lower),
+            upper.map_or(Bound::Unbounded, Bound::Excluded),
+        );
+        if let Some(keys) = self.trees.get_mut(&tree) {
+            let gone: Vec<_> = keys
+                .range::<[u8], _>(bounds)
+                .map(|(k, _)| k.clone())
+                .collect();
+            for key in gone {
+                let image = keys.remove(&key).expect("just seen");
+                self.bytes -= cost(&key, &image);
+            }
+        }
+        let (mut from, mut to) = (lower.to_vec(), upper.map(<[u8]>::to_vec));
+        self.bytes += hole_cost(&from, &to);
+        let holes = self.holes.entry(tree).or_default();
+        // Those that it meets become part of it.
+        while let Some((start, end)) = holes
+            .range::<[u8], _>((
+                Bound::Unbounded,
+                to.as_deref().map_or(Bound::Unbounded, Bound::Included),
+            ))
+            .next_back()
+            .filter(|(_, end)| end.as_ref().is_none_or(|end| *end >= from))
+            .map(|(start, end)| (start.clone(), end.clone()))
+        {
+            holes.remove(&start);
+            self.bytes -= hole_cost(&start, &end);
+            self.bytes -= hole_cost(&from, &to);
+            from = from.min(start);
+            to = to.zip(end).map(|(a, b)| a.max(b));
+            self.bytes += hole_cost(&from, &to);
+        }
+        holes.insert(from, to);
     }
 
     /// The changed keys of `[lower, upper)`, in order.
@@ -60,14 +123,17 @@ impl Overlay {
         self.trees.get(&tree).map_or(0, |t| t.len() as u64)
     }
 
-    /// How many keys are changed, and about how much memory that takes.
+    /// How many keys are changed and ranges deleted, and about how much memory that takes.
     pub(crate) fn size(&self) -> (u64, u64) {
-        let keys = self.trees.values().map(|t| t.len() as u64).sum();
-        (keys, self.bytes)
+        let keys: u64 = self.trees.values().map(|t| t.len() as u64).sum();
+        let holes: u64 = self.holes.values().map(|t| t.len() as u64).sum();
+        (keys + holes, self.bytes)
     }
 
     /// The tree is no more.
     fn forget(&mut self, tree: TreeId) {
+        let holes = self.holes.remove(&tree).unwrap_or_default();
+        self.bytes -= holes.iter().map(|(a, b)| hole_cost(a, b)).sum::<u64>();
         let gone = self.trees.remove(&tree).unwrap_or_default();
         self.bytes -= gone
             .iter()
@@ -82,6 +148,10 @@ impl Overlay {
             self.bytes -= cost(key, &old);
         }
     }
+}
+
+fn hole_cost(from: &[u8], to: &Option<Vec<u8>>) -> u64 {
+    OVERHEAD + from.len() as u64 + to.as_ref().map_or(0, |to| to.len() as u64)
 }
 
 fn cost(key: &[u8], image: &Image) -> u64 {
@@ -137,6 +207,13 @@ impl Rules {
                 self.loaded(root, runs)?;
                 return self.create(tree, name, &[]);
             }
+            LogOp::DeleteRange { tree, lower, upper } => {
+                // An end may be right behind a key.
+                if upper.is_some_and(|u| u.len() > MAX_KEY + 1) || lower.len() > MAX_KEY + 1 {
+                    return Err("deletes a range between keys that cannot be".into());
+                }
+                (tree, &[][..])
+            }
             LogOp::Put { tree, key, .. }
             | LogOp::PutExtent { tree, key, .. }
             | LogOp::Delete { tree, key } => (tree, key),
@@ -181,6 +258,7 @@ impl Rules {
             | LogOp::RenameTree { tree, .. }
             | LogOp::Put { tree, .. }
             | LogOp::PutExtent { tree, .. }
+            | LogOp::DeleteRange { tree, .. }
             | LogOp::Delete { tree, .. } => !self.trees.contains_key(&tree),
         }
     }
@@ -362,7 +440,17 @@ fn checked<'a>(ops: &'a [u8], rules: &mut Rules, how: Beside) -> Result<Vec<LogO
         rules.check(&op)?;
         all.push(op);
     }
+    alone(&all)?;
     Ok(all)
+}
+
+/// A range delete is a commit by itself.
+fn alone(ops: &[LogOp<'_>]) -> Result<(), String> {
+    let ranges = ops.iter().any(|op| matches!(op, LogOp::DeleteRange { .. }));
+    match ranges && ops.len() > 1 {
+        true => Err("deletes a range and does more".into()),
+        false => Ok(()),
+    }
 }
 
 /// A commit in the log that cannot be replayed.
@@ -379,6 +467,13 @@ impl Added {
                 (tree, key, Some((KIND_EXTENT, extents.as_bytes())))
             }
             LogOp::Delete { tree, key } => (tree, key, None),
+            LogOp::DeleteRange { tree, lower, upper } => {
+                if only_count {
+                    return OVERHEAD;
+                }
+                self.overlay.delete_range(tree, lower, upper);
+                return 0;
+            }
             LogOp::CreateTree {
                 tree,
                 name,

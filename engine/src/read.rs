@@ -142,7 +142,7 @@ impl Core {
             let unwritten = reads.is_unwritten();
             let since = (view.csn(), reads.upto());
             let entry = match self.seen(tree, reads) {
-                Some(seen) => self.entry_at(worker, seen, key, since),
+                Some(seen) => self.entry_at(worker, tree, seen, key, since),
                 None => Ok(None),
             };
             // If it was pinned meanwhile, images may be missing.
@@ -158,24 +158,33 @@ impl Core {
         }
     }
 
+    /// The entry of `key` at a view, of which `seen` is what it reads of `tree`; the commits
+    /// up to `upto` are in that.
     fn entry_at(
         &self,
         worker: &Worker,
         tree: &TreeState,
+        seen: &TreeState,
         key: &[u8],
         (view, upto): (Csn, Csn),
     ) -> Result<Option<Entry>> {
         if let Some(image) = self.overlay().and_then(|o| o.get(tree.id, key)) {
             return Ok(image.clone());
         }
-        let (entry, csn) = self.leaf_entry(worker, tree, key)?;
-        // Whatever later commit is in what was read left its image before that.
-        if csn.is_none_or(|csn| csn > view)
-            && let Some(image) = self.versions.get(tree.id, key, (view, upto))
-        {
-            return Ok(image);
+        let (entry, csn) = self.leaf_entry(worker, seen, key)?;
+        if csn.is_some_and(|csn| csn <= view) {
+            return Ok(entry);
         }
-        Ok(entry)
+        // Whatever later commit is in what was read left its image before that, or made
+        // known what it cut out.
+        let (entry, upto) = match tree.cuts.at(key, (view, upto)) {
+            None => (entry, upto),
+            Some(cut) => (self.leaf_entry(worker, &cut.tree, key)?.0, cut.csn - 1),
+        };
+        match self.versions.get(tree.id, key, (view, upto)) {
+            Some(image) => Ok(image),
+            None => Ok(entry),
+        }
     }
 
     /// The newest visible entry of `key`: kind and stored bytes.

@@ -21,6 +21,7 @@ use gaur_iodriver::{Delayed, Device, IoBuf, fault};
 
 use crate::alloc::{AllocConfig, Allocator, MapRoot};
 use crate::cache::Cache;
+use crate::commit::range::KeyRange;
 use crate::commit::{Change, Stamp};
 use crate::core::Core;
 use crate::error::{Damage, Error, Result};
@@ -490,6 +491,17 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
                 trees.push(tree(id)?);
                 items.push((key, Some((KIND_EXTENT, extents.as_bytes()))));
             }
+            LogOp::DeleteRange {
+                tree: id,
+                lower,
+                upper,
+            } => {
+                let (tree, range) = (tree(id)?, KeyRange { lower, upper });
+                return replay_until_there_is_space(core, worker, |claim| {
+                    core.delete_range(worker, &tree, range, Stamp::Replay(csn), claim)
+                        .0
+                });
+            }
             LogOp::Delete { tree: id, key } => {
                 trees.push(tree(id)?);
                 items.push((key, None));
@@ -504,19 +516,29 @@ fn replay_record(core: &Core, worker: &Worker, csn: Csn, ops: &[u8]) -> Result<(
     if changes.is_empty() {
         core.visible.applied(csn);
     } else {
-        let mut tries = 0;
-        loop {
-            let claim = Claim::replaying();
-            match core.make(worker, &changes, Stamp::Replay(csn), claim).0 {
-                Ok(_) => break,
-                Err(Error::Full { .. }) if tries < RECLAIMS && reclaim(core, worker) > 0 => {
-                    tries += 1;
-                }
-                Err(e) => return Err(e),
-            }
-        }
+        replay_until_there_is_space(core, worker, |claim| {
+            core.make(worker, &changes, Stamp::Replay(csn), claim).0
+        })?;
     }
     Ok(())
+}
+
+/// Makes a commit again, as often as that frees what it needs.
+fn replay_until_there_is_space<'a>(
+    core: &'a Core,
+    worker: &Worker,
+    mut make: impl FnMut(Claim<'a>) -> Result<Csn>,
+) -> Result<()> {
+    let mut tries = 0;
+    loop {
+        match make(Claim::replaying()) {
+            Ok(_) => return Ok(()),
+            Err(Error::Full { .. }) if tries < RECLAIMS && reclaim(core, worker) > 0 => {
+                tries += 1;
+            }
+            Err(e) => return Err(e),
+        }
+    }
 }
 
 #[cfg(test)]

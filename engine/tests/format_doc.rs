@@ -191,7 +191,7 @@ fn the_constants_are_those_of_the_code() {
     constants!(|n: u16| n.to_string(); node::NO_UPPER);
     constants!(|n: u8| n.to_string();
         log::OP_PUT, log::OP_PUT_EXTENT, log::OP_DELETE, log::OP_CREATE_TREE, log::OP_DROP_TREE,
-        log::OP_RENAME_TREE, log::OP_LOAD_TREE,
+        log::OP_RENAME_TREE, log::OP_DELETE_RANGE, log::OP_LOAD_TREE,
         node::KIND_VALUE, node::KIND_EXTENT, node::KIND_CHILD, pointer::EXTENT_TABLE);
     assert_eq!(constants(&document()), code);
 }

@@ -253,6 +253,13 @@ fn change(store: &Store, trees: &mut BTreeMap<String, Tree>, model: &mut Model, 
             trees.remove(&name);
             model.remove(&name);
         }
+        2..5 => {
+            let (from, to) = (r.random_range(0..660u32), r.random_range(0..660u32));
+            let (from, to) = (from.min(to), from.max(to));
+            let range = from.to_be_bytes().to_vec()..to.to_be_bytes().to_vec();
+            tree.delete_range_with(range.clone(), BUFFERED).unwrap();
+            records.retain(|key, _| !range.contains(key));
+        }
         1 => {
             let all: Vec<_> = records.keys().cloned().collect();
             for key in all {

@@ -90,6 +90,36 @@ fn snapshots_have_one_name_each() {
     assert_eq!(report.snapshots.len(), 2);
 }
 
+/// What only a deleted snapshot has becomes free, but not the large values that a snapshot
+/// in memory, or a scan, may still read.
+#[test]
+fn a_view_keeps_a_large_value_that_a_deleted_snapshot_had() {
+    let disk = formatted(32 * MIB);
+    let store = open(&disk, CACHE);
+    let tree = store.tree("t").unwrap();
+    tree.put(b"large", &[1; 50_000]).unwrap();
+    drop(store.create_snapshot("s").unwrap());
+    let view = store.snapshot().unwrap();
+    tree.put(b"large", &[2; 50_000]).unwrap();
+    store.checkpoint().unwrap();
+    store.delete_snapshot("s").unwrap();
+    settle(&store);
+    // Blocks are handed out again in a while.
+    for i in 0..100u32 {
+        for round in 0..4 {
+            tree.put_with(&i.to_be_bytes(), &[round; 60_000], Durability::Buffered)
+                .unwrap();
+        }
+        store.checkpoint().unwrap();
+    }
+    assert_eq!(view.get(&tree, b"large").unwrap().unwrap(), [1; 50_000]);
+    drop(view);
+    store.drop_tree("t").unwrap();
+    settle(&store);
+    store.close().unwrap();
+    assert_eq!(checked(&disk).blocks.extents, 0);
+}
+
 #[test]
 fn a_snapshot_does_not_change() {
     let disk = formatted(64 * MIB);

@@ -266,6 +266,32 @@ fn what_is_left_of_a_tree_survives_every_power_cut() {
     assert!(seen.iter().all(|n| *n > 0), "{seen:?}");
 }
 
+/// Keys that begin alike take little in a leaf, and much in one that has others too.
+#[test]
+fn leaves_merge_only_if_all_fits_with_less_in_common() {
+    let disk = formatted(32 * MIB);
+    let store = open(&disk, 8 * MIB);
+    let tree = store.tree("t").unwrap();
+    let alike = |i: u32| [vec![b'p'; 600], i.to_be_bytes().to_vec()].concat();
+    let keys = |i: u32| [i.to_be_bytes().to_vec(), alike(i)];
+    // Only between others has a leaf two fences, and what these have in common.
+    for i in (0..8).flat_map(|from| (from..400).step_by(8)) {
+        for key in keys(i) {
+            tree.put_with(&key, b"12345678", Durability::Buffered)
+                .unwrap();
+        }
+    }
+    for i in 0..400 {
+        assert_eq!(records(&tree), 800 - 2 * i as usize);
+        for key in keys(i) {
+            tree.delete_with(&key, Durability::Buffered).unwrap();
+        }
+    }
+    assert_eq!(records(&tree), 0);
+    store.close().unwrap();
+    used(&disk);
+}
+
 /// Commits to a tree, alone and together with another that is larger than the cache, while
 /// it is dropped: no record of it follows its drop in the log, or the replay would refuse it.
 #[test]

@@ -256,3 +256,17 @@ fn a_type_of_ones_own_and_limits() {
     ));
     assert!(matches!(tree.get(&long), Err(Error::KeyTooLong { .. })));
 }
+
+#[test]
+fn ranges_of_typed_keys_are_deleted() {
+    let store = store(1);
+    let tree = store.tree("t").unwrap().typed::<i64, u32>();
+    for i in -500..500 {
+        tree.put_with(&i, &7, Durability::Buffered).unwrap();
+    }
+    tree.delete_range_with(-400..=-1, Durability::Buffered)
+        .unwrap();
+    tree.delete_range_with(450.., Durability::Buffered).unwrap();
+    let keys: Vec<i64> = tree.iter().unwrap().map(|r| r.unwrap().0).collect();
+    assert!(keys.into_iter().eq((-500..-400).chain(0..450)));
+}

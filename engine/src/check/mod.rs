@@ -173,7 +173,7 @@ fn run(device: &Arc<dyn Device>, name: &str, options: &CheckOptions) -> Result<C
     let map = MapView::read(device.as_ref(), geometry, &sb)?;
     checker.map_index(&map);
     let mut walker = Walker::new(device.as_ref(), geometry, &sb, options.depth)?;
-    checker.add_tree(CATALOG, trees::CATALOG_NAME.to_owned());
+    checker.add_tree(CATALOG, trees::CATALOG_NAME.to_owned(), false);
     let mut contents = walker.catalog(&sb, &mut checker)?;
     if let Err(damage) = contents.place_held(&sb) {
         checker.problem(damage);

@@ -76,6 +76,13 @@ impl Checker<'_> {
             change[1] += u64::from(image.is_some() && !found);
             change[2] += u64::from(image.is_none() && found);
         }
+        if o.has_holes(visit.tree) {
+            // Of a key that was put again it is known already.
+            let gone = |key: &[u8]| o.in_hole(visit.tree, key) && !o.puts(visit.tree, key);
+            let gone = (0..page.slots()).filter(|slot| gone(&page.key(*slot)));
+            let met = self.recovered.met.entry(visit.tree).or_default();
+            met[2] += gone.count() as u64;
+        }
         if change[0] > 0 {
             let met = self.recovered.met.entry(visit.tree).or_default();
             met.iter_mut().zip(change).for_each(|(m, c)| *m += c);
@@ -119,7 +126,7 @@ impl Checker<'_> {
                 .loaded
                 .get(id)
                 .copied()
-                .filter(|_| overlay.keys(*id) == 0);
+                .filter(|_| overlay.keys(*id) == 0 && !overlay.has_holes(*id));
             trees.push(RecoveredTree {
                 name: name.clone(),
                 id: *id,

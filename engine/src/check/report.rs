@@ -105,6 +105,9 @@ pub struct TreeFacts {
     pub name: String,
     /// Its number.
     pub id: TreeId,
+    /// It is what is left of a dropped tree, or of ranges deleted from one, on its way to
+    /// be free.
+    pub left: bool,
     /// Records in it.
     pub records: u64,
     /// Leaves that verify.

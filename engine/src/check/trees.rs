@@ -1,5 +1,7 @@
 //! The trees: facts, claims, and the places of large values.
 
+use std::collections::BTreeMap;
+
 use crate::core::MAX_PIECES;
 use crate::error::{Damage, Result};
 use crate::format::node::KIND_EXTENT;
@@ -17,10 +19,11 @@ use super::report::TreeFacts;
 pub(super) const CATALOG_NAME: &str = "(tree of trees)";
 
 impl Checker<'_> {
-    pub(super) fn add_tree(&mut self, id: TreeId, name: String) {
+    pub(super) fn add_tree(&mut self, id: TreeId, name: String, left: bool) {
         self.report.trees.push(TreeFacts {
             name,
             id,
+            left,
             ..TreeFacts::default()
         });
     }
@@ -29,11 +32,21 @@ impl Checker<'_> {
     pub(super) fn catalog(&mut self, contents: &Contents) {
         let place = self.sb.catalog().addr;
         let trees = contents.trees.iter().map(|e| (e.id, e.name.clone()));
-        let doomed = contents.doomed.iter();
-        let doomed = doomed.map(|d| (d.id, format!("(dropped tree {})", d.id)));
-        for (id, name) in trees.chain(doomed) {
-            let twice = self.report.trees.iter().any(|t| t.id == id);
-            self.add_tree(id, name);
+        let mut left: BTreeMap<TreeId, String> = BTreeMap::new();
+        for d in &contents.doomed {
+            let of = contents.trees.iter().find(|e| e.id == d.id);
+            let name = match of {
+                Some(e) => format!("(deleted from {})", e.name),
+                None => format!("(dropped tree {})", d.id),
+            };
+            left.insert(d.id, name);
+        }
+        let there = trees.map(|(id, name)| (id, name, false));
+        let left = left.into_iter().map(|(id, name)| (id, name, true));
+        for (id, name, left) in there.chain(left) {
+            let of = |t: &TreeFacts| t.id == id && t.left == left;
+            let twice = self.report.trees.iter().any(of);
+            self.add_tree(id, name, left);
             if twice {
                 let detail = format!("two trees have the number {id}");
                 self.problem(Damage::new("catalog entry", place, detail).in_tree(id));
@@ -46,8 +59,9 @@ impl Checker<'_> {
         }
     }
 
-    fn tree(&mut self, id: TreeId) -> &mut TreeFacts {
-        let i = self.report.trees.iter().position(|t| t.id == id);
+    fn tree(&mut self, visit: &Visit) -> &mut TreeFacts {
+        let of = |t: &TreeFacts| t.id == visit.tree && t.left == visit.left;
+        let i = self.report.trees.iter().position(of);
         let i = i.expect("every tree that is walked was added");
         &mut self.report.trees[i]
     }
@@ -73,7 +87,7 @@ impl Checker<'_> {
             self.problem(bad(leaf, why));
             return;
         }
-        self.tree(visit.tree).large_values += 1;
+        self.tree(visit).large_values += 1;
         for ptr in stored.chunks(ExtentPtr::SIZE).filter_map(ExtentPtr::decode) {
             let run = ptr.run(block_size);
             if !self.geometry.is_data(run) {
@@ -92,7 +106,7 @@ impl Checker<'_> {
                 let why = format!("{} of its blocks are reached twice", before.taken);
                 self.problem(bad(before.first, why));
             }
-            let tree = self.tree(visit.tree);
+            let tree = self.tree(visit);
             tree.value_bytes += ptr.bytes;
             tree.extent_bytes += u64::from(run.len) * u64::from(block_size);
             self.pieces.add(Piece {
@@ -136,7 +150,7 @@ impl Visitor for Checker<'_> {
     fn node(&mut self, visit: &Visit, page: Page<'_>) -> Result<()> {
         let n = page.slots();
         let level = u32::from(page.level());
-        let tree = self.tree(visit.tree);
+        let tree = self.tree(visit);
         tree.depth = tree.depth.max(level + 1);
         tree.newest_csn = tree.newest_csn.max(page.csn());
         if level > 0 {
@@ -146,10 +160,12 @@ impl Visitor for Checker<'_> {
         tree.leaves += 1;
         tree.records += n as u64;
         tree.free_bytes += page.free_words() as u64 * 8;
-        self.compare_leaf(visit, page);
+        if !visit.left {
+            self.compare_leaf(visit, page);
+        }
         for slot in 0..n {
             let e = page.entry(slot);
-            let tree = self.tree(visit.tree);
+            let tree = self.tree(visit);
             tree.key_bytes += (page.prefix_len() + e.key_len) as u64;
             if e.kind == KIND_EXTENT {
                 self.large(visit, page, slot);

@@ -200,7 +200,7 @@ impl Core {
 
     /// Whether no key or range that was read has an image after `since`.
     fn unchanged(&self, reads: &Reads, since: Csn) -> Result<(), Error> {
-        if self.versions.is_empty() {
+        if self.versions.is_empty() && !reads.were_cut() {
             return Ok(());
         }
         for (tree, key) in reads.points() {
@@ -259,14 +259,16 @@ impl Core {
         since: Csn,
         on: ConflictOn,
     ) -> Result<(), Error> {
-        match self.versions.changed(tree.id, key, since) {
+        let put = self.versions.changed(tree.id, key, since);
+        match put.or_else(|| tree.cuts.changed(key, since)) {
             None => Ok(()),
             Some(csn) => Err(conflict(tree, key.to_vec(), csn, on)),
         }
     }
 
     fn range_unchanged(&self, tree: &TreeState, bounds: &Bounds, since: Csn) -> Result<(), Error> {
-        match self.versions.changed_in(tree.id, bounds, since) {
+        let put = self.versions.changed_in(tree.id, bounds, since);
+        match put.or_else(|| tree.cuts.changed_in(bounds, since)) {
             None => Ok(()),
             Some((key, csn)) => {
                 let (lower, upper) = (bounds.lower.clone(), bounds.upper.clone());

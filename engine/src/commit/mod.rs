@@ -18,6 +18,7 @@
 pub(crate) mod batch;
 pub(crate) mod condition;
 pub(crate) mod pin;
+pub(crate) mod range;
 pub(crate) mod versions;
 pub(crate) mod view;
 pub(crate) mod visible;
@@ -71,11 +72,14 @@ struct Group {
     version: Version,
     from: usize,
     to: usize,
+    /// How often something was cut out of its tree by then.
+    cuts: u64,
 }
 
 impl Group {
     /// Lets go of the leaf.
-    fn of(leaf: Leaf<'_>, from: usize, to: usize) -> Self {
+    fn of(leaf: Leaf<'_>, tree: &TreeState, from: usize, to: usize) -> Self {
+        let cuts = tree.cuts.made();
         let (frame, version) = (leaf.frame, leaf.guard.version());
         leaf.guard.release_unchanged();
         Self {
@@ -83,6 +87,7 @@ impl Group {
             version,
             from,
             to,
+            cuts,
         }
     }
 }
@@ -232,7 +237,7 @@ impl Core {
         if to == changes.len() {
             return Ok(Some(vec![(leaf, 0, to)]));
         }
-        let mut groups = vec![Group::of(leaf, 0, to)];
+        let mut groups = vec![Group::of(leaf, changes[0].tree, 0, to)];
         while let Some(from) = groups.last().map(|g| g.to).filter(|&to| to < changes.len()) {
             let most = self.forest.cache.frames() / 4;
             if groups.len() > most {
@@ -246,12 +251,20 @@ impl Core {
                 warm = self.warm(changes, from);
             }
             let (leaf, to) = self.prepare(op, changes, from)?;
-            groups.push(Group::of(leaf, from, to));
+            groups.push(Group::of(leaf, changes[from].tree, from, to));
         }
         op.enter();
         // None is dropped from here to the end of the commit.
         for g in &groups {
             changes[g.from].tree.check(Csn::MAX)?;
+        }
+        // A leaf that was cut out stands as it was, and is its tree's no more.
+        if groups
+            .iter()
+            .any(|g| g.cuts != changes[g.from].tree.cuts.made())
+        {
+            op.worker.counters.restarts_batch.add(1);
+            return Ok(None);
         }
         let mut leaves: Vec<(Leaf<'a>, usize, usize)> = Vec::with_capacity(groups.len());
         for (i, g) in groups.iter().enumerate() {

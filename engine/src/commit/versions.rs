@@ -312,6 +312,10 @@ mod tests {
             v.range(1, b"a", Some(b"b"), (5, Csn::MAX)),
             vec![(b"a".to_vec(), value(2))]
         );
+        // What a range delete between them took out is not in what changed after it.
+        assert_eq!(v.get(1, b"a", (5, 7)), None);
+        assert_eq!(v.get(1, b"a", (4, 7)), Some(value(1)));
+        assert_eq!(v.range(1, b"a", None, (5, 7)), vec![(b"b".to_vec(), None)]);
     }
 
     #[test]

@@ -53,6 +53,7 @@ impl FeedCommit {
                 FeedOp::PutLarge { tree, key, value }
             }
             LogOp::Delete { tree, key } => FeedOp::Delete { tree, key },
+            LogOp::DeleteRange { tree, lower, upper } => FeedOp::DeleteRange { tree, lower, upper },
             LogOp::CreateTree {
                 tree,
                 name,
@@ -100,6 +101,15 @@ pub enum FeedOp<'a> {
         /// The key.
         key: &'a [u8],
     },
+    /// All keys of a range were deleted: a commit by itself.
+    DeleteRange {
+        /// The tree.
+        tree: TreeId,
+        /// The least key.
+        lower: &'a [u8],
+        /// The first key behind the range; `None`: it has no end.
+        upper: Option<&'a [u8]>,
+    },
     /// A tree was made.
     CreateTree {
         /// Its number.
@@ -138,6 +148,7 @@ impl FeedOp<'_> {
             Self::Put { tree, .. }
             | Self::PutLarge { tree, .. }
             | Self::Delete { tree, .. }
+            | Self::DeleteRange { tree, .. }
             | Self::CreateTree { tree, .. }
             | Self::CreateFilled { tree, .. }
             | Self::RenameTree { tree, .. }

@@ -85,6 +85,8 @@ pub const OP_CREATE_TREE: u8 = 4;
 pub const OP_DROP_TREE: u8 = 5;
 /// `OpHeader::kind`: rename the tree; the key is its new name.
 pub const OP_RENAME_TREE: u8 = 6;
+/// Operation: delete the keys from the key on, up to before the value; no value: all.
+pub const OP_DELETE_RANGE: u8 = 7;
 /// `OpHeader::kind`: a tree that was built beside the log; the key is its name, the value a
 /// `BlockPtr` to its root and then, for each run it lies in, the first block (8 bytes) and how many (4).
 pub const OP_LOAD_TREE: u8 = 16;

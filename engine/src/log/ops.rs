@@ -5,8 +5,8 @@
 
 use crate::error::{Error, Result};
 use crate::format::log::{
-    OP_CREATE_TREE, OP_DELETE, OP_DROP_TREE, OP_LOAD_TREE, OP_PUT, OP_PUT_EXTENT, OP_RENAME_TREE,
-    OpHeader,
+    OP_CREATE_TREE, OP_DELETE, OP_DELETE_RANGE, OP_DROP_TREE, OP_LOAD_TREE, OP_PUT, OP_PUT_EXTENT,
+    OP_RENAME_TREE, OpHeader,
 };
 use crate::format::{BlockPtr, ExtentPtr, Run, TreeId, checksum};
 
@@ -37,6 +37,15 @@ pub enum LogOp<'a> {
         tree: TreeId,
         /// The key.
         key: &'a [u8],
+    },
+    /// Removes all keys of a range.
+    DeleteRange {
+        /// The tree.
+        tree: TreeId,
+        /// The least key.
+        lower: &'a [u8],
+        /// The first key behind it; `None`: it has no end.
+        upper: Option<&'a [u8]>,
     },
     /// Creates a tree.
     CreateTree {
@@ -180,6 +189,21 @@ impl OpsBuilder {
         self.push(OP_DELETE, tree, key, &[])
     }
 
+    /// Removes the keys from `lower` on, up to before `upper`, which is greater; `None`:
+    /// to the end.
+    ///
+    /// # Errors
+    /// As [`OpsBuilder::put`]; [`Error::BadOption`] if `upper` is not greater.
+    pub fn delete_range(&mut self, tree: TreeId, lower: &[u8], upper: Option<&[u8]>) -> Result<()> {
+        if upper.is_some_and(|u| u <= lower) {
+            return Err(Error::BadOption {
+                name: "range",
+                detail: "nothing lies in it".into(),
+            });
+        }
+        self.push(OP_DELETE_RANGE, tree, lower, upper.unwrap_or(&[]))
+    }
+
     /// Creates a tree.
     ///
     /// # Errors
@@ -312,6 +336,13 @@ impl<'a> Ops<'a> {
                 }
             }
             OP_DELETE if value.is_empty() => LogOp::Delete { tree, key },
+            // No range ends before the empty key.
+            OP_DELETE_RANGE if value.is_empty() || value > key => LogOp::DeleteRange {
+                tree,
+                lower: key,
+                upper: Some(value).filter(|u| !u.is_empty()),
+            },
+            OP_DELETE_RANGE => return Err("a range that ends before it begins"),
             OP_CREATE_TREE => LogOp::CreateTree {
                 tree,
                 name: key,
@@ -378,6 +409,8 @@ mod tests {
         let root = BlockPtr::unwritten(70, Generation(8));
         let runs = [(70, 3), (90, 1)].map(|(start, len)| Run { start, len });
         b.load_tree(8, b"bulk", root, &runs).unwrap();
+        b.delete_range(9, b"from", Some(b"to")).unwrap();
+        b.delete_range(9, b"", None).unwrap();
         b
     }
 
@@ -385,7 +418,7 @@ mod tests {
     fn operations_survive_the_round_trip() {
         let b = sample();
         let ops: Vec<LogOp<'_>> = Ops::new(b.as_bytes()).map(Result::unwrap).collect();
-        assert_eq!(b.count(), 7);
+        assert_eq!(b.count(), 9);
         assert!(b.names_extents());
         assert!(matches!(
             ops[0],
@@ -435,6 +468,13 @@ mod tests {
         assert_eq!((root.addr, root.len), (70, 1));
         let runs: Vec<_> = runs.iter().map(|r| (r.start, r.len)).collect();
         assert_eq!(runs, [(70, 3), (90, 1)]);
+        let range = |lower, upper| LogOp::DeleteRange {
+            tree: 9,
+            lower,
+            upper,
+        };
+        assert_eq!(ops[7], range(&b"from"[..], Some(&b"to"[..])));
+        assert_eq!(ops[8], range(&[][..], None));
     }
 
     #[test]
@@ -442,6 +482,8 @@ mod tests {
         let mut b = OpsBuilder::new();
         assert!(b.put(1, &[0; 65_536], b"").is_err());
         assert!(b.put_extents(1, b"k", &[]).is_err());
+        assert!(b.delete_range(1, b"k", Some(b"k")).is_err());
+        assert!(b.delete_range(1, b"", Some(b"")).is_err());
         assert_eq!((b.count(), b.as_bytes().len()), (0, 0));
         b.put(1, &[0; 65_535], b"").unwrap();
         assert_eq!(b.as_bytes().len(), OpsBuilder::size_of(65_535, 0));
@@ -472,6 +514,9 @@ mod tests {
                             OpsBuilder::size_of(key.len(), extents.as_bytes().len())
                         }
                         LogOp::Delete { key, .. } => OpsBuilder::size_of(key.len(), 0),
+                        LogOp::DeleteRange { lower, upper, .. } => {
+                            OpsBuilder::size_of(lower.len(), upper.map_or(0, <[u8]>::len))
+                        }
                         LogOp::CreateTree { name, options, .. } => {
                             OpsBuilder::size_of(name.len(), options.len())
                         }

@@ -256,9 +256,13 @@ pub(super) const HELP: &[(&str, &str, &str)] = &[
     (
         "reclaim",
         "trees",
-        "Dropped trees of which something is left to free",
+        "Dropped trees and deleted ranges of which something is left to free",
     ),
-    ("reclaim", "blocks", "Blocks of dropped trees freed"),
+    (
+        "reclaim",
+        "blocks",
+        "Blocks of dropped trees and deleted ranges freed",
+    ),
     (
         "reclaim",
         "snapshots",

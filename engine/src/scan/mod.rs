@@ -15,6 +15,7 @@ use crate::core::Core;
 use crate::error::{Error, Result};
 use crate::format::Csn;
 use crate::format::node::KIND_EXTENT;
+use crate::tree::detached::Spot;
 use crate::tree::{Carry, Found, Parent, Toward, TreeState};
 use crate::worker::Worker;
 use piece::{Piece, Position};
@@ -278,12 +279,12 @@ impl Scan {
                     std::mem::take(&mut self.ready),
                 )),
             };
-            let piece = piece.map(|mut piece| {
-                if piece.csn > view.csn() {
-                    self.restore(core, &mut piece, reads.upto());
+            let piece = match piece {
+                Ok(piece) if piece.csn > view.csn() => {
+                    self.restore(core, piece, position, reads.upto())
                 }
-                piece
-            });
+                piece => piece,
+            };
             // If it was pinned meanwhile, images may be missing.
             let pinned = reads.is_running() && !view.reads(&core.forest.pins).is_running();
             let missed = unwritten && (piece.is_err() || self.left_out().len() > passed);
@@ -388,6 +389,9 @@ impl Scan {
             return;
         };
         let id = self.tree.id;
+        if overlay.has_holes(id) {
+            piece.records.retain(|key| !overlay.in_hole(id, key));
+        }
         let copy = |(key, image): (&Vec<u8>, &Image)| (key.clone(), image.clone());
         let mut changes: Vec<(Vec<u8>, Image)>;
         if self.reverse {
@@ -434,17 +438,37 @@ impl Scan {
         whole
     }
 
-    /// Undoes what commits after the view, up to `upto`, changed in the piece.
-    fn restore(&self, core: &Core, piece: &mut Piece, upto: Csn) {
-        let images = core.versions.range(
-            self.tree.id,
-            &piece.lower,
-            piece.upper.as_deref(),
-            (self.view.csn(), upto),
-        );
+    /// Undoes what commits after the view, up to `upto`, changed in the piece. What they
+    /// deleted as a range is read where it is now; the piece ends where that does.
+    fn restore(
+        &mut self,
+        core: &Core,
+        mut piece: Piece,
+        position: &Position,
+        mut upto: Csn,
+    ) -> Result<Piece> {
+        let (tree, view) = (self.tree.clone(), self.view.csn());
+        let spot = match position {
+            Position::At(key) => Spot::At(key),
+            Position::Before(key) => Spot::Before(key.as_deref()),
+        };
+        if let Some(stretch) = tree.cuts.around(spot, (view, upto)) {
+            // The walk goes on where the stretch ends, not beside this leaf.
+            self.last = None;
+            if let Some(cut) = &stretch.detached {
+                self.ready = std::mem::take(&mut piece.records);
+                piece = self.read_leaf(core, &cut.tree, position)?;
+                self.last = None;
+                upto = cut.csn - 1;
+            }
+            piece.keep(stretch);
+        }
+        let (lower, upper) = (piece.lower.as_slice(), piece.upper.as_deref());
+        let images = core.versions.range(tree.id, lower, upper, (view, upto));
         for (key, image) in images {
             piece.records.set(&key, image);
         }
+        Ok(piece)
     }
 }
 

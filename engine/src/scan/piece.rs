@@ -6,6 +6,7 @@ use super::Scan;
 use super::records::Records;
 use crate::format::Csn;
 use crate::node::Page;
+use crate::tree::detached::Stretch;
 
 /// A place between leaves.
 #[derive(Clone, Debug)]
@@ -77,6 +78,21 @@ impl Piece {
             },
             csn,
         }
+    }
+
+    /// Keeps what lies in a stretch of keys.
+    pub(super) fn keep(&mut self, stretch: Stretch) {
+        let Stretch { lower, upper, .. } = stretch;
+        let from = self.records.partition(|k| k < lower.as_slice());
+        let to = self
+            .records
+            .partition(|k| upper.as_ref().is_none_or(|u| k < u.as_slice()));
+        self.records.keep(from..to.max(from));
+        self.lower = std::mem::take(&mut self.lower).max(lower);
+        self.upper = match (self.upper.take(), upper) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
     }
 
     /// One of which nothing is known but the fences.

@@ -119,6 +119,12 @@ impl Records {
             .partition_point(|p| holds(part(&self.words, p.key)))
     }
 
+    /// Keeps the records with keys of which this holds.
+    pub(super) fn retain(&mut self, mut holds: impl FnMut(&[u8]) -> bool) {
+        let words = &self.words;
+        self.places.retain(|p| holds(part(words, p.key)));
+    }
+
     /// Keeps the records of this range.
     pub(super) fn keep(&mut self, range: std::ops::Range<usize>) {
         self.places.truncate(range.end);

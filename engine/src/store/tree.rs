@@ -11,6 +11,7 @@ use super::commit::{claim_of, commit_ops_if, finish, record_of, stamp};
 use crate::commit::Change;
 use crate::commit::batch::{BatchOp, check_key};
 use crate::commit::condition::Condition;
+use crate::commit::range::KeyRange;
 #[cfg(doc)]
 use crate::error::Error;
 use crate::error::Result;
@@ -20,6 +21,7 @@ use crate::log::OpsBuilder;
 use crate::node::max_inline;
 use crate::options::Durability;
 use crate::scan::{Cursor, Scan};
+use crate::shortage::Claim;
 use crate::tree::TreeState;
 use crate::txn::reads::Bounds;
 use crate::worker::Worker;
@@ -127,6 +129,91 @@ impl Tree {
     /// As [`Store::commit`].
     pub fn delete_with(&self, key: &[u8], durability: Durability) -> Result<Csn> {
         self.one(key, None, durability, None)
+    }
+
+    /// Removes all keys in `range`, durably, and returns the commit. See
+    /// [`Tree::delete_range_with`].
+    ///
+    /// # Errors
+    /// As [`Tree::delete_range_with`].
+    pub fn delete_range(&self, range: impl RangeBounds<Vec<u8>>) -> Result<Csn> {
+        self.delete_range_with(range, Durability::Sync)
+    }
+
+    /// Removes all keys in `range`, in one commit by itself, and returns it. It costs what
+    /// the ways to the two ends of the range cost, however many records lie between: these
+    /// are unlinked, not read, and their space comes back bit by bit in the background, as
+    /// that of a dropped tree does. Other writers are kept out for less than a millisecond.
+    ///
+    /// Views, snapshots and scans that were there before still see the records, and their
+    /// space comes back when these have ended; beyond a thousand ranges of one tree the oldest
+    /// of them are given up ([`Error::ViewTooOld`]). A transaction that read a key or a range
+    /// that this meets, whether there was a record or not, conflicts with it. Nothing is
+    /// merged. A range in which no key can lie, as one that ends before it begins, is no
+    /// commit: then the newest visible one is returned.
+    ///
+    /// It is no operation of a batch or of a transaction: those delete key by key.
+    ///
+    /// ```
+    /// # let dir = tempfile::tempdir().unwrap();
+    /// # let path = dir.path().join("range.store");
+    /// # let format = gaur::FormatOptions { create_size: Some(64 << 20), ..Default::default() };
+    /// # gaur::Store::format(&path, &format).unwrap();
+    /// # let store = gaur::Store::open(&path, &gaur::OpenOptions::default()).unwrap();
+    /// let log = store.tree("log")?;
+    /// for day in ["2024-01-30", "2024-01-31", "2024-02-01"] {
+    ///     log.put_with(day.as_bytes(), b"", gaur::Durability::Buffered)?;
+    /// }
+    /// let february = b"2024-02".to_vec();
+    /// log.delete_range(..february)?;
+    /// assert_eq!(log.first()?.unwrap().0, b"2024-02-01");
+    /// # Ok::<(), gaur::Error>(())
+    /// ```
+    ///
+    /// # Errors
+    /// As [`Store::commit`]: nothing happened. [`Error::KeyTooLong`] for an end that no key
+    /// can have, [`Error::BatchTooWide`] if the cache is too small for the nodes on the two
+    /// ways.
+    pub fn delete_range_with(
+        &self,
+        range: impl RangeBounds<Vec<u8>>,
+        durability: Durability,
+    ) -> Result<Csn> {
+        let core = &self.inner.core;
+        core.check_writable()?;
+        self.state.check_writable()?;
+        for end in [range.start_bound(), range.end_bound()] {
+            if let Bound::Included(key) | Bound::Excluded(key) = end {
+                check_key(key)?;
+            }
+        }
+        let behind = |key: &Vec<u8>| [key.as_slice(), &[0]].concat();
+        let lower = match range.start_bound() {
+            Bound::Included(key) => key.clone(),
+            Bound::Excluded(key) => behind(key),
+            Bound::Unbounded => Vec::new(),
+        };
+        let upper = match range.end_bound() {
+            Bound::Included(key) => Some(behind(key)),
+            Bound::Excluded(key) => Some(key.clone()),
+            Bound::Unbounded => None,
+        };
+        let (lower, upper) = (lower.as_slice(), upper.as_deref());
+        if upper.is_some_and(|upper| upper <= lower) {
+            return Ok(core.visible.upto());
+        }
+        core.throttle.pass(core, true);
+        let worker = core.forest.workers.mine()?;
+        let _busy = worker.begin_commit(&core.forest.workers)?;
+        let mut ops = OpsBuilder::new();
+        ops.delete_range(self.state.id, lower, upper)?;
+        let record = record_of(&ops, durability == Durability::Sync);
+        let appended = Cell::new(false);
+        let stamp = stamp(&record, &appended, None);
+        let range = KeyRange { lower, upper };
+        let (made, claim) = core.delete_range(&worker, &self.state, range, stamp, Claim::freeing());
+        drop(claim);
+        finish(core, &worker, made?, durability)
     }
 
     /// Changes a key, if a condition holds.

@@ -52,7 +52,7 @@ impl Forest {
         if ptr.checksum == 0 {
             return Ok(None);
         }
-        let mut fences = self.fences(parent);
+        let mut fences = self.fences(tree, parent);
         loop {
             let node = self.read_node(worker, tree, ptr, level)?;
             let node = node.and_then(|node| {

@@ -1,6 +1,8 @@
 //! The way down, without latches: each node is read at a version that is
 //! validated before what was read from it is used.
 
+use std::sync::Arc;
+
 use super::{Forest, Parent, TreeState};
 use crate::cache::{FrameId, Version};
 use crate::format::{BlockPtr, Generation};
@@ -139,6 +141,26 @@ impl Forest {
         }
     }
 
+    /// The node in this frame, found in the tree or in what was cut out of it, with the
+    /// tree where it is. The gate is passed.
+    pub(crate) fn locate(
+        &self,
+        tree: Arc<TreeState>,
+        frame: FrameId,
+        level: u8,
+        lower: &[u8],
+    ) -> Option<(Arc<TreeState>, At)> {
+        let find = |tree: &TreeState| match self.descend(tree, Toward::Key(lower), level, None) {
+            Found::Node(at) if at.frame == frame => Some(at),
+            _ => None,
+        };
+        if let Some(at) = find(&tree) {
+            return Some((tree, at));
+        }
+        let mut parts = tree.cuts.all().into_iter();
+        parts.find_map(|part| Some((part.tree.clone(), find(&part.tree)?)))
+    }
+
     /// Looks at a child that was read from its parent.
     #[inline]
     fn look(&self, tree: &TreeState, parent: Parent, child: Child) -> Look {
@@ -194,16 +216,19 @@ impl Forest {
         let Found::Missing { parent, .. } = missing else {
             unreachable!("only of a missing node")
         };
-        let range = self.fences(parent);
+        let range = self.fences(tree, parent);
         let stands = self.parent_latch(tree, parent).validate(parent.version);
         stands.then_some(range)
     }
 
     /// The fences of the child that `parent` is about; right if the parent's version
     /// still stands afterwards.
-    pub(super) fn fences(&self, parent: Parent) -> Fences {
+    pub(super) fn fences(&self, tree: &TreeState, parent: Parent) -> Fences {
         match parent.frame {
-            None => (Vec::new(), None),
+            None => {
+                let bounds = tree.anchor.bounds();
+                (bounds.lower, bounds.upper)
+            }
             Some(frame) => fences_of(self.cache.page(frame), parent.slot),
         }
     }

@@ -130,7 +130,7 @@ impl Forest {
     ) -> Result<Result<NodeBuf, Damage>> {
         let node = self.read_node(worker, tree, ptr, level)?;
         Ok(node.and_then(|node| {
-            let (lower, upper) = self.fences(parent);
+            let (lower, upper) = self.fences(tree, parent);
             has_fences(node.page(), &lower, upper.as_deref(), tree)?;
             Ok(node)
         }))

@@ -70,6 +70,20 @@ impl<'a> Op<'a> {
         }
     }
 
+    /// Tries to merge the nodes on the way to `key` from level `top` down, each of which
+    /// may be nearly empty.
+    pub(crate) fn merge_down(&mut self, tree: &TreeState, key: &[u8], top: u8) {
+        // A checkpoint may have begun: then the path is copied first.
+        match self.leaf(tree, key) {
+            Ok(leaf) => leaf.guard.release_unchanged(),
+            Err(_) => return,
+        }
+        for level in (1..=top).rev() {
+            self.merge(tree, key, level);
+        }
+        self.merge_leaf(tree, key);
+    }
+
     /// Tries to merge the node at `level` on the way to `key` with a neighbour. For an
     /// empty node says what stood in the way.
     fn merge(&mut self, tree: &TreeState, key: &[u8], level: u8) -> Outcome {
@@ -124,7 +138,10 @@ impl<'a> Op<'a> {
             } else {
                 (sibling_slot, other, page)
             };
-            let both = combine(left, right, self.forest.store);
+            let Some(both) = combine(left, right, self.forest.store) else {
+                sibling_guard.release_unchanged();
+                continue;
+            };
             let room = page.len_words() - HEADER_WORDS;
             let need = 2 * page.len_words() - HEADER_WORDS - both.page().free_words();
             // Some room is left for inserts, unless an empty node can go.
@@ -292,8 +309,9 @@ impl<'a> Op<'a> {
     }
 }
 
-/// Both nodes in one page of double size.
-fn combine(left: Page<'_>, right: Page<'_>, store: u64) -> NodeBuf {
+/// Both nodes in one page of double size; `None`: they do not fit there, since what their
+/// keys have in common is less than what those of each have.
+fn combine(left: Page<'_>, right: Page<'_>, store: u64) -> Option<NodeBuf> {
     let both = NodeBuf::new(2 * left.len_words());
     let bounds = Bounds {
         lower: left.lower(),
@@ -311,10 +329,18 @@ fn combine(left: Page<'_>, right: Page<'_>, store: u64) -> NodeBuf {
     );
     for from in [left, right] {
         for i in 0..from.slots() {
+            let e = from.entry(i);
+            let key_len = match (from.level(), i) {
+                (1.., 0) => from.lower_len(),
+                _ => from.prefix_len() + e.key_len,
+            };
+            if !both.page().fits(key_len, e.value_len) {
+                return None;
+            }
             transfer(from, i, both.page());
         }
     }
-    both
+    Some(both)
 }
 
 fn transfer(from: Page<'_>, i: usize, to: Page<'_>) {

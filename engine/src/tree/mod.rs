@@ -15,6 +15,7 @@
 mod aside;
 mod cow;
 mod descend;
+pub(crate) mod detached;
 mod load;
 mod merge;
 mod prefetch;
@@ -23,8 +24,8 @@ pub(crate) mod split;
 mod warm;
 mod write;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
 
 use gaur_iodriver::Device;
 use gaur_iodriver::sync::ShortMutex;
@@ -37,7 +38,7 @@ use crate::feed::open::Feeds;
 use crate::format::superblock::Superblock;
 use crate::format::{Csn, Generation, Geometry, TreeId};
 use crate::growth::Growth;
-use crate::node::Child;
+use crate::node::{Bounds, Child};
 use crate::places::Places;
 use crate::pool::Pool;
 use crate::progress::Progress;
@@ -48,6 +49,7 @@ use crate::writeback::mend::Mend;
 
 pub(crate) use descend::Found;
 pub(crate) use descend::Toward;
+use detached::Cuts;
 pub(crate) use load::Carry;
 pub(crate) use merge::underfull;
 pub use size::RangeSize;
@@ -132,6 +134,10 @@ pub(crate) struct TreeState {
     snapshot: Option<Arc<Users>>,
     /// The commit that dropped it; 0: none.
     dropped: AtomicU64,
+    /// What range deletes took out of it.
+    pub(crate) cuts: Cuts,
+    /// The tree that it was taken out of, if it was.
+    cut_from: Weak<TreeState>,
 }
 
 impl TreeState {
@@ -145,6 +151,8 @@ impl TreeState {
             large: AtomicBool::new(large),
             snapshot: None,
             dropped: AtomicU64::new(0),
+            cuts: Cuts::default(),
+            cut_from: Weak::new(),
         }
     }
 
@@ -159,6 +167,11 @@ impl TreeState {
             snapshot: Some(users),
             ..self
         }
+    }
+
+    /// The tree that it was taken out of by a range delete.
+    pub(crate) fn cut_from(&self) -> Option<Arc<Self>> {
+        self.cut_from.upgrade()
     }
 
     /// An error if it is a snapshot's.
@@ -177,6 +190,15 @@ impl TreeState {
     /// Whether what was born then is the tree's own, to be freed by it.
     pub(crate) fn owns(&self, birth: Generation) -> bool {
         birth > self.origin
+    }
+
+    /// What a range delete takes out of a tree: the nodes below `root`, within these bounds.
+    pub(crate) fn part(from: &Arc<Self>, root: Child, bounds: Bounds) -> Self {
+        let whole = Self::new(from.id, &from.name(), root, from.may_have_large());
+        let mut part = whole.begun_as(from.origin);
+        part.anchor.bounds = Some(bounds);
+        part.cut_from = Arc::downgrade(from);
+        part
     }
 
     /// A tree that was built beside the log and appears with commit `since`.
@@ -225,7 +247,12 @@ impl TreeState {
 
     /// Whether a commit up to `csn` dropped it.
     pub(crate) fn was_dropped(&self, csn: Csn) -> bool {
-        (1..=csn).contains(&self.dropped.load(Ordering::Acquire))
+        (1..=csn).contains(&self.dropped())
+    }
+
+    /// The commit that dropped it, or took it out of another; 0: none.
+    pub(crate) fn dropped(&self) -> Csn {
+        self.dropped.load(Ordering::Acquire)
     }
 
     /// Notes the commit that drops it. The gate is closed.
@@ -236,7 +263,7 @@ impl TreeState {
     /// An error if the tree was dropped by a commit that `view` sees. Writers ask inside
     /// the gate; readers when they have read, for what they read may be gone.
     pub(crate) fn check(&self, view: Csn) -> Result<()> {
-        match self.dropped.load(Ordering::Acquire) {
+        match self.dropped() {
             0 => Ok(()),
             dropped if dropped > view => Ok(()),
             _ => Err(Error::TreeDropped(self.name().to_string())),
@@ -251,6 +278,8 @@ pub(crate) struct Anchor {
     words: [AtomicU64; 4],
     /// The commit that loaded the tree with records in it; 0: none did.
     since: Csn,
+    /// The root's fences, if they are not those of a whole tree.
+    bounds: Option<Bounds>,
 }
 
 impl Anchor {
@@ -275,6 +304,11 @@ impl Anchor {
             true => Err(Error::ViewTooOld { csn: view }),
             false => Ok(()),
         }
+    }
+
+    /// The root's fences.
+    pub(crate) fn bounds(&self) -> Bounds {
+        self.bounds.clone().unwrap_or_else(Bounds::whole)
     }
 
     /// The root's pointer and hint. A null pointer: the tree is empty.

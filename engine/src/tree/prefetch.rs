@@ -135,7 +135,7 @@ impl Forest {
                     },
                 };
                 // What is not sound is for the search that needs it to tell.
-                let (lower, upper) = self.fences(parent);
+                let (lower, upper) = self.fences(w.tree, parent);
                 if has_fences(node.page(), &lower, upper.as_deref(), w.tree).is_err() {
                     continue;
                 }

@@ -188,15 +188,8 @@ impl<'a> Op<'a> {
         running: Generation,
         heat: u32,
     ) -> Child {
-        let cache = &self.forest.cache;
-        cache.page(frame).set_identity(block, running);
-        cache.occupy(frame, block, running, State::Dirty, heat);
-        self.worker.used(Run::single(block));
-        self.worker.counters.blocks_used.add(1);
-        Child {
-            ptr: BlockPtr::unwritten(block, running),
-            hint: frame + 1,
-        }
+        let at = (frame, block);
+        self.forest.adopt(self.worker, at, running, heat)
     }
 
     /// Takes frames without waiting. `None`: there were not enough, the gate was
@@ -205,7 +198,7 @@ impl<'a> Op<'a> {
     /// # Errors
     /// If the store has stopped: dirty nodes are not written any more, so there may
     /// never be a frame.
-    pub(super) fn frames<const N: usize>(&mut self) -> Result<Option<[FrameId; N]>> {
+    pub(crate) fn frames<const N: usize>(&mut self) -> Result<Option<[FrameId; N]>> {
         let mut got = [0; N];
         for i in 0..N {
             match self.forest.cache.try_take_to_write() {
@@ -320,6 +313,24 @@ impl<'a> Op<'a> {
 }
 
 impl Forest {
+    /// As [`Op::adopt`], for a writer without an operation.
+    pub(crate) fn adopt(
+        &self,
+        worker: &Worker,
+        (frame, block): (FrameId, BlockNo),
+        running: Generation,
+        heat: u32,
+    ) -> Child {
+        self.cache.page(frame).set_identity(block, running);
+        self.cache.occupy(frame, block, running, State::Dirty, heat);
+        worker.used(Run::single(block));
+        worker.counters.blocks_used.add(1);
+        Child {
+            ptr: BlockPtr::unwritten(block, running),
+            hint: frame + 1,
+        }
+    }
+
     /// Whether the frame, whose latch the caller holds, is the writable leaf for
     /// `key`. A node taken out of the tree is never left writable.
     fn is_leaf_for(

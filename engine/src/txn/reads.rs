@@ -221,6 +221,11 @@ impl Reads {
             .try_for_each(|of| of.tree.check(Csn::MAX))
     }
 
+    /// Whether a range of a tree that was read was ever cut out of it.
+    pub(crate) fn were_cut(&self) -> bool {
+        self.trees.values().any(|of| of.tree.cuts.made() > 0)
+    }
+
     /// The ranges read, by tree.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = (&TreeState, &Bounds)> {
         self.trees

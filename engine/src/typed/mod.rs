@@ -213,6 +213,18 @@ impl<K: OrderedKey, V: Value> TypedTree<K, V> {
         self.tree.delete_with(&key.to_bytes(), durability)
     }
 
+    /// Removes all keys in `range`, in one commit, as [`Tree::delete_range_with`] does.
+    ///
+    /// # Errors
+    /// As [`Tree::delete_range_with`].
+    pub fn delete_range_with(
+        &self,
+        range: impl RangeBounds<K>,
+        durability: Durability,
+    ) -> Result<Csn> {
+        self.tree.delete_range_with(bounds(&range), durability)
+    }
+
     /// Removes `key` in a transaction or a batch.
     ///
     /// # Errors

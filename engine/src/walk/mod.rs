@@ -40,6 +40,8 @@ pub(crate) struct Visit {
     /// A node of a dropped tree, of which only the children from this slot on are there
     /// still. Who came by its pointer does not know its fences.
     left_from: Option<usize>,
+    /// It is left of a dropped tree, or was deleted as part of a range.
+    pub(crate) left: bool,
     /// Up to this birth a node may say another tree's number: it is a snapshot's.
     pub(crate) origin: Generation,
     /// Its read failed together with others: it is read again alone.
@@ -57,6 +59,7 @@ impl Visit {
             upper: None,
             newest,
             left_from: None,
+            left: false,
             origin: Generation::default(),
             alone: false,
         }
@@ -260,6 +263,7 @@ impl Walker {
                 upper: fences[i + 1].clone(),
                 newest: page.birth(),
                 left_from: None,
+                left: visit.left,
                 origin: visit.origin,
                 alone: false,
             })
@@ -344,6 +348,7 @@ impl Walker {
         let doomed = contents.doomed.iter().flat_map(|d| {
             d.path.iter().map(move |(ptr, next)| Visit {
                 left_from: Some(*next as usize),
+                left: true,
                 ..root(d.id, *ptr, d.origin)
             })
         });

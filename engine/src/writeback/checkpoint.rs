@@ -399,7 +399,7 @@ impl Checkpointer {
         for f in &frozen {
             let root = self.write_tree(core, f, generation)?;
             if f.dropped {
-                self.reclaim.add(core, f, cut.csn, root, generation);
+                self.reclaim.add(core, f, root, generation);
                 continue;
             }
             contents.trees.push(CatalogEntry {
@@ -415,7 +415,7 @@ impl Checkpointer {
         let mut freed = std::mem::take(&mut journal.freed);
         self.free_catalog(&mut freed);
         let extents = std::mem::take(&mut journal.freed_extents);
-        let mut sorted = Self::sort(core, generation, freed, extents, &part);
+        let mut sorted = Self::sort(core, (generation, cut.csn), freed, extents, &part);
         self.write_lists(core, generation, &mut sorted, part, &mut used)?;
         let shelf = core.shelf.lock();
         contents.held = shelf.all.iter().map(|s| s.held.clone()).collect();
@@ -786,8 +786,18 @@ fn copy_out(core: &Core, f: &Frozen, node: &Dirty, image: &mut [u8]) -> u64 {
 }
 
 /// Gives the checksum to the running generation's parent of the node, if the node
-/// is in the running tree still and its parent there is not the frozen one.
+/// is in the running tree still, or in what was cut out of it, and its parent there is not
+/// the frozen one.
 fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
+    // In this order: what is cut out of the tree is made known before.
+    if !tell(core, tree, node, checksum) {
+        let mut parts = tree.cuts.all().into_iter();
+        parts.any(|part| tell(core, &part.tree, node, checksum));
+    }
+}
+
+/// Whether the node was found in this tree.
+fn tell(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) -> bool {
     let forest = &core.forest;
     let cache = &forest.cache;
     let page = cache.page(node.frame);
@@ -796,13 +806,13 @@ fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
         // The parent of a node without checksum is dirty, and so is all above it:
         // if the way down leaves memory, the node is not at its end.
         let Found::Node(at) = forest.descend(tree, Toward::Key(&lower), level, None) else {
-            return;
+            return false;
         };
         if at.ptr.addr != node.addr || at.level != level {
-            return;
+            return false;
         }
         if at.ptr.checksum == checksum {
-            return;
+            return true;
         }
         let Some(guard) = forest
             .parent_latch(tree, at.parent)
@@ -817,7 +827,7 @@ fn tell_running(core: &Core, tree: &TreeState, node: &Dirty, checksum: u64) {
         };
         forest.set_parent_child(tree, at.parent, Child { ptr, ..child });
         drop(guard);
-        return;
+        return true;
     }
 }
 

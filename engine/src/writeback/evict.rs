@@ -21,7 +21,6 @@ use crate::error::{Error, Result};
 use crate::format::{BlockPtr, Generation};
 use crate::node::store_image;
 use crate::readers::GivenUp;
-use crate::tree::{Found, Toward};
 use crate::worker::Worker;
 
 /// Dirty nodes written together.
@@ -257,12 +256,7 @@ pub(super) fn prepare(core: &Core, worker: &Worker, id: FrameId) -> Option<Write
         seen
     };
     let tree = core.trees.lock().numbered(tree)?;
-    let Found::Node(at) = forest.descend(&tree, Toward::Key(&lower), level, None) else {
-        return None;
-    };
-    if at.frame != id {
-        return None;
-    }
+    let (tree, at) = forest.locate(tree, id, level, &lower)?;
     let parent_guard = forest
         .parent_latch(&tree, at.parent)
         .try_upgrade(at.parent.version)?;

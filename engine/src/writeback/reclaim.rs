@@ -1,4 +1,4 @@
-//! Freeing what dropped trees had, bit by bit, between checkpoints.
+//! Freeing what dropped trees and deleted ranges had, bit by bit, between checkpoints.
 //!
 //! By the checkpointer's own thread, so the journal of frees and the paths that go into
 //! the tree of trees are of one moment. Each node is freed behind what lies below it
@@ -20,7 +20,7 @@ use super::doomed::Doomed;
 use crate::core::Core;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::KIND_EXTENT;
-use crate::format::{BlockPtr, Csn, Generation, Run};
+use crate::format::{BlockPtr, Generation, Run};
 use crate::node::{NodeBuf, Page, load_image};
 use crate::tree::TreeState;
 use crate::worker::{Freed, Worker};
@@ -59,8 +59,8 @@ struct Job {
     doomed: Doomed,
     /// The nodes of the path, as far as they were read: the last ones are missing.
     nodes: Vec<NodeBuf>,
-    /// For who has a handle still; and the commit that dropped it.
-    tree: Option<(Arc<TreeState>, Csn)>,
+    /// For who has a handle still.
+    tree: Option<Arc<TreeState>>,
     rest: Rest,
 }
 
@@ -108,7 +108,6 @@ impl Reclaim {
         &mut self,
         core: &Core,
         frozen: &Frozen,
-        csn: Csn,
         root: BlockPtr,
         generation: Generation,
     ) {
@@ -128,7 +127,7 @@ impl Reclaim {
             path: vec![(root, 0)],
         };
         self.next += 1;
-        self.jobs.push(Job::new(doomed, Some((tree.clone(), csn))));
+        self.jobs.push(Job::new(doomed, Some(tree.clone())));
     }
 
     /// What is left, for the tree of trees. Its frees up to now go with it.
@@ -188,12 +187,13 @@ impl Reclaim {
             !over
         });
         counters.end(all - self.jobs.len());
-        self.freed >= ENOUGH || self.jobs.len() < all
+        let more = self.jobs.iter_mut().any(|job| ready(&job));
+        self.freed >= ENOUGH || self.jobs.len() < all && !more
     }
 }
 
 impl Job {
-    fn new(doomed: Doomed, tree: Option<(Arc<TreeState>, Csn)>) -> Self {
+    fn new(doomed: Doomed, tree: Option<Arc<TreeState>>) -> Self {
         Self {
             doomed,
             nodes: Vec::new(),
@@ -204,19 +204,22 @@ impl Job {
 
     /// Whether nobody sees the tree any more.
     fn is_free(&self, core: &Core) -> bool {
-        let Some((_, dropped)) = &self.tree else {
+        let Some(dropped) = self.tree.as_ref().map(|tree| tree.dropped()) else {
             return true;
         };
         // Nor waits to read a large value of it.
-        !core.forest.readers().need_tree(*dropped)
+        !core.forest.readers().need_tree(dropped)
     }
 
     fn free_some(&mut self, core: &Core, worker: &Worker, freed: &mut u64) -> Result<()> {
-        if let Some((tree, _)) = self.tree.take() {
+        if let Some(tree) = self.tree.take() {
             // Whoever comes late finds no node, and then that the tree was dropped.
             let guard = tree.anchor.latch.lock();
             tree.anchor.set(Default::default());
             drop(guard);
+            if let Some(from) = tree.cut_from() {
+                from.cuts.remove(&tree);
+            }
         }
         for _ in 0..STEP {
             let Some(&(ptr, next)) = self.doomed.path.last() else {

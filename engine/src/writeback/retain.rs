@@ -95,10 +95,11 @@ impl Checkpointer {
         Some(part)
     }
 
-    /// Sorts what went out of use in `generation`, and what was on a part of a list.
+    /// Sorts what went out of use in `generation`, whose last commit is `csn`, and what was
+    /// on a part of a list.
     pub(super) fn sort(
         core: &Core,
-        generation: Generation,
+        (generation, csn): (Generation, Csn),
         freed: Vec<Freed>,
         extents: Vec<(Csn, Freed)>,
         part: &Option<Part>,
@@ -133,19 +134,23 @@ impl Checkpointer {
         });
         let mut free: Vec<Freed> = freed.collect();
         let mut leaves: &[Run] = &[];
+        let mut pieces = Vec::new();
         if let Some(part) = part {
             let upto = shelf.all[part.of].held.generation;
-            // The last one that had it is not known any more.
-            let dead = part.dead.iter().filter_map(|f| sort(*f, upto));
-            free.extend(dead.map(|f| Freed { last: None, ..f }));
+            for f in part.dead.iter().filter_map(|f| sort(*f, upto)) {
+                // The last one that had it, and the commit that deleted it, are not known
+                // any more.
+                match f.piece {
+                    true => pieces.push((csn, f)),
+                    false => free.push(Freed { last: None, ..f }),
+                }
+            }
             leaves = &part.leaves;
         }
         sorted.viewed = core.forest.pins.wanted(free.iter().copied());
-        sorted.free = free
-            .iter()
-            .map(|f| f.run)
-            .chain(leaves.iter().copied())
-            .collect();
+        let free = free.iter().map(|f| f.run);
+        sorted.free = free.chain(leaves.iter().copied()).collect();
+        sorted.extents.append(&mut pieces);
         sorted
     }
 

@@ -13,7 +13,6 @@ use crate::cache::{FrameId, State};
 use crate::core::Core;
 use crate::error::Result;
 use crate::node::Child;
-use crate::tree::{Found, Toward};
 use crate::worker::Worker;
 
 /// Steps without a frame emptied before a checkpoint is asked for, and rounds
@@ -151,12 +150,9 @@ fn relocate(core: &Core, worker: &Worker, id: FrameId) -> bool {
     let Some(tree) = core.trees.lock().numbered(tree) else {
         return false;
     };
-    let Found::Node(at) = forest.descend(&tree, Toward::Key(&lower), level, None) else {
+    let Some((tree, at)) = forest.locate(tree, id, level, &lower) else {
         return false;
     };
-    if at.frame != id {
-        return false;
-    }
     let Some(new) = cache.try_take_to_write() else {
         return false;
     };

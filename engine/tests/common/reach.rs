@@ -216,8 +216,13 @@ impl Reach {
                         }));
                     }
                     LogOp::Delete { tree, key } => self.change(&names[&tree], key, None),
-                    LogOp::DropTree { .. } | LogOp::RenameTree { .. } | LogOp::LoadTree { .. } => {
-                        unreachable!("nothing drops, renames or loads trees here")
+                    LogOp::DropTree { .. }
+                    | LogOp::RenameTree { .. }
+                    | LogOp::LoadTree { .. }
+                    | LogOp::DeleteRange { .. } => {
+                        unreachable!(
+                            "nothing drops, renames or loads trees here, or deletes ranges"
+                        )
                     }
                 }
             }

@@ -99,6 +99,7 @@ fn told(
             what: match op {
                 FeedOp::Put { .. } | FeedOp::PutLarge { .. } => "put",
                 FeedOp::Delete { .. } => "delete",
+                FeedOp::DeleteRange { .. } => "delete range",
                 FeedOp::CreateTree { .. } => "create",
                 FeedOp::CreateFilled { .. } => "create, with records",
                 FeedOp::RenameTree { .. } => "rename",
@@ -110,6 +111,10 @@ fn told(
                 FeedOp::Put { key, .. }
                 | FeedOp::PutLarge { key, .. }
                 | FeedOp::Delete { key, .. } => Some(show(key)),
+                FeedOp::DeleteRange { lower, upper, .. } => {
+                    let upper = upper.map(show).unwrap_or_default();
+                    Some(format!("{}..{upper}", show(lower)))
+                }
                 _ => None,
             },
             value: None,
