@@ -107,7 +107,8 @@ pub(crate) fn decode(
     geometry: &Geometry,
 ) -> Result<Leaf, Damage> {
     let node = NodeBuf::new(bytes.len() / 8);
-    load_image(bytes, ptr, store, Some(DEAD_LIST), Some(0), node.page())?;
+    load_image(bytes, ptr, store, Some(DEAD_LIST), Some(0), node.page())
+        .map_err(|damage| damaged(ptr.addr, &damage.detail))?;
     entries(node.page(), geometry).ok_or_else(|| damaged(ptr.addr, "says what cannot be"))
 }
 

@@ -9,7 +9,7 @@
 //! If a node is damaged too, nobody knows what lies below it, and nothing is
 //! rebuilt: nothing is allocated from those groups, and the rest of the store works.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use gaur_iodriver::sync::{Mutex, MutexGuard, ShortMutex};
 
@@ -17,7 +17,7 @@ use crate::alloc::SpaceError;
 use crate::error::{Damage, Error, Result};
 use crate::format::node::KIND_EXTENT;
 use crate::format::superblock::Superblock;
-use crate::format::{Generation, Geometry, Run};
+use crate::format::{BlockNo, Generation, Geometry, Run};
 use crate::node::Page;
 use crate::tree::Forest;
 use crate::walk::{Visit, Visitor, Walker};
@@ -99,6 +99,7 @@ impl Forest {
         let mut collect = Collect {
             geometry,
             used: groups.iter().map(|g| (*g, Vec::new())).collect(),
+            seen: None,
             known: Generation::default(),
             trouble: None,
         };
@@ -107,6 +108,7 @@ impl Forest {
         let mut contents = walker.catalog(&sb, &mut collect)?;
         contents.place_held(&sb)?;
         walker.walk(Walker::roots(&sb, &contents), &mut collect)?;
+        collect.expect_known();
         self.collect_held(&contents.held, &mut walker, &mut collect)?;
         let mut rebuilt = 0;
         for ((group, why), used) in damaged.iter().zip(collect.used.into_values()) {
@@ -210,17 +212,34 @@ impl Forest {
 struct Collect {
     geometry: Geometry,
     used: BTreeMap<u64, Vec<Run>>,
+    /// The blocks collected, once those of the trees are: snapshots have most of them too, and
+    /// share large values. What the trees use twice among themselves is damage.
+    seen: Option<BTreeSet<BlockNo>>,
     /// What was born up to this generation was collected with an older snapshot.
     known: Generation,
     trouble: Option<Damage>,
 }
 
 impl Collect {
+    /// What follows may have been collected already.
+    fn expect_known(&mut self) {
+        let runs = self.used.values().flatten();
+        self.seen = Some(runs.flat_map(|r| r.start..r.end()).collect());
+    }
+
     fn add(&mut self, run: Run) {
-        if let Some(runs) = self.used.get_mut(&self.geometry.group_of(run.start)) {
-            match runs.last_mut() {
-                Some(last) if last.end() == run.start => last.len += run.len,
-                _ => runs.push(run),
+        let Some(runs) = self.used.get_mut(&self.geometry.group_of(run.start)) else {
+            return;
+        };
+        let mut push = |run: Run| match runs.last_mut() {
+            Some(last) if last.end() == run.start => last.len += run.len,
+            _ => runs.push(run),
+        };
+        match &mut self.seen {
+            None => push(run),
+            Some(seen) => {
+                let fresh = (run.start..run.end()).filter(|block| seen.insert(*block));
+                fresh.for_each(|block| push(Run::single(block)));
             }
         }
     }

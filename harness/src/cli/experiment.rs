@@ -5,7 +5,9 @@ use std::path::PathBuf;
 use clap::{Args, Subcommand};
 
 use crate::experiment::fill::child::Orders;
-use crate::experiment::{bulk, fill, huge, rehearse, scaling, two_stage};
+use crate::experiment::{
+    bulk, drops, fill, held, huge, multi_get, rehearse, scaling, snapshots, two_stage,
+};
 use crate::failure::Outcome;
 use crate::units::Size;
 
@@ -45,6 +47,10 @@ impl ExperimentArgs {
             What::Fill(_) => None,
             What::Huge(_) => Some("huge"),
             What::Bulk(_) => Some("bulk"),
+            What::Held(_) => Some("held"),
+            What::Snapshots(_) => Some("snapshots"),
+            What::Drops(_) => Some("drops"),
+            What::MultiGet(_) => Some("multi-get"),
         }
     }
 }
@@ -95,6 +101,114 @@ enum What {
     /// to free space of the store, and the records are loaded into a new tree. Tells the
     /// rates, the share, and what limits it. Needs disk for a tree a round, and one more.
     Bulk(BulkArgs),
+    /// A snapshot held while the store is overwritten several times.
+    ///
+    /// In turn, round by round: with nothing held, with a snapshot in memory, with a named
+    /// one. Fails if the writers keep less than 80 % of their speed, if memory is ever
+    /// above the cache, a tenth of it and 64 MiB, or if the snapshot does not read as it
+    /// did. What it leaves behind when it is let go of is told.
+    Held(HeldArgs),
+    /// Thousands of snapshots a second beside writers.
+    ///
+    /// Writers move amounts between ten keys; each snapshot adds them up. Fails if a sum is
+    /// ever another, if the rate is not reached, or if the writers keep less than 70 % of
+    /// their speed without snapshots, which is measured in turn.
+    Snapshots(SnapshotsArgs),
+    /// Drop a large tree, and delete as large a range, beside writers.
+    ///
+    /// Fails if a put beside it ever takes longer than 50 ms.
+    Drops(DropsArgs),
+    /// multi_get on a store much larger than its cache, beside the device's own rate.
+    ///
+    /// From one thread. The device alone has as many reads in flight as a call has keys.
+    /// Fails if multi_get reads less than 80 % as many blocks a second.
+    MultiGet(MultiGetArgs),
+}
+
+#[derive(Debug, Args)]
+struct HeldArgs {
+    /// The file for the store; made for it, and removed afterwards.
+    #[arg(long, value_name = "FILE", default_value = "held.store")]
+    path: PathBuf,
+    /// Records, of 116 bytes each.
+    #[arg(long, default_value_t = 1_000_000)]
+    records: u64,
+    /// How often all of them are overwritten.
+    #[arg(long, default_value_t = 5)]
+    times: u64,
+    /// Writers.
+    #[arg(long, default_value_t = 2)]
+    writers: u64,
+    /// The memory budget.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    cache: Size,
+    /// Rounds; the median counts.
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Seed of all randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Tell what would be made, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct SnapshotsArgs {
+    #[command(flatten)]
+    common: Common,
+    /// Groups of ten keys.
+    #[arg(long, default_value_t = 10_000)]
+    groups: u64,
+    /// Writers.
+    #[arg(long, default_value_t = 4)]
+    writers: u64,
+    /// Snapshots a second.
+    #[arg(long, default_value_t = 10_000.0)]
+    rate: f64,
+    /// Milliseconds that each is held.
+    #[arg(long, default_value_t = 10)]
+    held: u64,
+}
+
+#[derive(Debug, Args)]
+struct DropsArgs {
+    /// The file for the store; made for it, and removed afterwards.
+    #[arg(long, value_name = "FILE", default_value = "drops.store")]
+    path: PathBuf,
+    /// Records of the tree, and of the range.
+    #[arg(long, default_value_t = 10_000_000)]
+    records: u64,
+    /// Writers.
+    #[arg(long, default_value_t = 4)]
+    writers: u64,
+    /// Puts a second of each.
+    #[arg(long, default_value_t = 5000.0)]
+    rate: f64,
+    /// Seconds of each phase, at least.
+    #[arg(long, default_value_t = 10.0)]
+    seconds: f64,
+    /// Seed of all randomness.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Tell what would be made, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+struct MultiGetArgs {
+    #[command(flatten)]
+    common: Common,
+    /// The memory budget.
+    #[arg(long, value_name = "SIZE", default_value = "64MiB")]
+    cache: Size,
+    /// The store's size in caches.
+    #[arg(long, default_value_t = 8)]
+    times: u64,
+    /// Keys of one call.
+    #[arg(long, default_value_t = 64)]
+    keys: usize,
 }
 
 #[derive(Debug, Args)]
@@ -292,6 +406,65 @@ pub(crate) fn experiment(args: &ExperimentArgs) -> Outcome {
                 return rehearse(&plan.path, plan.store_bytes());
             }
             bulk::run(&plan)
+        }
+        What::Held(a) => {
+            let plan = held::Plan {
+                path: a.path.clone(),
+                records: a.records,
+                times: a.times,
+                writers: a.writers,
+                cache: a.cache.0,
+                rounds: a.rounds,
+                seed: a.seed,
+            };
+            if a.dry_run {
+                return rehearse(&plan.path, plan.store_bytes());
+            }
+            held::run(&plan)
+        }
+        What::Snapshots(a) => {
+            if a.common.dry_run {
+                return rehearse(&a.common.path, snapshots::STORE_BYTES);
+            }
+            snapshots::run(&snapshots::Plan {
+                path: a.common.path.clone(),
+                groups: a.groups,
+                writers: a.writers,
+                rate: a.rate,
+                held: std::time::Duration::from_millis(a.held),
+                seconds: a.common.seconds,
+                rounds: a.common.rounds,
+                seed: a.common.seed,
+            })
+        }
+        What::Drops(a) => {
+            let plan = drops::Plan {
+                path: a.path.clone(),
+                records: a.records,
+                writers: a.writers,
+                rate: a.rate,
+                seconds: a.seconds,
+                seed: a.seed,
+            };
+            if a.dry_run {
+                return rehearse(&plan.path, plan.store_bytes());
+            }
+            drops::run(&plan)
+        }
+        What::MultiGet(a) => {
+            let plan = multi_get::Plan {
+                path: a.common.path.clone(),
+                cache: a.cache.0,
+                times: a.times,
+                keys: a.keys,
+                seconds: a.common.seconds,
+                rounds: a.common.rounds,
+                seed: a.common.seed,
+            };
+            if a.common.dry_run {
+                return rehearse(&plan.path, plan.store_bytes());
+            }
+            multi_get::run(&plan)
         }
         What::Huge(a) => huge::run(&huge::Plan {
             path: a.path.clone(),

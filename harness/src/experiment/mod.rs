@@ -3,9 +3,13 @@
 
 pub(crate) mod bulk;
 pub(crate) mod cow;
+pub(crate) mod drops;
 pub(crate) mod fill;
+pub(crate) mod held;
 pub(crate) mod huge;
+pub(crate) mod multi_get;
 pub(crate) mod scaling;
+pub(crate) mod snapshots;
 pub(crate) mod two_stage;
 
 use std::path::Path;
