@@ -10,6 +10,7 @@
 
 use std::collections::VecDeque;
 use std::ops::Bound;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crossbeam_queue::SegQueue;
@@ -25,7 +26,30 @@ use crate::txn::reads::Bounds;
 /// A stored value: its entry kind and bytes. `None`: the key was absent.
 pub(crate) type Image = Option<(u8, Vec<u8>)>;
 
-type VersionKey = (TreeId, Vec<u8>, Csn);
+/// By tree, key and the commit of the change.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct VersionKey {
+    tree: TreeId,
+    /// The key's first bytes, as a number: of two keys it tells mostly, without a look at
+    /// them, which comes first.
+    head: u64,
+    key: Arc<[u8]>,
+    csn: Csn,
+}
+
+impl VersionKey {
+    fn new(tree: TreeId, key: &[u8], csn: Csn) -> Self {
+        let mut head = [0; 8];
+        let len = key.len().min(8);
+        head[..len].copy_from_slice(&key[..len]);
+        Self {
+            tree,
+            head: u64::from_be_bytes(head),
+            key: key.into(),
+            csn,
+        }
+    }
+}
 
 #[derive(Debug)]
 pub(crate) struct Versions {
@@ -71,7 +95,7 @@ fn within(pinned: &[(Csn, Csn)], csn: Csn) -> bool {
 const OVERHEAD: usize = 160;
 
 fn size(key: &VersionKey, image: &Image) -> usize {
-    2 * key.1.len() + image.as_ref().map_or(0, |i| i.1.len()) + OVERHEAD
+    key.key.len() + image.as_ref().map_or(0, |i| i.1.len()) + OVERHEAD
 }
 
 /// The entries from `from` on, in order.
@@ -119,7 +143,7 @@ impl Versions {
 
     /// Keeps what `key` held before the change `csn`. Call before the change.
     pub(crate) fn keep(&self, tree: TreeId, key: &[u8], csn: Csn, image: Image) {
-        let key = (tree, key.to_vec(), csn);
+        let key = VersionKey::new(tree, key, csn);
         self.bytes.fetch_add(size(&key, &image), Ordering::Relaxed);
         // The image first: whoever collects and finds the note must find the image,
         // or it stays for ever.
@@ -137,13 +161,14 @@ impl Versions {
         (view, upto): (Csn, Csn),
     ) -> Vec<(Vec<u8>, Image)> {
         let mut out: Vec<(Vec<u8>, Image)> = Vec::new();
-        for entry in entries_from(&self.images, &(tree, lower.to_vec(), 0)) {
-            let (t, key, csn) = entry.key();
-            if *t != tree || upper.is_some_and(|u| key.as_slice() >= u) {
+        for entry in entries_from(&self.images, &VersionKey::new(tree, lower, 0)) {
+            let at = entry.key();
+            if at.tree != tree || upper.is_some_and(|u| *at.key >= *u) {
                 break;
             }
-            if *csn > view && *csn <= upto && out.last().is_none_or(|l| l.0 != *key) {
-                out.push((key.clone(), entry.value().clone()));
+            let seen = view < at.csn && at.csn <= upto;
+            if seen && out.last().is_none_or(|l| *l.0 != *at.key) {
+                out.push((at.key.to_vec(), entry.value().clone()));
             }
         }
         out
@@ -153,7 +178,7 @@ impl Versions {
     /// `None`: none did.
     pub(crate) fn get(&self, tree: TreeId, key: &[u8], (view, upto): (Csn, Csn)) -> Option<Image> {
         let entry = self.first_change(tree, key, view)?;
-        (entry.key().2 <= upto).then(|| entry.value().clone())
+        (entry.key().csn <= upto).then(|| entry.value().clone())
     }
 
     /// Whether none is kept.
@@ -163,7 +188,7 @@ impl Versions {
 
     /// The first commit after `since` that changed `key`.
     pub(crate) fn changed(&self, tree: TreeId, key: &[u8], since: Csn) -> Option<Csn> {
-        self.first_change(tree, key, since).map(|e| e.key().2)
+        self.first_change(tree, key, since).map(|e| e.key().csn)
     }
 
     /// A key within the bounds that a commit after `since` changed, and the commit.
@@ -177,10 +202,10 @@ impl Versions {
             Bound::Included(k) | Bound::Excluded(k) => k.clone(),
             Bound::Unbounded => Vec::new(),
         };
-        entries_from(&self.images, &(tree, lower, 0))
-            .take_while(|e| e.key().0 == tree && bounds.below_upper(&e.key().1))
-            .find(|e| e.key().2 > since && bounds.above_lower(&e.key().1))
-            .map(|e| (e.key().1.clone(), e.key().2))
+        entries_from(&self.images, &VersionKey::new(tree, &lower, 0))
+            .take_while(|e| e.key().tree == tree && bounds.below_upper(&e.key().key))
+            .find(|e| e.key().csn > since && bounds.above_lower(&e.key().key))
+            .map(|e| (e.key().key.to_vec(), e.key().csn))
     }
 
     /// The first change of `key` after `view`.
@@ -190,10 +215,10 @@ impl Versions {
         key: &[u8],
         view: Csn,
     ) -> Option<Entry<'_, VersionKey, Image>> {
-        let from = (tree, key.to_vec(), view.saturating_add(1));
+        let from = VersionKey::new(tree, key, view.saturating_add(1));
         let entry = self.images.lower_bound(Bound::Included(&from))?;
         let at = entry.key();
-        (at.0 == tree && at.1 == key).then_some(entry)
+        (at.tree == tree && *at.key == *key).then_some(entry)
     }
 
     /// An error if `view` has lost images. Ask after what they were needed for.
@@ -228,7 +253,7 @@ impl Versions {
         if *pinned != needed.pinned {
             *pinned = needed.pinned;
             aside.retain(|(key, size)| {
-                let needed = within(pinned, key.2);
+                let needed = within(pinned, key.csn);
                 if !needed {
                     self.aside.fetch_sub(*size, Ordering::Relaxed);
                     self.remove(key);
@@ -241,21 +266,21 @@ impl Versions {
             while self.is_over()
                 && let Some((key, size)) = aside.pop_front()
             {
-                pins.lose_images(key.2);
+                pins.lose_images(key.csn);
                 self.aside.fetch_sub(size, Ordering::Relaxed);
                 self.remove(&key);
             }
             let Some(key) = next.take().or_else(|| self.order.pop()) else {
                 return;
             };
-            if key.2 > needed.after {
+            if key.csn > needed.after {
                 if !self.is_over() {
                     *next = Some(key);
                     return;
                 }
-                self.floor.fetch_max(key.2, Ordering::SeqCst);
-                pins.lose_images(key.2);
-            } else if within(pinned, key.2) {
+                self.floor.fetch_max(key.csn, Ordering::SeqCst);
+                pins.lose_images(key.csn);
+            } else if within(pinned, key.csn) {
                 let image = self.images.get(&key);
                 if let Some(size) = image.map(|entry| size(&key, entry.value())) {
                     self.aside.fetch_add(size, Ordering::Relaxed);

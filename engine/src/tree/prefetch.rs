@@ -122,32 +122,36 @@ impl Forest {
     fn read_all(&self, worker: &Worker, wanted: &[Wanted<'_>]) -> Result<usize> {
         let mut installed = 0;
         for group in wanted.chunks(self.read_ahead().max(1)) {
-            let nodes = worker
-                .counters
-                .waiting(Wait::Read, || self.read_group(worker, group))?;
-            for (w, node) in group.iter().zip(nodes) {
-                let Some(node) = node else { continue };
+            let put = |w: &Wanted<'_>, node: &NodeBuf| {
                 let parent = match w.key {
                     None => w.parent,
                     Some(key) => match self.descend(w.tree, Toward::Key(key), 0, None) {
                         Found::Missing { parent, ptr, .. } if ptr == w.ptr => parent,
-                        _ => continue,
+                        _ => return,
                     },
                 };
                 // What is not sound is for the search that needs it to tell.
                 let (lower, upper) = self.fences(w.tree, parent);
-                if has_fences(node.page(), &lower, upper.as_deref(), w.tree).is_err() {
-                    continue;
+                if has_fences(node.page(), &lower, upper.as_deref(), w.tree).is_ok() {
+                    installed += usize::from(self.install(worker, w.tree, parent, w.ptr, node));
                 }
-                installed += usize::from(self.install(worker, w.tree, parent, w.ptr, &node));
-            }
+            };
+            worker
+                .counters
+                .waiting(Wait::Read, || self.read_group(worker, group, put))?;
         }
         Ok(installed)
     }
 
-    fn read_group(&self, worker: &Worker, group: &[Wanted<'_>]) -> Result<Vec<Option<NodeBuf>>> {
+    /// Reads the nodes, and gives each to `put` while the others are on their way.
+    fn read_group(
+        &self,
+        worker: &Worker,
+        group: &[Wanted<'_>],
+        mut put: impl FnMut(&Wanted<'_>, &NodeBuf),
+    ) -> Result<()> {
         let size = self.geometry.block_size as usize;
-        let mut nodes: Vec<Option<NodeBuf>> = group.iter().map(|_| None).collect();
+        let node = NodeBuf::new(size / 8);
         let mut requests = Vec::new();
         for (i, w) in group.iter().enumerate() {
             if w.ptr.addr < self.geometry.capacity() && w.ptr.len == 1 && w.ptr.flags == 0 {
@@ -169,23 +173,22 @@ impl Forest {
             queue.submit(&mut requests)?;
             let mut done: Vec<Completion> = Vec::new();
             while left > 0 {
-                queue.wait(left, None, &mut done)?;
+                queue.wait(1, None, &mut done)?;
                 for c in done.drain(..) {
                     left -= 1;
                     let w = &group[c.token as usize];
                     let (Ok(()), Some(buf)) = (c.result, c.buf) else {
                         continue;
                     };
-                    let node = NodeBuf::new(size / 8);
                     let (tree, level) = (w.tree.expects(w.ptr.birth), w.level);
                     if load_image(&buf, w.ptr, self.store, tree, level, node.page()).is_ok() {
-                        nodes[c.token as usize] = Some(node);
+                        put(w, &node);
                     }
                 }
             }
             Ok(())
         })?;
-        Ok(nodes)
+        Ok(())
     }
 
     /// The worker's own queue, made when it is first needed. `None`: there is none to

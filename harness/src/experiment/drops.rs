@@ -30,7 +30,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn store_bytes(&self) -> u64 {
-        self.records * 180 * 2 + (1 << 30)
+        (self.records * 180 * 2 + (1 << 30)).next_multiple_of(4096)
     }
 }
 

@@ -38,7 +38,7 @@ pub(crate) struct Plan {
 impl Plan {
     pub(crate) fn store_bytes(&self) -> u64 {
         // What there is, what is held, and what a checkpoint writes before it frees.
-        self.records * 200 * 4 + (512 << 20)
+        (self.records * 200 * 4 + (512 << 20)).next_multiple_of(4096)
     }
 }
 

@@ -38,7 +38,7 @@ impl Plan {
     }
 
     pub(crate) fn store_bytes(&self) -> u64 {
-        self.cache * self.times * 3 / 2 + (256 << 20)
+        (self.cache * self.times * 3 / 2 + (256 << 20)).next_multiple_of(4096)
     }
 }
 
