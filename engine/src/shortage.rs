@@ -115,6 +115,12 @@ impl Claim<'_> {
         }
     }
 
+    /// Leaves the lane, to wait for what its holder may not wait for. What was reserved in it
+    /// is given back before.
+    pub(crate) fn leave_lane(&mut self) {
+        (self.lane, self.rounds) = (None, 0);
+    }
+
     /// Whether the operation was short of space.
     pub(crate) fn is_short(&self) -> bool {
         self.lane.is_some()

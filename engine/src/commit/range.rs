@@ -301,6 +301,11 @@ impl Core {
         range: KeyRange<'_>,
         stamp: Stamp<'_>,
     ) -> Result<Csn> {
+        if op.claim.is_short() {
+            // Who has the lock that follows may wait for the lane.
+            self.forest.pool.settle(op.worker, true);
+            op.claim.leave_lane();
+        }
         // One at a time holds frames that it does not use yet.
         let _one = self.creating.lock();
         let mut spare = Spare::default();

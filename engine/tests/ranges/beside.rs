@@ -1,13 +1,16 @@
 //! Ranges deleted while others read, write, scan and commit, and checkpoints come and go.
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use gaur::{Durability, Error, Store, TransactionOptions, Tree, WriteBatch};
-use gaur_iodriver::sync::rng;
+use gaur_iodriver::sync::rng::{self, Rng};
 use rand::RngExt;
 
-use super::{MIB, contents, formatted, key, settle, stat};
+use super::{MIB, contents, fill, formatted, key, settle, stat};
 use crate::common::{checked, open};
 
 /// Of each group of keys there are all or none, and all of one round.
@@ -18,19 +21,48 @@ fn member(group: u32, i: u32) -> Vec<u8> {
     [key(group), key(i)].concat()
 }
 
-/// Puts a group, as one batch.
-fn put(store: &Store, tree: &Tree, group: u32, round: u64) {
+/// Records of a tree beside, which has no place in the smaller cache.
+const ASIDE: u32 = 20_000;
+
+/// Puts a group, as one batch, with some records of another tree behind it: while these
+/// are read the group's leaves are prepared and not held.
+fn put(store: &Store, tree: &Tree, group: u32, round: u64, aside: (&Tree, &mut Rng)) -> u64 {
     let mut batch = WriteBatch::new();
     let value = [round.to_be_bytes().to_vec(), vec![1; 60]].concat();
     for i in 0..GROUP {
         batch.put(tree, &member(group, i), &value);
     }
-    store.commit(batch, Durability::Buffered).unwrap();
+    for _ in 0..aside.1.random_range(0..8) {
+        batch.put(aside.0, &key(aside.1.random_range(0..ASIDE)), &value);
+    }
+    store.commit(batch, Durability::Buffered).unwrap()
+}
+
+/// What was committed: each group put, and each range deleted.
+#[derive(Default)]
+struct Told {
+    puts: Mutex<Vec<(u64, u32)>>,
+    deletes: Mutex<Vec<(u64, Range<u32>)>>,
+}
+
+impl Told {
+    /// The groups that there must be in the end.
+    fn there(self) -> BTreeSet<u32> {
+        let mut last: BTreeMap<u32, u64> = BTreeMap::new();
+        for (csn, group) in self.puts.into_inner().unwrap() {
+            let at = last.entry(group).or_default();
+            *at = csn.max(*at);
+        }
+        for (csn, range) in self.deletes.into_inner().unwrap() {
+            last.retain(|group, put| !range.contains(group) || *put > csn);
+        }
+        last.into_keys().collect()
+    }
 }
 
 /// What a scan saw: no group by half, none of two rounds.
 fn whole(records: impl Iterator<Item = gaur::Result<(Vec<u8>, Vec<u8>)>>) {
-    let mut groups = std::collections::BTreeMap::new();
+    let mut groups = BTreeMap::new();
     for record in records {
         let (key, value) = match record {
             Ok(record) => record,
@@ -52,16 +84,23 @@ fn nobody_sees_a_range_deleted_by_half() {
     let seconds = std::env::var("GAUR_SECONDS").map_or(5, |s| s.parse().unwrap());
     println!("seed {seed}");
     let disk = formatted(128 * MIB);
+    let store = open(&disk, 16 * MIB);
+    // In this order: a commit takes its leaves by tree.
+    store.tree("t").unwrap();
+    fill(&store.tree("aside").unwrap(), 0..ASIDE, &[1; 200]);
+    store.close().unwrap();
     for (round, cache) in [(0, MIB), (1, 16 * MIB)] {
         let store = open(&disk, cache);
-        let tree = store.tree("t").unwrap();
+        let [tree, aside] = ["t", "aside"].map(|name| store.open_tree(name).unwrap());
+        tree.delete_range(..).unwrap();
+        let told = Told::default();
         let other = store.tree("other").unwrap();
         let (over, deletes, commits) =
             (AtomicBool::new(false), AtomicU64::new(0), AtomicU64::new(0));
         let end = Instant::now() + Duration::from_secs(seconds);
         let rng = |thread: u64| rng::seeded(seed + 100 * round + thread);
         std::thread::scope(|s| {
-            let (store, tree, other) = (&store, &tree, &other);
+            let (store, tree, other, aside, told) = (&store, &tree, &other, &aside, &told);
             let (over, deletes, commits) = (&over, &deletes, &commits);
             let mut threads = Vec::new();
             let running = move || !over.load(Ordering::Relaxed);
@@ -72,7 +111,9 @@ fn nobody_sees_a_range_deleted_by_half() {
                         if !running() {
                             break;
                         }
-                        put(store, tree, r.random_range(0..GROUPS), n * 2 + thread);
+                        let group = r.random_range(0..GROUPS);
+                        let csn = put(store, tree, group, n * 2 + thread, (aside, &mut r));
+                        told.puts.lock().unwrap().push((csn, group));
                     }
                 }));
             }
@@ -81,8 +122,10 @@ fn nobody_sees_a_range_deleted_by_half() {
                 while running() {
                     let from = r.random_range(0..GROUPS);
                     let to = from + r.random_range(0..GROUPS / 2);
-                    tree.delete_range_with(key(from)..key(to), Durability::Buffered)
-                        .unwrap();
+                    let range = key(from)..key(to);
+                    let done = tree.delete_range_with(range, Durability::Buffered);
+                    let csn = done.unwrap();
+                    told.deletes.lock().unwrap().push((csn, from..to));
                     deletes.fetch_add(1, Ordering::Relaxed);
                     if r.random_range(0..10) == 0 {
                         store.checkpoint().unwrap();
@@ -149,10 +192,14 @@ fn nobody_sees_a_range_deleted_by_half() {
         assert!(deletes.into_inner() > 20 && commits.into_inner() > 20);
         whole(tree.iter().unwrap());
         let there = contents(&tree);
+        let groups = there
+            .keys()
+            .map(|k| u32::from_be_bytes(k[..4].try_into().unwrap()));
+        assert_eq!(groups.collect::<BTreeSet<_>>(), told.there());
         let waited = stat(&store, "waits", "under_latch");
         assert_eq!(waited, 0);
         store.flush().unwrap();
-        drop((tree, other, store));
+        drop((tree, other, aside, store));
         checked(&disk);
         let store = open(&disk, cache);
         let tree = store.open_tree("t").unwrap();

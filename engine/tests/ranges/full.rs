@@ -72,3 +72,39 @@ fn a_deep_tree_in_a_small_cache() {
     store.close().unwrap();
     assert!(checked(&disk).blocks.nodes < 10);
 }
+
+/// A clone deletes ranges of what is the snapshot's: that stays, and the clone's own goes.
+#[test]
+fn a_clone_deletes_ranges_of_what_it_came_from() {
+    let disk = formatted(64 * MIB);
+    let store = open(&disk, 2 * MIB);
+    let tree = store.tree("t").unwrap();
+    fill(&tree, 0..8000, &[3; 100]);
+    tree.put(&key(5000), &[9; 50_000]).unwrap();
+    let then = contents(&tree);
+    let snapshot = store.create_snapshot("s").unwrap();
+    store.drop_tree("t").unwrap();
+    let clone = store.clone_tree(&snapshot, "t", "u").unwrap();
+    fill(&clone, 3000..4000, b"of the clone");
+    clone.put(&key(3500), &[7; 50_000]).unwrap();
+    clone.delete_range(key(1000)..key(7000)).unwrap();
+    let view = store.snapshot().unwrap();
+    clone.delete_range(key(500)..).unwrap();
+    store.checkpoint().unwrap();
+    assert_eq!(view.iter(&clone).unwrap().count(), 2000);
+    drop(view);
+    settle(&store);
+    checked(&disk.snapshot());
+    assert_eq!(contents(&clone).len(), 500);
+    let old = snapshot.tree("t").unwrap();
+    assert!(contents(&old) == then);
+    drop((snapshot, old));
+    let held = store.delete_snapshot("s").unwrap_err();
+    assert!(matches!(held, Error::SnapshotInUse { .. }), "{held}");
+    store.drop_tree("u").unwrap();
+    settle(&store);
+    store.delete_snapshot("s").unwrap();
+    settle(&store);
+    store.close().unwrap();
+    assert!(checked(&disk).blocks.nodes < 10);
+}
