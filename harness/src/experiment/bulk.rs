@@ -43,7 +43,8 @@ impl Plan {
 
     pub(crate) fn store_bytes(&self) -> u64 {
         let trees = self.rounds as u64 + 1 + u64::from(self.commits) * 2;
-        self.tree_bytes() * trees * 105 / 100 + (256 << 20)
+        let bytes = self.tree_bytes() * trees * 105 / 100 + (256 << 20);
+        bytes.next_multiple_of(4096)
     }
 }
 
