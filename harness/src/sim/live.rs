@@ -9,7 +9,7 @@ use gaur_iodriver::sync::{thread, time::Duration};
 
 use super::looked::{Looked, ReadSet};
 use super::oracle::{Commit, Done, Expected, Whole};
-use super::script::{Change, Script, Step, key, snapshot_name, tree_name};
+use super::script::{Change, Script, Step, key, range, snapshot_name, tree_name};
 use super::swarm::{Trouble, World};
 
 /// What came of it.
@@ -458,7 +458,9 @@ impl Actor {
         let mut set = ReadSet::default();
         for (change, (tree, key, value)) in changes.iter().zip(all) {
             let found = t.get(tree, key)?;
-            let (Change::Put(in_tree, n, _) | Change::Delete(in_tree, n)) = *change;
+            let (Change::Put(in_tree, n, _) | Change::Delete(in_tree, n)) = *change else {
+                unreachable!("a range is a commit by itself");
+            };
             // Of a key that comes twice the second read is of its own write.
             if set.reads.iter().all(|r| (r.0, r.1) != (in_tree, n)) {
                 set.reads.push((in_tree, n, found));
@@ -484,11 +486,19 @@ impl Actor {
             true => Durability::Sync,
             false => Durability::Buffered,
         };
+        if let [Change::Range(t, a, b)] = **changes {
+            let Some(tree) = self.tree(t) else {
+                return Ok(true);
+            };
+            let result = tree.delete_range_with(range(a, b), durability);
+            return self.committed(result, changes, sync, false);
+        }
         let mut named: Vec<Named> = Vec::new();
         for change in changes.iter() {
             let (tree, n, value) = match change {
                 Change::Put(t, n, value) => (t, n, Some(value.bytes())),
                 Change::Delete(t, n) => (t, n, None),
+                Change::Range(..) => unreachable!("a range is a commit by itself"),
             };
             let Some(tree) = self.tree(*tree) else {
                 return Ok(true);
@@ -510,6 +520,18 @@ impl Actor {
                 self.store.commit(batch, durability)
             }
         };
+        let adds = named.iter().any(|c| c.2.is_some());
+        self.committed(result, changes, sync, adds)
+    }
+
+    /// What came of a commit; `adds`: it may be refused for want of space.
+    fn committed(
+        &mut self,
+        result: Result<u64, Error>,
+        changes: &Arc<[Change]>,
+        sync: bool,
+        adds: bool,
+    ) -> Result<bool, String> {
         let known = |csn| Commit {
             csn,
             changes: changes.clone(),
@@ -524,7 +546,7 @@ impl Actor {
                 Ok(true)
             }
             // Deletes always find room.
-            Err(Error::Full { .. }) if named.iter().any(|c| c.2.is_some()) => {
+            Err(Error::Full { .. }) if adds => {
                 self.done.full += 1;
                 Ok(true)
             }

@@ -15,7 +15,7 @@ use gaur::{Csn, NamedSnapshot, Store, Tree};
 use xxhash_rust::xxh3::Xxh3Default;
 
 use super::looked::{Looked, ReadSet};
-use super::script::{Change, Value, key, tree_name};
+use super::script::{Change, Value, key, range, tree_name};
 
 /// The records of all trees.
 pub(crate) type State = BTreeMap<u8, BTreeMap<u32, Value>>;
@@ -324,6 +324,7 @@ impl Expected {
         let wrote = |made: &Made| match made {
             Made::Changes(changes) => changes.iter().any(|c| match c {
                 Change::Put(t, k, _) | Change::Delete(t, k) => (*t, *k) == (tree, n),
+                Change::Range(t, a, b) => *t == tree && range(*a, *b).contains(&key(n)),
             }),
             _ => false,
         };
@@ -357,6 +358,17 @@ fn apply(state: &mut State, mut digest: Option<&mut Digest>, made: &Made) {
                 let (tree, n, value) = match *change {
                     Change::Put(tree, n, value) => (tree, n, Some(value)),
                     Change::Delete(tree, n) => (tree, n, None),
+                    Change::Range(tree, a, b) => {
+                        let range = range(a, b);
+                        let records = state.entry(tree).or_default();
+                        let gone = records.extract_if(.., |n, _| range.contains(&key(*n)));
+                        for (n, value) in gone {
+                            if let Some(digest) = &mut digest {
+                                digest.add(record(tree, n, value), false);
+                            }
+                        }
+                        continue;
+                    }
                 };
                 let records = state.entry(tree).or_default();
                 let old = match value {

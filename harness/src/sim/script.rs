@@ -50,6 +50,15 @@ pub(crate) fn snapshot_name(snapshot: u8) -> String {
 pub(crate) enum Change {
     Put(u8, u32, Value),
     Delete(u8, u32),
+    /// Deletes what lies from one of two different keys on and before the other, in the order
+    /// of their bytes. A commit by itself.
+    Range(u8, u32, u32),
+}
+
+/// The keys of a [`Change::Range`].
+pub(crate) fn range(a: u32, b: u32) -> std::ops::Range<Vec<u8>> {
+    let (a, b) = (key(a), key(b));
+    a.clone().min(b.clone())..a.max(b)
 }
 
 /// One step of a thread.
@@ -190,6 +199,19 @@ impl Mix {
             935..940 if thread == 0 && self.trim => Step::Trim,
             920..930 if thread == 0 && self.grow => {
                 Step::Grow([16 << 10, 1 << 20, 30 << 20, 130 << 20][rng.random_range(0..4)])
+            }
+            940..945 => {
+                let from = rng.random_range(0..self.keys);
+                Step::Commit {
+                    changes: [Change::Range(
+                        tree,
+                        from,
+                        from + rng.random_range(1..=self.keys),
+                    )]
+                    .into(),
+                    sync: rng.random_range(0..100) < self.sync,
+                    transaction: false,
+                }
             }
             945..950 => Step::Cache(rng.random_range(16..=64)),
             950..960 => Step::Scan(tree, rng.random_range(1..100)),

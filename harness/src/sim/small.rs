@@ -20,7 +20,7 @@ use super::tally::Tally;
 use crate::failure::Failure;
 
 /// What the sequences are made of.
-pub(crate) const OPERATIONS: [&str; 13] = [
+pub(crate) const OPERATIONS: [&str; 14] = [
     "put",
     "put, buffered",
     "delete",
@@ -34,6 +34,7 @@ pub(crate) const OPERATIONS: [&str; 13] = [
     "snapshot",
     "delete snapshot",
     "roll back",
+    "delete range",
 ];
 
 /// The ways in which the power fails: `None` is drawn.
@@ -76,7 +77,8 @@ fn step(operation: usize, at: usize) -> Step {
         10 => Step::Snapshot(at as u8),
         // What the place before took.
         11 => Step::Forget((at as u8).saturating_sub(1)),
-        _ => Step::Back((at as u8).saturating_sub(1)),
+        12 => Step::Back((at as u8).saturating_sub(1)),
+        _ => commit(&[Change::Range(0, 1, 2)], true),
     }
 }
 
