@@ -361,12 +361,13 @@ fn apply(state: &mut State, mut digest: Option<&mut Digest>, made: &Made) {
                     Change::Range(tree, a, b) => {
                         let range = range(a, b);
                         let records = state.entry(tree).or_default();
-                        let gone = records.extract_if(.., |n, _| range.contains(&key(*n)));
-                        for (n, value) in gone {
-                            if let Some(digest) = &mut digest {
-                                digest.add(record(tree, n, value), false);
+                        records.retain(|n, value| {
+                            let gone = range.contains(&key(*n));
+                            if gone && let Some(digest) = &mut digest {
+                                digest.add(record(tree, *n, *value), false);
                             }
-                        }
+                            !gone
+                        });
                         continue;
                     }
                 };
